@@ -1,0 +1,1 @@
+//! Who is who: authority, enrolment by CSR, mutual TLS, revocation, roster.

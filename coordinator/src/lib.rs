@@ -1,0 +1,1 @@
+//! The coordinator service: QUIC, driver of rounds, durable store.

@@ -1,0 +1,1 @@
+//! What make demo needs: fetching, configuration, driver and the report.

@@ -1,0 +1,1 @@
+//! Differential privacy as mathematics: accountant, calibration, Poisson sampler, noise.

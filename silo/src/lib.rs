@@ -1,0 +1,1 @@
+//! The agent service of one organisation: policy, data, training engine, privacy, journal, ledger.

@@ -1,0 +1,1 @@
+//! Harness: local QUIC cluster, faults, a silo with pause points.

@@ -1,0 +1,1 @@
+//! QUIC for both ends, and the plumbing that both services share.
