@@ -1,1 +1,27 @@
 //! FFA-LoRA itself: layout of B, A from a public seed, server step, PEFT files.
+//!
+//! FFA-LoRA (Sun et al., "Improving LoRA in Privacy-preserving Federated Learning", ICLR 2024) changes each targeted
+//! linear layer to `W = W0 + (lora_alpha / r) · B · A`. A comes from a public seed and never moves, B starts at zero
+//! and is all that is trained, so the mean of the silos' B's is exactly the mean of their products.
+//!
+//! ```text
+//! config.json ─► BaseShape ─┐
+//! job [lora]  ─► LoraConfig ┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
+//!                                    │              │
+//!                                    │              └─► model_hash ◄── values after fed_avg
+//!                                    └─► peft::save / peft::load
+//! ```
+//!
+//! Contract: an adapter is one flat `f32` vector in the order of [`AdapterLayout`]. Every silo computes the next model
+//! hash for itself, so all arithmetic here is scalar `f64` in a fixed order, with `libm` instead of the platform's
+//! mathematics library, and the outcome is frozen in tests.
+
+mod hash;
+mod layout;
+mod lora;
+mod shape;
+
+pub use hash::{BaseHashes, a_hash, model_hash};
+pub use layout::{AdapterLayout, HeadRanges, LayoutError, Module};
+pub use lora::{Head, Init, LoraConfig, Method};
+pub use shape::{BaseShape, ShapeError};

@@ -1,0 +1,271 @@
+//! Where each trained coordinate lies in the flat vector that travels.
+//!
+//! ```text
+//! [ B of module 0: out×r, row-major | B of module 1 | … | classifier.weight: labels×hidden | classifier.bias ]
+//!   └────────────── segment "lora_B" ─────────────────┘ └───── segment "head", only where trained ──────────┘
+//! ```
+//!
+//! Modules stand in the order of the base model's layers, inside a layer query, key, value, attention output,
+//! intermediate, output, last the pooler. The order is part of [`AdapterLayout::hash`] and so of the model hash.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::hash::Hasher;
+use crate::{BaseShape, Head, LoraConfig};
+
+/// Labels that a job may have.
+const MAX_LABELS: usize = 1000;
+/// Trained coordinates: 1 GiB of `f32`, the largest vector this version moves.
+const MAX_LEN: usize = 1 << 28;
+
+/// Why an adapter does not fit a base model.
+#[derive(Debug, Error, PartialEq)]
+pub enum LayoutError {
+    /// A value of the `[lora]` table is out of range.
+    #[error("lora.{key} is {value}: {why}")]
+    Value {
+        /// The key below `[lora]`.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong and what would be accepted.
+        why: String,
+    },
+    /// A target that names no linear layer of the base model.
+    #[error("lora.target_modules names {0:?}, which matches no layer that can be adapted; {ADAPTABLE}")]
+    NoSuchModule(String),
+    /// The job's labels do not make a classifier.
+    #[error("the job names {0} labels; a classifier needs 2 to {MAX_LABELS}")]
+    Labels(usize),
+    /// More coordinates than may travel.
+    #[error(
+        "the adapter would have {0} trained coordinates, at most {MAX_LEN}; choose a smaller r or fewer target_modules"
+    )]
+    TooLarge(usize),
+}
+
+const ADAPTABLE: &str =
+    "a bert model has query, key, value, attention.output.dense, intermediate.dense, output.dense and pooler.dense";
+
+/// One adapted linear layer, `y = x·W0ᵀ + scaling · (x·Aᵀ)·Bᵀ`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Path inside Hugging Face's `BertForSequenceClassification`, e.g. `bert.encoder.layer.0.attention.self.query`.
+    pub path: String,
+    /// Columns of W0 and of A `[r, in_features]`.
+    pub in_features: usize,
+    /// Rows of W0 and of B `[out_features, r]`.
+    pub out_features: usize,
+}
+
+/// Where a trained head lies in the flat vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadRanges {
+    /// `classifier.weight`, row-major `[labels, hidden]`.
+    pub weight: Range<usize>,
+    /// `classifier.bias`, `[labels]`.
+    pub bias: Range<usize>,
+}
+
+/// The adapter of one job on one base model: its modules and the order of its trained coordinates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterLayout {
+    shape: BaseShape,
+    lora: LoraConfig,
+    labels: usize,
+    modules: Vec<Module>,
+    /// Start of each module's B, then the end of the last.
+    b_offsets: Vec<usize>,
+}
+
+impl AdapterLayout {
+    /// Lays out the adapter that `lora` asks for on a base model of this shape with `labels` classes.
+    ///
+    /// A target matches a layer if it is the layer's path or the end of it after a dot, as in PEFT.
+    ///
+    /// # Errors
+    /// Names the key where a value is out of range, a target matches nothing, or the adapter is too large.
+    pub fn new(shape: &BaseShape, lora: &LoraConfig, labels: usize) -> Result<Self, LayoutError> {
+        check_lora(lora)?;
+        if !(2..=MAX_LABELS).contains(&labels) {
+            return Err(LayoutError::Labels(labels));
+        }
+        let linear = bert_linear_layers(shape);
+        for target in &lora.target_modules {
+            if !linear.iter().any(|m| matches(target, &m.path)) {
+                return Err(LayoutError::NoSuchModule(target.clone()));
+            }
+        }
+        let modules: Vec<Module> =
+            linear.into_iter().filter(|m| lora.target_modules.iter().any(|t| matches(t, &m.path))).collect();
+        let r = lora.r as usize;
+        let mut b_offsets = vec![0];
+        let mut end = 0usize;
+        for module in &modules {
+            let side = module.in_features.min(module.out_features);
+            if r > side {
+                let why = format!("it exceeds {side}, the smaller side of {}", module.path);
+                return Err(LayoutError::Value { key: "r", value: r.to_string(), why });
+            }
+            // r ≤ out ≤ 2^20 and at most 1000 layers of 6 modules: far below usize::MAX.
+            end += module.out_features * r;
+            b_offsets.push(end);
+        }
+        let layout = AdapterLayout { shape: shape.clone(), lora: lora.clone(), labels, modules, b_offsets };
+        if layout.len() > MAX_LEN {
+            return Err(LayoutError::TooLarge(layout.len()));
+        }
+        Ok(layout)
+    }
+
+    /// Number of trained coordinates, d.
+    pub fn len(&self) -> usize {
+        self.b_len() + if self.lora.head == Head::Trained { self.head_len() } else { 0 }
+    }
+
+    /// Never true: a layout has at least one module.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The adapted layers in order.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// The configuration this layout was made from.
+    pub fn lora(&self) -> &LoraConfig {
+        &self.lora
+    }
+
+    /// The base model's shape.
+    pub fn shape(&self) -> &BaseShape {
+        &self.shape
+    }
+
+    /// Number of classes.
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
+    /// Rank r.
+    pub fn rank(&self) -> usize {
+        self.lora.r as usize
+    }
+
+    /// Width of the head's input.
+    pub fn hidden(&self) -> usize {
+        self.shape.hidden
+    }
+
+    /// Where `lora_B` of module `i` lies, row-major `[out_features, r]`; panics if there is no such module.
+    pub fn b_range(&self, i: usize) -> Range<usize> {
+        self.b_offsets[i]..self.b_offsets[i + 1]
+    }
+
+    /// Coordinates of all B's together.
+    pub fn b_len(&self) -> usize {
+        self.b_offsets[self.modules.len()]
+    }
+
+    /// Where the head lies; `None` where it is frozen and so not part of the vector.
+    pub fn head_ranges(&self) -> Option<HeadRanges> {
+        if self.lora.head == Head::Frozen {
+            return None;
+        }
+        let weight = self.b_len()..self.b_len() + self.labels * self.shape.hidden;
+        let bias = weight.end..weight.end + self.labels;
+        Some(HeadRanges { weight, bias })
+    }
+
+    /// Numbers in the head, trained or not: `labels · hidden + labels`.
+    pub fn head_len(&self) -> usize {
+        self.labels * self.shape.hidden + self.labels
+    }
+
+    /// The vector's segments in order, names and lengths; lengths add up to [`len`](Self::len).
+    pub fn segments(&self) -> Vec<(&'static str, usize)> {
+        let mut segments = vec![("lora_B", self.b_len())];
+        if self.lora.head == Head::Trained {
+            segments.push(("head", self.head_len()));
+        }
+        segments
+    }
+
+    /// SHA-256 over everything that gives the vector its meaning: method, rank, scaling, initialisation, seed, head,
+    /// labels, and each module's path and shape in order.
+    pub fn hash(&self) -> [u8; 32] {
+        let LoraConfig { method, r, lora_alpha, target_modules: _, init, seed, head } = &self.lora;
+        let mut hasher = Hasher::new("blindsum adapter layout v1")
+            .field(name_of(method).as_bytes())
+            .u64(u64::from(*r))
+            .u64(lora_alpha.to_bits())
+            .field(name_of(init).as_bytes())
+            .u64(*seed)
+            .field(name_of(head).as_bytes())
+            .u64(self.labels as u64)
+            .u64(self.shape.hidden as u64)
+            .u64(self.shape.initializer_range.to_bits())
+            .u64(self.modules.len() as u64);
+        for module in &self.modules {
+            hasher =
+                hasher.field(module.path.as_bytes()).u64(module.in_features as u64).u64(module.out_features as u64);
+        }
+        hasher.finish()
+    }
+}
+
+/// The kebab-case name under which a choice stands in the job.
+fn name_of(choice: &impl serde::Serialize) -> String {
+    match serde_json::to_value(choice) {
+        Ok(serde_json::Value::String(name)) => name,
+        other => unreachable!("a unit variant serialises as its name, not {other:?}"),
+    }
+}
+
+/// PEFT's rule for a list of targets: the whole path or its end after a dot.
+fn matches(target: &str, path: &str) -> bool {
+    path == target || path.strip_suffix(target).is_some_and(|before| before.ends_with('.'))
+}
+
+fn check_lora(lora: &LoraConfig) -> Result<(), LayoutError> {
+    let value = |key, value: String, why: &str| Err(LayoutError::Value { key, value, why: why.to_owned() });
+    if lora.r == 0 {
+        return value("r", "0".to_owned(), "the rank must be at least 1");
+    }
+    if !(lora.lora_alpha.is_finite() && lora.lora_alpha > 0.0) {
+        return value("lora_alpha", lora.lora_alpha.to_string(), "it must be a finite number above 0");
+    }
+    if lora.target_modules.is_empty() || lora.target_modules.len() > 64 {
+        return value("target_modules", format!("{} names", lora.target_modules.len()), "give 1 to 64 names");
+    }
+    for (i, name) in lora.target_modules.iter().enumerate() {
+        if lora.target_modules[..i].contains(name) {
+            return value("target_modules", format!("{name:?} twice"), "give each name once");
+        }
+    }
+    Ok(())
+}
+
+/// All linear layers of a BERT encoder in the order of the model, paths as in `BertForSequenceClassification`.
+/// The head's `classifier` is not among them: it is trained or frozen as a whole.
+fn bert_linear_layers(shape: &BaseShape) -> Vec<Module> {
+    let (h, m) = (shape.hidden, shape.intermediate);
+    let mut layers = Vec::with_capacity(shape.layers * 6 + 1);
+    for i in 0..shape.layers {
+        for (name, in_features, out_features) in [
+            ("attention.self.query", h, h),
+            ("attention.self.key", h, h),
+            ("attention.self.value", h, h),
+            ("attention.output.dense", h, h),
+            ("intermediate.dense", h, m),
+            ("output.dense", m, h),
+        ] {
+            layers.push(Module { path: format!("bert.encoder.layer.{i}.{name}"), in_features, out_features });
+        }
+    }
+    layers.push(Module { path: "bert.pooler.dense".to_owned(), in_features: h, out_features: h });
+    layers
+}

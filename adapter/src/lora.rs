@@ -1,0 +1,71 @@
+//! The `[lora]` part of a job: which layers get an adapter, how large it is, and how it starts.
+//!
+//! Closed (`deny_unknown_fields`): a key that this version does not know is refused rather than ignored. Whether the
+//! values fit a particular base model is checked by [`AdapterLayout::new`](crate::AdapterLayout::new).
+
+use serde::{Deserialize, Serialize};
+
+/// How the adapter is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// FFA-LoRA: A frozen at its initial value, only B trained (Sun et al., ICLR 2024).
+    FfaLora,
+}
+
+/// How the frozen A is drawn from the seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// Uniform on (−1/√in, 1/√in): PEFT's default, `kaiming_uniform_(a=√5)`.
+    #[default]
+    KaimingUniform,
+    /// Orthonormal rows (A·Aᵀ = I), from Gaussian rows by modified Gram–Schmidt.
+    Orthonormal,
+}
+
+/// What happens to the classification head (`classifier.weight`, `classifier.bias`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// Stays at its seeded initial value, as in the FFA-LoRA paper.
+    #[default]
+    Frozen,
+    /// Is trained with B: its coordinates join the update, the clipping and the sum.
+    Trained,
+}
+
+/// The adapter that a job asks for; names as in PEFT's `LoraConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Training method; `"ffa-lora"`.
+    pub method: Method,
+    /// Rank of B·A; at least 1, at most the smaller side of every targeted layer.
+    pub r: u32,
+    /// Numerator of the scaling `lora_alpha / r`; finite and above 0.
+    pub lora_alpha: f64,
+    /// Layers to adapt: each entry names a linear layer by its path or the end of its path at a dot, as in PEFT
+    /// (`"query"` is `bert.encoder.layer.<i>.attention.self.query` for every i).
+    #[serde(default = "query_and_value")]
+    pub target_modules: Vec<String>,
+    /// How A is drawn; `"kaiming-uniform"` (default) or `"orthonormal"`.
+    #[serde(default)]
+    pub init: Init,
+    /// Public seed of A and of the head's initial value.
+    pub seed: u64,
+    /// `"frozen"` (default) or `"trained"`.
+    #[serde(default)]
+    pub head: Head,
+}
+
+impl LoraConfig {
+    /// The factor `lora_alpha / r` by which B·A is multiplied.
+    pub fn scaling(&self) -> f64 {
+        self.lora_alpha / f64::from(self.r)
+    }
+}
+
+fn query_and_value() -> Vec<String> {
+    vec!["query".to_owned(), "value".to_owned()]
+}
