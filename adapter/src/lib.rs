@@ -17,11 +17,14 @@
 //! mathematics library, and the outcome is frozen in tests.
 
 mod hash;
+mod init;
 mod layout;
 mod lora;
+pub mod server;
 mod shape;
 
 pub use hash::{BaseHashes, a_hash, model_hash};
+pub use init::{init_a, init_head, initial_values};
 pub use layout::{AdapterLayout, HeadRanges, LayoutError, Module};
 pub use lora::{Head, Init, LoraConfig, Method};
 pub use shape::{BaseShape, ShapeError};

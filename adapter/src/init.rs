@@ -1,0 +1,113 @@
+//! The values that every silo draws alike from the job's public seed: A, and the head's initial weights.
+//!
+//! # The stream (version 1)
+//! Each matrix has its own ChaCha20 stream (RFC 8439 block function with 64-bit counter from 0 and nonce 0). Its key is
+//! SHA-256 over label, seed (8 bytes little-endian) and module path, each preceded by its length in 8 bytes
+//! little-endian; the label is `blindsum lora_A stream v1`, or `blindsum head stream v1` with path `classifier`.
+//! The key stream is read as `u64` little-endian, one after the other, in the matrix's row-major order:
+//! - uniform on `[0, 1)`: `u = (x >> 11) · 2⁻⁵³`;
+//! - a pair of Gaussians (Box and Muller 1958): from two such numbers `ρ = √(−2·ln(1 − u₁))`, then `ρ·cos(2π·u₂)` and
+//!   `ρ·sin(2π·u₂)`; of a last odd pair the second is thrown away.
+//!
+//! Everything is `f64` in this order with `libm`'s `log`, `sin` and `cos`, IEEE `+ − × ÷ √`, and rounded to `f32` once
+//! at the end. So the outcome is the same bits on every machine, as the model hash requires; the tests freeze it.
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::hash::Hasher;
+use crate::{AdapterLayout, Head, Init, Module};
+
+/// Draws the frozen A of every module: `[r, in_features]` row-major, in module order.
+pub fn init_a(layout: &AdapterLayout) -> Vec<Vec<f32>> {
+    let lora = layout.lora();
+    let draw = |module: &Module| {
+        let stream = Stream::new("blindsum lora_A stream v1", lora.seed, &module.path);
+        match lora.init {
+            Init::KaimingUniform => kaiming_uniform(stream, layout.rank(), module.in_features),
+            Init::Orthonormal => orthonormal(stream, layout.rank(), module.in_features),
+        }
+    };
+    layout.modules().iter().map(draw).collect()
+}
+
+/// Draws the head's initial value: weight `[labels, hidden]` row-major from N(0, `initializer_range`²), as Hugging Face
+/// initialises BERT's classifier, and bias `[labels]` zero.
+pub fn init_head(layout: &AdapterLayout) -> (Vec<f32>, Vec<f32>) {
+    let mut stream = Stream::new("blindsum head stream v1", layout.lora().seed, "classifier");
+    let scale = layout.shape().initializer_range;
+    let weight = stream.gaussians(layout.labels() * layout.hidden()).iter().map(|g| (scale * g) as f32).collect();
+    (weight, vec![0.0; layout.labels()])
+}
+
+/// The vector that the first round starts from: zero for every B, then the initial head where it is trained.
+pub fn initial_values(layout: &AdapterLayout) -> Vec<f32> {
+    let mut values = vec![0.0; layout.b_len()];
+    if layout.lora().head == Head::Trained {
+        let (weight, bias) = init_head(layout);
+        values.extend(weight);
+        values.extend(bias);
+    }
+    values
+}
+
+/// Uniform on (−1/√in, 1/√in), which is `kaiming_uniform_(a=√5)`: bound `√(6 / ((1 + a²)·in))`.
+fn kaiming_uniform(mut stream: Stream, r: usize, in_features: usize) -> Vec<f32> {
+    let bound = 1.0 / (in_features as f64).sqrt();
+    (0..r * in_features).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
+}
+
+/// Gaussian rows made orthonormal by modified Gram–Schmidt, each row against those before it, twice (the second pass
+/// removes what rounding left: "twice is enough", Giraud et al. 2005).
+fn orthonormal(mut stream: Stream, r: usize, in_features: usize) -> Vec<f32> {
+    let mut rows = stream.gaussians(r * in_features);
+    for i in 0..r {
+        let (done, rest) = rows.split_at_mut(i * in_features);
+        let row = &mut rest[..in_features];
+        for _ in 0..2 {
+            for other in done.chunks_exact(in_features) {
+                let along = dot(row, other);
+                for (x, o) in row.iter_mut().zip(other) {
+                    *x -= along * o;
+                }
+            }
+            // r ≤ in and Gaussian rows: the remainder is zero only with probability zero, and the frozen seed decides
+            // it alike for everybody.
+            let norm = dot(row, row).sqrt();
+            for x in row.iter_mut() {
+                *x /= norm;
+            }
+        }
+    }
+    rows.iter().map(|&x| x as f32).collect()
+}
+
+/// Sum of products from left to right.
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).fold(0.0, |sum, (a, b)| sum + a * b)
+}
+
+/// The numbers of one matrix.
+struct Stream(ChaCha20Rng);
+
+impl Stream {
+    fn new(label: &str, seed: u64, path: &str) -> Self {
+        Stream(ChaCha20Rng::from_seed(Hasher::new(label).u64(seed).field(path.as_bytes()).finish()))
+    }
+
+    fn uniform(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    fn gaussians(&mut self, count: usize) -> Vec<f64> {
+        let mut values = Vec::with_capacity(count + 1);
+        while values.len() < count {
+            let radius = (-2.0 * libm::log(1.0 - self.uniform())).sqrt();
+            let angle = 2.0 * std::f64::consts::PI * self.uniform();
+            values.push(radius * libm::cos(angle));
+            values.push(radius * libm::sin(angle));
+        }
+        values.truncate(count);
+        values
+    }
+}
