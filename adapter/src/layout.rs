@@ -180,6 +180,16 @@ impl AdapterLayout {
         Some(HeadRanges { weight, bias })
     }
 
+    /// The head that the model uses, weight and bias: from `values` where it is trained, else `frozen`.
+    ///
+    /// `values` must have the layout's length.
+    pub fn head_in_force<'a>(&self, values: &'a [f32], frozen: &'a (Vec<f32>, Vec<f32>)) -> (&'a [f32], &'a [f32]) {
+        match self.head_ranges() {
+            Some(HeadRanges { weight, bias }) => (&values[weight], &values[bias]),
+            None => (&frozen.0, &frozen.1),
+        }
+    }
+
     /// Numbers in the head, trained or not: `labels · hidden + labels`.
     pub fn head_len(&self) -> usize {
         self.labels * self.shape.hidden + self.labels

@@ -20,6 +20,7 @@ mod hash;
 mod init;
 mod layout;
 mod lora;
+pub mod peft;
 pub mod server;
 mod shape;
 

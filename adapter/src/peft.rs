@@ -1,0 +1,252 @@
+//! Adapters on disk, in the format that Hugging Face PEFT loads.
+//!
+//! ```text
+//! DIR/blindsum.json              what PEFT has no place for: the job's [lora] table and the labels in order
+//! DIR/adapter_config.json        PEFT's LoraConfig (peft_type LORA, task_type SEQ_CLS)
+//! DIR/adapter_model.safetensors  lora_A, lora_B and the classifier, f32, under PEFT's names
+//! ```
+//!
+//! Contract: the same adapter gives the same bytes. Each file is written aside, synced and renamed into place, the
+//! weights last, so that a reader finds the old file or the new one, never half of one; the two small files are the
+//! same in every round of a job. [`load`] trusts nothing: sizes are bounded before reading, names, shapes and types are
+//! those of the layout, every number is finite.
+
+mod files;
+mod tensors;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{AdapterLayout, BaseShape, LayoutError, LoraConfig};
+
+const META_FILE: &str = "blindsum.json";
+const CONFIG_FILE: &str = "adapter_config.json";
+const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// Longest of the two JSON files that is read, in bytes.
+const MAX_JSON_BYTES: u64 = 1 << 20;
+
+/// Why an adapter could not be written or read.
+#[derive(Debug, Error)]
+pub enum PeftError {
+    /// The file system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file does not hold what an adapter holds.
+    #[error("{path}: {why}", path = path.display())]
+    Invalid {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The adapter was made for another base model.
+    #[error("{path}: the adapter does not fit this base model: {source}", path = path.display())]
+    Layout {
+        /// The file that holds the adapter's configuration.
+        path: PathBuf,
+        /// Why it does not fit.
+        source: LayoutError,
+    },
+    /// What is to be saved contradicts itself; a bug of the caller.
+    #[error("cannot save the adapter: {0}")]
+    Inconsistent(String),
+}
+
+impl PeftError {
+    fn invalid(path: &Path, why: impl Into<String>) -> Self {
+        PeftError::Invalid { path: path.to_owned(), why: why.into() }
+    }
+}
+
+/// What belongs to an adapter besides its numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeftMeta {
+    /// Name or directory under which PEFT finds the base model.
+    pub base_model_name_or_path: String,
+    /// The classes in the order of the classifier's rows.
+    pub labels: Vec<String>,
+}
+
+/// An adapter as read from disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Layout from the stored `[lora]` table on the given base model.
+    pub layout: AdapterLayout,
+    /// A of each module, `[r, in_features]` row-major.
+    pub a: Vec<Vec<f32>>,
+    /// The head in force: weight `[labels, hidden]` row-major and bias `[labels]`.
+    pub head: (Vec<f32>, Vec<f32>),
+    /// The trained coordinates in the layout's order.
+    pub values: Vec<f32>,
+    /// Base model and labels.
+    pub meta: PeftMeta,
+}
+
+/// `blindsum.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetaFile {
+    schema: u32,
+    labels: Vec<String>,
+    lora: LoraConfig,
+}
+
+/// The keys of `adapter_config.json` that decide what PEFT computes; it fills in the others.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct ConfigFile {
+    base_model_name_or_path: Option<String>,
+    bias: String,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    #[serde(default)]
+    inference_mode: bool,
+    #[serde(default = "yes")]
+    init_lora_weights: bool,
+    lora_alpha: serde_json::Number,
+    #[serde(default)]
+    lora_dropout: f64,
+    modules_to_save: Option<Vec<String>>,
+    peft_type: String,
+    r: u32,
+    target_modules: Vec<String>,
+    task_type: Option<String>,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    use_rslora: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ConfigFile {
+    fn of(lora: &LoraConfig, base: &str) -> Result<Self, PeftError> {
+        // PEFT declares lora_alpha an integer, so a whole number is written as one.
+        let alpha = lora.lora_alpha;
+        let whole = alpha.fract() == 0.0 && alpha.abs() < 1e9;
+        let lora_alpha = if whole { Some((alpha as i64).into()) } else { serde_json::Number::from_f64(alpha) };
+        Ok(ConfigFile {
+            base_model_name_or_path: Some(base.to_owned()),
+            bias: "none".to_owned(),
+            fan_in_fan_out: false,
+            inference_mode: true,
+            init_lora_weights: true,
+            lora_alpha: lora_alpha.ok_or_else(|| PeftError::Inconsistent("lora_alpha is not finite".to_owned()))?,
+            lora_dropout: 0.0,
+            modules_to_save: Some(vec!["classifier".to_owned()]),
+            peft_type: "LORA".to_owned(),
+            r: lora.r,
+            target_modules: lora.target_modules.clone(),
+            task_type: Some("SEQ_CLS".to_owned()),
+            use_dora: false,
+            use_rslora: false,
+        })
+    }
+}
+
+/// Writes the adapter into `dir`, made if it does not exist; files there under other names stay.
+///
+/// `a` is the frozen A of each module, `head` the initial head ([`init_head`](crate::init_head)), `values` the trained
+/// coordinates. A trained head is taken from `values`.
+///
+/// # Errors
+/// Where lengths contradict the layout, a number is not finite, or the file system refuses; then no file is half
+/// written.
+pub fn save(
+    dir: &Path,
+    layout: &AdapterLayout,
+    a: &[Vec<f32>],
+    head: &(Vec<f32>, Vec<f32>),
+    values: &[f32],
+    meta: &PeftMeta,
+) -> Result<(), PeftError> {
+    if meta.labels.len() != layout.labels() {
+        let why = format!("{} label names for {} labels", meta.labels.len(), layout.labels());
+        return Err(PeftError::Inconsistent(why));
+    }
+    let weights = tensors::to_bytes(layout, a, head, values)?;
+    let lora = layout.lora();
+    let meta_file = MetaFile { schema: 1, labels: meta.labels.clone(), lora: lora.clone() };
+    let config = ConfigFile::of(lora, &meta.base_model_name_or_path)?;
+    files::create_dir(dir)?;
+    files::replace(dir, META_FILE, &to_json(&meta_file)?)?;
+    files::replace(dir, CONFIG_FILE, &to_json(&config)?)?;
+    files::replace(dir, WEIGHTS_FILE, &weights)?;
+    files::sync_dir(dir)
+}
+
+/// Reads the adapter that [`save`] wrote into `dir`, for a base model of this shape.
+///
+/// # Errors
+/// Names the file and what is wrong: it is missing or too large, its configuration does not fit the base model or is
+/// not what `save` writes, a tensor is missing, of another shape or type, unknown, or holds a number that is not finite.
+pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
+    let meta_path = dir.join(META_FILE);
+    let meta_file: MetaFile = from_json(&meta_path)?;
+    if meta_file.schema != 1 {
+        let why = format!("schema is {}; this version reads schema 1", meta_file.schema);
+        return Err(PeftError::invalid(&meta_path, why));
+    }
+    let layout = AdapterLayout::new(shape, &meta_file.lora, meta_file.labels.len())
+        .map_err(|source| PeftError::Layout { path: meta_path, source })?;
+
+    let config_path = dir.join(CONFIG_FILE);
+    let config: ConfigFile = from_json(&config_path)?;
+    let base_model_name_or_path = config.base_model_name_or_path.clone().unwrap_or_default();
+    check_config(&config, &meta_file.lora, &base_model_name_or_path)
+        .map_err(|why| PeftError::invalid(&config_path, why))?;
+
+    let weights_path = dir.join(WEIGHTS_FILE);
+    let bytes = files::read_bounded(&weights_path, tensors::max_file_bytes(&layout))?;
+    let (a, head, values) =
+        tensors::from_bytes(&bytes, &layout).map_err(|why| PeftError::invalid(&weights_path, why))?;
+    let meta = PeftMeta { base_model_name_or_path, labels: meta_file.labels };
+    Ok(Loaded { layout, a, head, values, meta })
+}
+
+/// Compares every key that changes the computation with what [`save`] would have written for this `[lora]` table.
+fn check_config(found: &ConfigFile, lora: &LoraConfig, base: &str) -> Result<(), String> {
+    let expected = ConfigFile::of(lora, base).map_err(|e| e.to_string())?;
+    let differs = |key: &str, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
+        Err(format!("{key} is {found:?} where {META_FILE} asks for {expected:?}; the files are not from one adapter"))
+    };
+    macro_rules! same {
+        ($($key:ident),*) => {
+            $(if found.$key != expected.$key {
+                return differs(stringify!($key), &found.$key, &expected.$key);
+            })*
+        };
+    }
+    same!(bias, fan_in_fan_out, modules_to_save, peft_type, r, task_type, use_dora, use_rslora);
+    if found.lora_alpha.as_f64() != Some(lora.lora_alpha) {
+        return differs("lora_alpha", &found.lora_alpha, &lora.lora_alpha);
+    }
+    let sorted = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort();
+        names
+    };
+    if sorted(&found.target_modules) != sorted(&expected.target_modules) {
+        return differs("target_modules", &found.target_modules, &expected.target_modules);
+    }
+    Ok(())
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>, PeftError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| PeftError::Inconsistent(e.to_string()))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, PeftError> {
+    let bytes = files::read_bounded(path, MAX_JSON_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|e| PeftError::invalid(path, e.to_string()))
+}

@@ -1,0 +1,132 @@
+//! The adapter's numbers as a safetensors file under PEFT's names.
+//!
+//! PEFT wraps the model twice, hence `base_model.model.` before each path; a module saved whole keeps its own name
+//! (`base_model.model.classifier.weight`), without the adapter's name that PEFT inserts in memory.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::PeftError;
+use crate::AdapterLayout;
+
+/// Allowance for the file's header, which names each tensor in about 150 bytes.
+const HEADER_BYTES_PER_TENSOR: u64 = 512;
+
+type Parts = (Vec<Vec<f32>>, (Vec<f32>, Vec<f32>), Vec<f32>);
+
+fn name(path: &str) -> String {
+    format!("base_model.model.{path}")
+}
+
+fn a_name(path: &str) -> String {
+    name(&format!("{path}.lora_A.weight"))
+}
+
+fn b_name(path: &str) -> String {
+    name(&format!("{path}.lora_B.weight"))
+}
+
+/// Every tensor of the file with its shape.
+fn shapes(layout: &AdapterLayout) -> Vec<(String, Vec<usize>)> {
+    let r = layout.rank();
+    let mut shapes = Vec::new();
+    for module in layout.modules() {
+        shapes.push((a_name(&module.path), vec![r, module.in_features]));
+        shapes.push((b_name(&module.path), vec![module.out_features, r]));
+    }
+    shapes.push((name("classifier.weight"), vec![layout.labels(), layout.hidden()]));
+    shapes.push((name("classifier.bias"), vec![layout.labels()]));
+    shapes
+}
+
+/// More bytes than a file of this layout has.
+pub(super) fn max_file_bytes(layout: &AdapterLayout) -> u64 {
+    let bytes = |shape: &[usize]| 4 * shape.iter().product::<usize>() as u64;
+    let tensors: u64 = shapes(layout).iter().map(|(_, shape)| bytes(shape) + HEADER_BYTES_PER_TENSOR).sum();
+    tensors + HEADER_BYTES_PER_TENSOR
+}
+
+/// Serialises the adapter; the same numbers give the same bytes.
+pub(super) fn to_bytes(
+    layout: &AdapterLayout,
+    a: &[Vec<f32>],
+    head: &(Vec<f32>, Vec<f32>),
+    values: &[f32],
+) -> Result<Vec<u8>, PeftError> {
+    let inconsistent = |what: &str| PeftError::Inconsistent(format!("{what} does not have the layout's length"));
+    if values.len() != layout.len() {
+        return Err(inconsistent("the vector of trained values"));
+    }
+    if a.len() != layout.modules().len() {
+        return Err(inconsistent("the list of A matrices"));
+    }
+    let (weight, bias) = layout.head_in_force(values, head);
+    let mut parts = Vec::new();
+    for (i, matrix) in a.iter().enumerate() {
+        parts.push(matrix.as_slice());
+        parts.push(&values[layout.b_range(i)]);
+    }
+    parts.extend([weight, bias]);
+
+    let mut tensors = Vec::new();
+    for ((name, shape), part) in shapes(layout).into_iter().zip(parts) {
+        if part.len() != shape.iter().product::<usize>() {
+            return Err(inconsistent(&name));
+        }
+        if part.iter().any(|x| !x.is_finite()) {
+            return Err(PeftError::Inconsistent(format!("{name} holds a number that is not finite")));
+        }
+        tensors.push((name, shape, part.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()));
+    }
+    let broken = |e: safetensors::SafeTensorError| PeftError::Inconsistent(e.to_string());
+    let mut views = Vec::new();
+    for (name, shape, bytes) in &tensors {
+        views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(broken)?));
+    }
+    // One key only: the crate writes metadata in the order of a hash map, which more than one would not survive.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata)).map_err(broken)
+}
+
+/// Takes the file apart into A, head and trained values; the error says what is wrong with the file.
+pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout) -> Result<Parts, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("not a safetensors file: {e}"))?;
+    let expected = shapes(layout);
+    if let Some(unknown) = file.names().iter().find(|name| !expected.iter().any(|(known, _)| known == *name)) {
+        let unknown: String = unknown.chars().take(200).collect();
+        return Err(format!("tensor {unknown:?} does not belong to this adapter"));
+    }
+    let mut tensors = Vec::new();
+    for (name, shape) in &expected {
+        tensors.push(read(&file, name, shape)?);
+    }
+    let mut tensors = tensors.into_iter();
+    let (mut a, mut values) = (Vec::new(), Vec::with_capacity(layout.len()));
+    for (matrix, b) in std::iter::from_fn(|| Some((tensors.next()?, tensors.next()?))).take(layout.modules().len()) {
+        a.push(matrix);
+        values.extend(b);
+    }
+    // `shapes` ends with the head's two tensors.
+    let (Some(weight), Some(bias)) = (tensors.next(), tensors.next()) else {
+        return Err("the classifier is missing".to_owned());
+    };
+    if layout.head_ranges().is_some() {
+        values.extend(&weight);
+        values.extend(&bias);
+    }
+    Ok((a, (weight, bias), values))
+}
+
+fn read(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    let tensor = file.tensor(name).map_err(|_| format!("tensor {name} is missing"))?;
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+        let (dtype, found) = (tensor.dtype(), tensor.shape());
+        return Err(format!("tensor {name} is {dtype:?} {found:?}, expected F32 {shape:?}"));
+    }
+    let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+    match values.iter().all(|x| x.is_finite()) {
+        true => Ok(values),
+        false => Err(format!("tensor {name} holds a number that is not finite")),
+    }
+}
