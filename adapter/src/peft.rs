@@ -98,33 +98,25 @@ struct MetaFile {
     lora: LoraConfig,
 }
 
-/// The keys of `adapter_config.json` that decide what PEFT computes; it fills in the others.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// `adapter_config.json`: the keys that decide what PEFT computes, which fills in the others. Closed, because a further
+/// key (`rank_pattern`, `alpha_pattern`) would make PEFT compute something else than we do.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ConfigFile {
-    base_model_name_or_path: Option<String>,
+    base_model_name_or_path: String,
     bias: String,
-    #[serde(default)]
     fan_in_fan_out: bool,
-    #[serde(default)]
     inference_mode: bool,
-    #[serde(default = "yes")]
     init_lora_weights: bool,
     lora_alpha: serde_json::Number,
-    #[serde(default)]
     lora_dropout: f64,
-    modules_to_save: Option<Vec<String>>,
+    modules_to_save: Vec<String>,
     peft_type: String,
     r: u32,
     target_modules: Vec<String>,
-    task_type: Option<String>,
-    #[serde(default)]
+    task_type: String,
     use_dora: bool,
-    #[serde(default)]
     use_rslora: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl ConfigFile {
@@ -134,18 +126,18 @@ impl ConfigFile {
         let whole = alpha.fract() == 0.0 && alpha.abs() < 1e9;
         let lora_alpha = if whole { Some((alpha as i64).into()) } else { serde_json::Number::from_f64(alpha) };
         Ok(ConfigFile {
-            base_model_name_or_path: Some(base.to_owned()),
+            base_model_name_or_path: base.to_owned(),
             bias: "none".to_owned(),
             fan_in_fan_out: false,
             inference_mode: true,
             init_lora_weights: true,
             lora_alpha: lora_alpha.ok_or_else(|| PeftError::Inconsistent("lora_alpha is not finite".to_owned()))?,
             lora_dropout: 0.0,
-            modules_to_save: Some(vec!["classifier".to_owned()]),
+            modules_to_save: vec!["classifier".to_owned()],
             peft_type: "LORA".to_owned(),
             r: lora.r,
             target_modules: lora.target_modules.clone(),
-            task_type: Some("SEQ_CLS".to_owned()),
+            task_type: "SEQ_CLS".to_owned(),
             use_dora: false,
             use_rslora: false,
         })
@@ -200,43 +192,41 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
 
     let config_path = dir.join(CONFIG_FILE);
     let config: ConfigFile = from_json(&config_path)?;
-    let base_model_name_or_path = config.base_model_name_or_path.clone().unwrap_or_default();
-    check_config(&config, &meta_file.lora, &base_model_name_or_path)
-        .map_err(|why| PeftError::invalid(&config_path, why))?;
+    check_config(&config, &meta_file.lora).map_err(|why| PeftError::invalid(&config_path, why))?;
 
     let weights_path = dir.join(WEIGHTS_FILE);
     let bytes = files::read_bounded(&weights_path, tensors::max_file_bytes(&layout))?;
     let (a, head, values) =
         tensors::from_bytes(&bytes, &layout).map_err(|why| PeftError::invalid(&weights_path, why))?;
-    let meta = PeftMeta { base_model_name_or_path, labels: meta_file.labels };
+    let meta = PeftMeta { base_model_name_or_path: config.base_model_name_or_path, labels: meta_file.labels };
     Ok(Loaded { layout, a, head, values, meta })
 }
 
 /// Compares every key that changes the computation with what [`save`] would have written for this `[lora]` table.
-fn check_config(found: &ConfigFile, lora: &LoraConfig, base: &str) -> Result<(), String> {
-    let expected = ConfigFile::of(lora, base).map_err(|e| e.to_string())?;
-    let differs = |key: &str, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
-        Err(format!("{key} is {found:?} where {META_FILE} asks for {expected:?}; the files are not from one adapter"))
-    };
+fn check_config(found: &ConfigFile, lora: &LoraConfig) -> Result<(), String> {
+    let expected = ConfigFile::of(lora, &found.base_model_name_or_path).map_err(|e| e.to_string())?;
     macro_rules! same {
         ($($key:ident),*) => {
             $(if found.$key != expected.$key {
-                return differs(stringify!($key), &found.$key, &expected.$key);
+                let (key, found, expected) = (stringify!($key), &found.$key, &expected.$key);
+                return Err(format!(
+                    "{key} is {found:?} where {META_FILE} asks for {expected:?}; the files are not from one adapter"
+                ));
             })*
         };
     }
-    same!(bias, fan_in_fan_out, modules_to_save, peft_type, r, task_type, use_dora, use_rslora);
-    if found.lora_alpha.as_f64() != Some(lora.lora_alpha) {
-        return differs("lora_alpha", &found.lora_alpha, &lora.lora_alpha);
-    }
-    let sorted = |names: &[String]| {
-        let mut names = names.to_vec();
-        names.sort();
-        names
-    };
-    if sorted(&found.target_modules) != sorted(&expected.target_modules) {
-        return differs("target_modules", &found.target_modules, &expected.target_modules);
-    }
+    same!(
+        bias,
+        fan_in_fan_out,
+        lora_alpha,
+        modules_to_save,
+        peft_type,
+        r,
+        target_modules,
+        task_type,
+        use_dora,
+        use_rslora
+    );
     Ok(())
 }
 

@@ -177,6 +177,7 @@ fn damaged_files_are_refused_by_name() {
     assert!(refused(config, &replace("\"lora_alpha\": 4", "\"lora_alpha\": 4.5")).contains("lora_alpha"));
     assert!(refused(config, &replace("\"use_rslora\": false", "\"use_rslora\": true")).contains("use_rslora"));
     assert!(refused(config, &|b| [b, vec![b' '; 1 << 20]].concat()).contains("at most"));
+    assert!(refused(config, &replace("\"r\": 2", "\"rank_pattern\": {}, \"r\": 2")).contains("rank_pattern"));
     let own = "blindsum.json";
     assert!(refused(own, &replace("\"schema\": 1", "\"schema\": 2")).contains("schema is 2"));
     assert!(refused(own, &replace("\"schema\"", "\"more\": 1, \"schema\"")).contains("unknown field"));
