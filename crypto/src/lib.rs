@@ -1,1 +1,57 @@
-//! One secure-aggregation session as pure state machines: keys, masks, shares, fixed point, transcript.
+//! The stateless pieces of one secure-aggregation session: keys, masks, shares, fixed point, transcript and checks.
+//!
+//! ```text
+//!  advert ─ T1 ─> share ─ T2 ─> bind ─> masked ─> commit ─ T3 ─> reveal ─> unmask ─ S ─> result
+//!    P1             P2                    P3        P4             P5                     P6
+//! ```
+//!
+//! Contract: time and randomness are arguments, nothing here waits, reads a file or opens a socket. What a peer sent
+//! has a plain serde type (`Advert`, `ShareHeader`, …) and is good for nothing until a function of [`verify`] has turned
+//! it into its verified twin, which alone gives access to the next step. Invariants of the protocol are cited as
+//! `SA-01` … `SA-15` in comments and test names. No function panics on what a peer sent.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod merkle;
+
+pub mod advert;
+pub mod commit;
+pub mod complaint;
+pub mod context;
+pub mod fixed_point;
+pub mod hash;
+pub mod identity;
+pub mod keys;
+pub mod labels;
+pub mod mask;
+pub mod masked;
+pub mod packing;
+pub mod params;
+pub mod quorum;
+pub mod result;
+pub mod reveal;
+pub mod roster;
+pub mod shamir;
+pub mod share;
+pub mod transcript;
+pub mod unmask;
+pub mod verify;
+
+pub use advert::{Advert, JournalMark};
+pub use commit::{AbandonCertificate, AbandonVote, CommitCertificate, CommitVote, SurvivorList};
+pub use complaint::{Complaint, PairOpening};
+pub use context::Context;
+pub use hash::{Digest, Hasher, sha256};
+pub use identity::{IdentityKey, IdentityPublic, Signature, SiloId};
+pub use labels::Label;
+pub use masked::MaskedHeader;
+pub use params::{Params, Segment, SegmentKind};
+pub use quorum::Quorum;
+pub use result::{ResultCertificate, ResultVote};
+pub use reveal::{PendingReveal, Reveal, RevealedShare};
+pub use roster::{Roster, RosterEntry, RosterError};
+pub use share::{Dealing, Delivery, SealedBundle, ShareHeader};
+pub use verify::VerifyError;
+
+#[cfg(test)]
+mod testing;

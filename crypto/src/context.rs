@@ -1,0 +1,83 @@
+//! `ctx`: everything that a session is about, in one digest (SA-02).
+//!
+//! Contract: two sessions that differ in federation, roster, job, round, attempt, parameters, history or model have
+//! different digests, and every signature, key and mask of a session depends on it.
+
+use crate::hash::{Digest, Hasher};
+use crate::labels::Label;
+use serde::{Deserialize, Serialize};
+
+/// The fields of `ctx`, as the coordinator opens a session with them. A silo compares each with what it holds itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// Id of the federation, as in the roster.
+    pub federation_id: String,
+    /// Hash of the pinned roster.
+    pub roster_hash: Digest,
+    /// Version of the pinned roster.
+    pub roster_version: u32,
+    /// Hash of the job's contract.
+    pub job_digest: Digest,
+    /// Round, counted from 1.
+    pub round: u32,
+    /// Attempt at the round, above all earlier ones.
+    pub attempt: u32,
+    /// [`crate::Params::hash`].
+    pub params_hash: Digest,
+    /// Result hash of the round before; in round 1 the job digest.
+    pub previous_result_hash: Digest,
+    /// Hash of the global adapter that the silo actually holds (SA-14).
+    pub model_hash: Digest,
+}
+
+impl Context {
+    /// `ctx` = H("ctx"; all fields).
+    pub fn digest(&self) -> Digest {
+        Hasher::new(Label::Context)
+            .field(self.federation_id.as_bytes())
+            .digest(&self.roster_hash)
+            .u64(u64::from(self.roster_version))
+            .digest(&self.job_digest)
+            .u64(u64::from(self.round))
+            .u64(u64::from(self.attempt))
+            .digest(&self.params_hash)
+            .digest(&self.previous_result_hash)
+            .digest(&self.model_hash)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn sa02_every_field_changes_the_context() {
+        let d = |x| Digest([x; 32]);
+        let base = Context {
+            federation_id: "f".into(),
+            roster_hash: d(1),
+            roster_version: 1,
+            job_digest: d(2),
+            round: 1,
+            attempt: 1,
+            params_hash: d(3),
+            previous_result_hash: d(4),
+            model_hash: d(5),
+        };
+        let all = [
+            base.clone(),
+            Context { federation_id: "g".into(), ..base.clone() },
+            Context { roster_hash: d(9), ..base.clone() },
+            Context { roster_version: 2, ..base.clone() },
+            Context { job_digest: d(9), ..base.clone() },
+            Context { round: 2, ..base.clone() },
+            Context { attempt: 2, ..base.clone() },
+            Context { params_hash: d(9), ..base.clone() },
+            Context { previous_result_hash: d(9), ..base.clone() },
+            Context { model_hash: d(9), ..base.clone() },
+        ];
+        assert_eq!(all.iter().map(Context::digest).collect::<BTreeSet<_>>().len(), all.len());
+    }
+}

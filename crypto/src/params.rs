@@ -1,0 +1,259 @@
+//! The parameters of a session: segments of the vector, quorums and deadlines, and the proof that sums cannot overflow.
+//!
+//! Contract: a silo computes the parameters from its own job and roster and compares hashes; parameters that came over the
+//! wire must pass [`Params::check`] before anything is sized by them (SA-12).
+
+use crate::hash::{Digest, Hasher};
+use crate::labels::Label;
+use crate::quorum::{Quorum, QuorumError};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Most coordinates of one session (1 GiB of lanes).
+pub const MAX_LANES: usize = 1 << 28;
+/// Most segments of one session.
+pub const MAX_SEGMENTS: usize = 16;
+/// Most bits of a fixed-point value, sign included.
+pub const MAX_VALUE_BITS: u8 = 24;
+/// Names the algorithms, so that a version with others has another parameter hash.
+const SUITE: &str = "x25519 ed25519 hkdf-sha256 aes-256-gcm aes-256-ctr shamir-curve25519";
+
+/// What a segment's coordinates mean.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum SegmentKind {
+    /// Real numbers, clipped to ±`bound` and rounded to signed integers of `value_bits` bits.
+    FixedPoint {
+        /// a: bits of one silo's integer, sign included, 2..=24.
+        value_bits: u8,
+        /// C: the coordinate bound, in the unit of the values.
+        bound: f64,
+    },
+    /// Unsigned counts, encoded as they are; for metrics.
+    Counts {
+        /// Largest count that one silo may send.
+        max_value: u32,
+    },
+}
+
+/// A run of coordinates with one meaning and one ring.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Name, 1 to 63 of `[A-Za-z0-9_-]`, unique in the session.
+    pub name: String,
+    /// Number of coordinates.
+    pub length: u32,
+    /// b: sums are taken mod 2^b, and a coordinate travels in b bits, 1..=32.
+    pub ring_bits: u8,
+    /// Meaning of the coordinates.
+    pub kind: SegmentKind,
+}
+
+impl Segment {
+    /// A fixed-point segment with the smallest ring that n silos cannot overflow.
+    ///
+    /// # Errors
+    /// [`ParamsError`] where `value_bits` or `bound` is out of range.
+    pub fn fixed_point(
+        name: impl Into<String>,
+        length: u32,
+        value_bits: u8,
+        bound: f64,
+        n: u16,
+    ) -> Result<Segment, ParamsError> {
+        let name = name.into();
+        let ring_bits = ring_bits_for(value_bits, n)
+            .ok_or_else(|| ParamsError::segment(&name, format!("no ring of 32 bits holds {value_bits}-bit values")))?;
+        let segment = Segment { name, length, ring_bits, kind: SegmentKind::FixedPoint { value_bits, bound } };
+        segment.check(n)?;
+        Ok(segment)
+    }
+
+    /// A segment of counts in a 32-bit ring, in which n silos may each send up to ⌊(2^32−1)/n⌋.
+    pub fn counts(name: impl Into<String>, length: u32, n: u16) -> Segment {
+        let kind = SegmentKind::Counts { max_value: u32::MAX / u32::from(n.max(1)) };
+        Segment { name: name.into(), length, ring_bits: 32, kind }
+    }
+
+    /// Bytes of the packed segment.
+    pub fn packed_bytes(&self) -> usize {
+        (self.length as usize * usize::from(self.ring_bits)).div_ceil(8)
+    }
+
+    /// Mask of the ring: 2^b − 1.
+    pub fn ring_mask(&self) -> u32 {
+        u32::MAX >> (32 - u32::from(self.ring_bits.clamp(1, 32)))
+    }
+
+    /// Largest integer that one silo sends: 2^(a−1)−1, or the largest count.
+    pub fn max_magnitude(&self) -> u32 {
+        match self.kind {
+            SegmentKind::FixedPoint { value_bits, .. } => (1u32 << (value_bits.clamp(1, 31) - 1)) - 1,
+            SegmentKind::Counts { max_value } => max_value,
+        }
+    }
+
+    /// SA-10: n silos at the bound stay inside the ring.
+    fn check(&self, n: u16) -> Result<(), ParamsError> {
+        let wrong = |what: String| Err(ParamsError::segment(&self.name, what));
+        let name_ok = (1..=63).contains(&self.name.len())
+            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        if !name_ok {
+            return wrong("its name must be 1 to 63 letters, digits, '_' or '-'".into());
+        }
+        if self.length == 0 {
+            return wrong("it has no coordinates".into());
+        }
+        if !(1..=32).contains(&self.ring_bits) {
+            return wrong(format!("ring_bits must be 1 to 32, not {}", self.ring_bits));
+        }
+        let ring = 1u64 << self.ring_bits;
+        let limit = match self.kind {
+            SegmentKind::FixedPoint { value_bits, bound } => {
+                if !(2..=MAX_VALUE_BITS).contains(&value_bits) {
+                    return wrong(format!("value_bits must be 2 to {MAX_VALUE_BITS}, not {value_bits}"));
+                }
+                if !(bound.is_finite() && bound >= f64::MIN_POSITIVE) {
+                    return wrong(format!("the coordinate bound must be a positive number, not {bound}"));
+                }
+                ring / 2
+            }
+            SegmentKind::Counts { .. } => ring,
+        };
+        if u64::from(n) * u64::from(self.max_magnitude()) >= limit {
+            return wrong(format!("{n} silos at the bound overflow a ring of {} bits", self.ring_bits));
+        }
+        Ok(())
+    }
+}
+
+/// The smallest b with n·(2^(a−1)−1) < 2^(b−1); `None` where 32 bits do not suffice or a is outside 2..=24.
+pub fn ring_bits_for(value_bits: u8, n: u16) -> Option<u8> {
+    if !(2..=MAX_VALUE_BITS).contains(&value_bits) {
+        return None;
+    }
+    let most = u64::from(n) * ((1u64 << (value_bits - 1)) - 1);
+    (value_bits..=32).find(|&b| most < 1u64 << (b - 1))
+}
+
+/// Why parameters are refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ParamsError {
+    /// No segment, or too many.
+    #[error("a session has 1 to {MAX_SEGMENTS} segments, not {0}")]
+    Segments(usize),
+    /// Something about one segment.
+    #[error("segment {name:?}: {what}")]
+    Segment {
+        /// Name of the segment.
+        name: String,
+        /// What is wrong with it, overflow of its ring included (SA-10).
+        what: String,
+    },
+    /// More coordinates than this version admits.
+    #[error("the session has {0} coordinates, more than the {MAX_LANES} admitted")]
+    TooLong(usize),
+    /// A deadline of zero.
+    #[error("the training and phase deadlines must be longer than zero")]
+    Deadline,
+    /// Quorum numbers.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+}
+
+impl ParamsError {
+    fn segment(name: &str, what: String) -> ParamsError {
+        ParamsError::Segment { name: name.chars().take(64).collect(), what }
+    }
+}
+
+/// The parameters of a session, part of `ctx` through their hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// Segments in the order of the vector.
+    pub segments: Vec<Segment>,
+    /// Quorums.
+    pub quorum: Quorum,
+    /// Whether silos add noise before encoding.
+    pub noise: bool,
+    /// Longest wait for local training, milliseconds.
+    pub training_deadline_ms: u64,
+    /// Longest wait for a phase of the session, milliseconds.
+    pub phase_deadline_ms: u64,
+}
+
+impl Params {
+    /// Checks everything: quorums, segments, size, deadlines, and SA-10 through [`Params::check_headroom`].
+    ///
+    /// # Errors
+    /// [`ParamsError`] naming the segment or number at fault.
+    pub fn check(&self) -> Result<(), ParamsError> {
+        self.quorum.check()?;
+        if !(1..=MAX_SEGMENTS).contains(&self.segments.len()) {
+            return Err(ParamsError::Segments(self.segments.len()));
+        }
+        for (i, segment) in self.segments.iter().enumerate() {
+            if self.segments[..i].iter().any(|s| s.name == segment.name) {
+                return Err(ParamsError::segment(&segment.name, "the name occurs twice".into()));
+            }
+        }
+        if self.lanes() > MAX_LANES {
+            return Err(ParamsError::TooLong(self.lanes()));
+        }
+        if self.training_deadline_ms == 0 || self.phase_deadline_ms == 0 {
+            return Err(ParamsError::Deadline);
+        }
+        self.check_headroom()
+    }
+
+    /// SA-10: proves for every segment that n silos at the bound cannot overflow its ring.
+    ///
+    /// # Errors
+    /// [`ParamsError::Segment`] for the first segment that has no headroom or is malformed.
+    pub fn check_headroom(&self) -> Result<(), ParamsError> {
+        self.segments.iter().try_for_each(|s| s.check(self.quorum.n))
+    }
+
+    /// Hash of the parameters, with the names of the algorithms.
+    pub fn hash(&self) -> Digest {
+        let Quorum { n, c, t, q, m } = self.quorum;
+        let mut hasher = Hasher::new(Label::Params).field(SUITE.as_bytes());
+        for number in [n, c, t, q, m] {
+            hasher = hasher.u64(u64::from(number));
+        }
+        hasher = hasher.u64(u64::from(self.noise)).u64(self.training_deadline_ms).u64(self.phase_deadline_ms);
+        hasher = hasher.u64(self.segments.len() as u64);
+        for s in &self.segments {
+            let (kind, a, b) = match s.kind {
+                SegmentKind::FixedPoint { value_bits, bound } => (0, u64::from(value_bits), bound.to_bits()),
+                SegmentKind::Counts { max_value } => (1, u64::from(max_value), 0),
+            };
+            hasher = hasher.field(s.name.as_bytes()).u64(u64::from(s.length)).u64(u64::from(s.ring_bits));
+            hasher = hasher.u64(kind).u64(a).u64(b);
+        }
+        hasher.finish()
+    }
+
+    /// Number of coordinates, all segments together.
+    pub fn lanes(&self) -> usize {
+        self.segments.iter().map(|s| s.length as usize).sum()
+    }
+
+    /// Bytes of the packed vector.
+    pub fn packed_bytes(&self) -> usize {
+        self.segments.iter().map(Segment::packed_bytes).sum()
+    }
+
+    /// Each segment with its range of coordinates.
+    pub fn ranges(&self) -> impl Iterator<Item = (&Segment, Range<usize>)> {
+        self.segments.iter().scan(0, |start, s| {
+            let range = *start..*start + s.length as usize;
+            *start = range.end;
+            Some((s, range))
+        })
+    }
+
+    /// The segment of this name with its range of coordinates.
+    pub fn range(&self, name: &str) -> Option<(&Segment, Range<usize>)> {
+        self.ranges().find(|(s, _)| s.name == name)
+    }
+}

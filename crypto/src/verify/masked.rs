@@ -1,0 +1,120 @@
+//! P3 and P4: checks on masked inputs and on the survivor list.
+
+use super::{Rules, VerifiedHeaders, VerifyError, list, signed};
+use crate::commit::SurvivorList;
+use crate::hash::Digest;
+use crate::identity::SiloId;
+use crate::labels::Label;
+use crate::masked::MaskedHeader;
+use crate::packing;
+use crate::params::Params;
+use crate::transcript;
+
+/// A masked input whose signed hash, length and padding are right.
+#[derive(Debug, Clone)]
+pub struct VerifiedMasked {
+    header: MaskedHeader,
+    packed: Vec<u8>,
+}
+
+impl VerifiedMasked {
+    /// Its signed hash.
+    pub fn header(&self) -> &MaskedHeader {
+        &self.header
+    }
+
+    /// y, packed.
+    pub fn packed(&self) -> &[u8] {
+        &self.packed
+    }
+}
+
+/// SA-04, SA-05, SA-14: the signed hash of a masked input: its silo is in U2 and signed under this bind.
+///
+/// # Errors
+/// [`VerifyError`] blaming the silo.
+pub fn masked_header(rules: &Rules<'_>, header: &MaskedHeader, headers: &VerifiedHeaders) -> Result<(), VerifyError> {
+    if headers.get(header.silo).is_none() {
+        let what = "it has a masked input without having dealt shares".into();
+        return Err(VerifyError::of("SA-05", header.silo, what));
+    }
+    let fields: [&[u8]; 2] = [&headers.bind().0, &header.hash.0];
+    signed(rules, "SA-04", header.silo, Label::Masked, &fields, &header.signature)
+}
+
+/// SA-04, SA-12: a masked input as it reaches the coordinator: exact length and zero padding by the parameters, the bytes
+/// hash to what was signed, and [`masked_header`].
+///
+/// # Errors
+/// [`VerifyError`] blaming the silo.
+pub fn masked(
+    rules: &Rules<'_>,
+    header: MaskedHeader,
+    packed: Vec<u8>,
+    params: &Params,
+    headers: &VerifiedHeaders,
+) -> Result<VerifiedMasked, VerifyError> {
+    packing::check(params, &packed).map_err(|e| VerifyError::of("SA-04", header.silo, e.to_string()))?;
+    if transcript::masked_hash(&packed) != header.hash {
+        let what = "its masked input does not have the hash that it signed".into();
+        return Err(VerifyError::of("SA-04", header.silo, what));
+    }
+    masked_header(rules, &header, headers)?;
+    Ok(VerifiedMasked { header, packed })
+}
+
+/// U3 and D = U2 \ U3, from a checked survivor list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedList {
+    t3: Digest,
+    survivors: Vec<SiloId>,
+    dropped: Vec<SiloId>,
+    list: SurvivorList,
+}
+
+impl VerifiedList {
+    /// T3.
+    pub fn t3(&self) -> Digest {
+        self.t3
+    }
+
+    /// U3 in order.
+    pub fn survivors(&self) -> &[SiloId] {
+        &self.survivors
+    }
+
+    /// D in order.
+    pub fn dropped(&self) -> &[SiloId] {
+        &self.dropped
+    }
+
+    /// The list itself.
+    pub fn list(&self) -> &SurvivorList {
+        &self.list
+    }
+}
+
+/// SA-04, SA-05: a survivor list: m to |U2| entries, ascending ids of U2, every signature under this bind, and `own` (a
+/// silo's own masked header; the coordinator has none) among them as sent.
+///
+/// # Errors
+/// [`VerifyError`], blaming a silo where one entry is at fault.
+pub fn survivor_list(
+    rules: &Rules<'_>,
+    survivors: SurvivorList,
+    headers: &VerifiedHeaders,
+    own: Option<&MaskedHeader>,
+) -> Result<VerifiedList, VerifyError> {
+    let entries = &survivors.0;
+    let (least, most) = (usize::from(rules.quorum.m), headers.headers().len());
+    list("SA-05", "survivors", entries.iter().map(|m| m.silo), least, most)?;
+    let is_own = |own: &MaskedHeader| entries.iter().any(|m| m.silo == own.silo && m.hash == own.hash);
+    if own.is_some_and(|own| !is_own(own)) {
+        return Err(VerifyError::new("SA-04", "this silo's own masked input is missing from the survivor list"));
+    }
+    entries.iter().try_for_each(|m| masked_header(rules, m, headers))?;
+    let ids: Vec<SiloId> = entries.iter().map(|m| m.silo).collect();
+    let dropped = headers.ids().filter(|id| ids.binary_search(id).is_err()).collect();
+    let t3 = transcript::t3(&headers.bind(), entries);
+    Ok(VerifiedList { t3, survivors: ids, dropped, list: survivors })
+}

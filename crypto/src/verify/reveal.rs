@@ -1,0 +1,111 @@
+//! P5: checks on revealed shares and on the secrets rebuilt from them.
+
+use super::{VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, list};
+use crate::hash::Digest;
+use crate::identity::SiloId;
+use crate::keys::MaskSecret;
+use crate::reveal::Reveal;
+use crate::shamir::{SecretScalar, Share};
+use crate::share::{ShareKind, self_commitment};
+use std::collections::BTreeMap;
+use subtle::ConstantTimeEq;
+
+/// A survivor's reply in which every share is the one that was dealt to it.
+#[derive(Debug)]
+pub struct VerifiedReveal {
+    t3: Digest,
+    silo: SiloId,
+    shares: Vec<(SiloId, Share)>,
+}
+
+impl VerifiedReveal {
+    /// The list that it was checked against.
+    pub fn t3(&self) -> Digest {
+        self.t3
+    }
+
+    /// The holder.
+    pub fn silo(&self) -> SiloId {
+        self.silo
+    }
+
+    /// Each dealer with the share of its secret (`b` of survivors, σ of dropped silos).
+    pub fn shares(&self) -> &[(SiloId, Share)] {
+        &self.shares
+    }
+}
+
+/// SA-05, SA-06, SA-09: a reply as it reaches the coordinator: its holder is a survivor, ascending dealers, b-shares of
+/// survivors and s-shares of dropped silos only, and every share opens the leaf that its dealer signed for this holder. A
+/// reply with one wrong share counts for nothing.
+///
+/// # Errors
+/// [`VerifyError`] blaming the holder.
+pub fn reveal(
+    reveal: &Reveal,
+    survivors: &VerifiedList,
+    dealings: &BTreeMap<SiloId, VerifiedDealing>,
+) -> Result<VerifiedReveal, VerifyError> {
+    let holder = reveal.silo;
+    let wrong = |rule, what: String| Err(VerifyError::of(rule, holder, what));
+    if survivors.survivors().binary_search(&holder).is_err() {
+        return wrong("SA-05", "it revealed shares without being a survivor".into());
+    }
+    let most = survivors.survivors().len() + survivors.dropped().len();
+    list("SA-06", "revealed shares", reveal.shares.iter().map(|s| s.peer()), 0, most)
+        .map_err(|e| VerifyError::of(e.rule, holder, format!("its reply is malformed: {}", e.what)))?;
+    let mut shares = Vec::with_capacity(reveal.shares.len());
+    for share in &reveal.shares {
+        let (peer, kind) = (share.peer(), share.kind());
+        let implied = match kind {
+            ShareKind::SelfMask => survivors.survivors(),
+            ShareKind::MaskSecret => survivors.dropped(),
+        };
+        if implied.binary_search(&peer).is_err() {
+            return wrong("SA-06", format!("it revealed the wrong kind of share of silo {peer}"));
+        }
+        let leaf = dealings.get(&peer).filter(|d| d.dealer() == peer).and_then(|d| {
+            let leaves = d.leaves(holder)?;
+            let leaf = if kind == ShareKind::SelfMask { leaves.b } else { leaves.s };
+            Some((d.header().t1(), leaf))
+        });
+        let Some((t1, leaf)) = leaf else {
+            return wrong("SA-09", format!("it revealed a share of silo {peer}, which dealt it none"));
+        };
+        if share.opening().leaf(&t1, peer, holder, kind) != leaf {
+            return wrong("SA-09", format!("its share of silo {peer} is not the one that it was dealt"));
+        }
+        shares.push((peer, share.opening().share.clone()));
+    }
+    Ok(VerifiedReveal { t3: survivors.t3(), silo: holder, shares })
+}
+
+/// SA-09: a rebuilt `b` against the dealer's signed H(b).
+///
+/// # Errors
+/// [`VerifyError`] blaming the dealer: since every share opened its leaf, the dealer dealt off its polynomial.
+pub fn self_secret(dealer: SiloId, b: SecretScalar, headers: &VerifiedHeaders) -> Result<SecretScalar, VerifyError> {
+    let commitment = self_commitment(&b, &headers.t1(), dealer);
+    match headers.get(dealer) {
+        Some(header) if bool::from(header.commitment_b.0.ct_eq(&commitment.0)) => Ok(b),
+        _ => {
+            let what = "the self-mask secret rebuilt from its shares is not the one that it committed to";
+            Err(VerifyError::of("SA-09", dealer, what.into()))
+        }
+    }
+}
+
+/// SA-09: the mask secret made from a rebuilt σ against the dealer's advertised mask key.
+///
+/// # Errors
+/// [`VerifyError`] blaming the dealer, as [`self_secret`].
+pub fn mask_secret(dealer: SiloId, sigma: &SecretScalar, adverts: &VerifiedAdverts) -> Result<MaskSecret, VerifyError> {
+    let secret = MaskSecret::from_sigma(sigma, adverts.ctx());
+    match adverts.get(dealer) {
+        Some(advert) if advert.mask_key == secret.public() => Ok(secret),
+        _ => {
+            let what = "the mask secret rebuilt from its shares is not that of the mask key that it advertised";
+            Err(VerifyError::of("SA-09", dealer, what.into()))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! P4 to P6: checks on COMMIT, ABANDON and RESULT votes and on certificates made of q of them.
+
+use super::{Rules, VerifyError, list, signed};
+use crate::commit::{AbandonCertificate, AbandonVote, CommitCertificate, CommitVote};
+use crate::hash::Digest;
+use crate::identity::SiloId;
+use crate::labels::Label;
+use crate::result::{ResultCertificate, ResultVote};
+
+/// Proof that q survivors of one list have committed to it. Releases a [`crate::PendingReveal`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedCertificate {
+    t3: Digest,
+}
+
+impl VerifiedCertificate {
+    /// The list committed to.
+    pub fn t3(&self) -> Digest {
+        self.t3
+    }
+}
+
+/// Proof that q silos have abandoned an attempt, so that it can never commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedAbandon {
+    ctx: Digest,
+}
+
+impl VerifiedAbandon {
+    /// The attempt abandoned.
+    pub fn ctx(&self) -> Digest {
+        self.ctx
+    }
+}
+
+/// Proof that q silos computed the same result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedResult {
+    result_hash: Digest,
+    next_model_hash: Digest,
+}
+
+impl VerifiedResult {
+    /// The result hash.
+    pub fn result_hash(&self) -> Digest {
+        self.result_hash
+    }
+
+    /// Hash of the global adapter after the round.
+    pub fn next_model_hash(&self) -> Digest {
+        self.next_model_hash
+    }
+}
+
+/// SA-08: one COMMIT vote over T3 by one of its survivors.
+///
+/// # Errors
+/// [`VerifyError`] blaming the voter.
+pub fn commit_vote(rules: &Rules<'_>, vote: &CommitVote, t3: &Digest, survivors: &[SiloId]) -> Result<(), VerifyError> {
+    if survivors.binary_search(&vote.silo).is_err() {
+        let what = "it committed without being a survivor of the list".into();
+        return Err(VerifyError::of("SA-08", vote.silo, what));
+    }
+    signed(rules, "SA-08", vote.silo, Label::Commit, &[&t3.0], &vote.signature)
+}
+
+/// SA-08: a commit certificate over the checker's own T3: at least q votes, ascending by silo, all of its survivors (in
+/// order), every signature valid.
+///
+/// # Errors
+/// [`VerifyError`], blaming a silo where one vote is at fault.
+pub fn commit_certificate(
+    rules: &Rules<'_>,
+    certificate: &CommitCertificate,
+    t3: &Digest,
+    survivors: &[SiloId],
+) -> Result<VerifiedCertificate, VerifyError> {
+    quorum(rules, "SA-08", "COMMIT votes", certificate.0.iter().map(|v| v.silo))?;
+    certificate.0.iter().try_for_each(|v| commit_vote(rules, v, t3, survivors))?;
+    Ok(VerifiedCertificate { t3: *t3 })
+}
+
+/// SA-13: one ABANDON vote for `rules.ctx`.
+///
+/// # Errors
+/// [`VerifyError`] blaming the voter.
+pub fn abandon_vote(rules: &Rules<'_>, vote: &AbandonVote) -> Result<(), VerifyError> {
+    signed(rules, "SA-13", vote.silo, Label::Abandon, &[], &vote.signature)
+}
+
+/// SA-13: an abandon certificate for the attempt `rules.ctx`, by that context's roster and quorums: at least q votes,
+/// ascending by silo, every signature valid.
+///
+/// # Errors
+/// [`VerifyError`], blaming a silo where one vote is at fault.
+pub fn abandon_certificate(
+    rules: &Rules<'_>,
+    certificate: &AbandonCertificate,
+) -> Result<VerifiedAbandon, VerifyError> {
+    quorum(rules, "SA-13", "ABANDON votes", certificate.0.iter().map(|v| v.silo))?;
+    certificate.0.iter().try_for_each(|v| abandon_vote(rules, v))?;
+    Ok(VerifiedAbandon { ctx: *rules.ctx })
+}
+
+/// SA-14: one RESULT vote over both hashes.
+///
+/// # Errors
+/// [`VerifyError`] blaming the voter.
+pub fn result_vote(
+    rules: &Rules<'_>,
+    vote: &ResultVote,
+    result_hash: &Digest,
+    next_model_hash: &Digest,
+) -> Result<(), VerifyError> {
+    signed(rules, "SA-14", vote.silo, Label::Result, &[&result_hash.0, &next_model_hash.0], &vote.signature)
+}
+
+/// SA-14: a result certificate: at least q votes of distinct silos of the roster, ascending, every signature valid over
+/// both hashes. The latecomer then checks the model that it computes from S against `next_model_hash`.
+///
+/// # Errors
+/// [`VerifyError`], blaming a silo where one vote is at fault.
+pub fn result_certificate(
+    rules: &Rules<'_>,
+    certificate: &ResultCertificate,
+    result_hash: &Digest,
+    next_model_hash: &Digest,
+) -> Result<VerifiedResult, VerifyError> {
+    quorum(rules, "SA-14", "RESULT votes", certificate.0.iter().map(|v| v.silo))?;
+    certificate.0.iter().try_for_each(|v| result_vote(rules, v, result_hash, next_model_hash))?;
+    Ok(VerifiedResult { result_hash: *result_hash, next_model_hash: *next_model_hash })
+}
+
+fn quorum(
+    rules: &Rules<'_>,
+    rule: &'static str,
+    what: &str,
+    voters: impl ExactSizeIterator<Item = SiloId> + Clone,
+) -> Result<(), VerifyError> {
+    list(rule, what, voters, usize::from(rules.quorum.q), rules.roster.len())
+}
