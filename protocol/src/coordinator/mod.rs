@@ -1,0 +1,11 @@
+//! The coordinator's side: the machine, what it exchanges with its driver, and its store.
+
+pub mod api;
+pub mod store;
+pub mod work;
+
+pub use api::{
+    CoordinatorConfig, CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes, RoundReport,
+};
+pub use store::{StoreError, StoreRecord, StoreState, StoredResult};
+pub use work::{CoordinatorWork, CoordinatorWorkDone};

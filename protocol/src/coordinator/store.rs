@@ -1,0 +1,226 @@
+//! What the coordinator must never forget: results, and everything of a session from which it can only finish.
+//!
+//! ```text
+//! ( Opened → Adverts → Dealings → Masked* → List → [Certificate →] … | Abandoned )* → Result → Certified → …
+//! ```
+//!
+//! Contract: P4's list and all masked inputs are durable before the first COMMIT is asked for, so that a restarted
+//! coordinator takes up there; an attempt that had not come so far is given up. Records of a round other than `Result`
+//! and `Certified` may be deleted once the round's `Certified` is durable.
+
+use std::sync::Arc;
+
+use blindsum_crypto::{
+    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, MaskedHeader, ResultCertificate, SiloId,
+    SurvivorList,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::message::{AttemptId, Payload};
+
+/// One record. Encode with [`crate::codec::encode`], or keep `Masked.payload` and `Result.sum` beside it as raw bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum StoreRecord {
+    /// An attempt is about to be opened.
+    Opened {
+        /// The attempt.
+        at: AttemptId,
+    },
+    /// P1 is closed: U1.
+    Adverts {
+        /// The attempt.
+        at: AttemptId,
+        /// Ascending by silo.
+        adverts: Vec<Advert>,
+    },
+    /// P2 is closed: U2.
+    Dealings {
+        /// The attempt.
+        at: AttemptId,
+        /// Ascending by dealer; their leaves check every revealed share.
+        dealings: Vec<Dealing>,
+    },
+    /// A masked input was accepted.
+    Masked {
+        /// The attempt.
+        at: AttemptId,
+        /// Hash of y, signed.
+        header: MaskedHeader,
+        /// y, packed.
+        #[serde(with = "payload")]
+        payload: Payload,
+    },
+    /// P3 is closed: U3. From here on the attempt can only finish.
+    List {
+        /// The attempt.
+        at: AttemptId,
+        /// The survivors.
+        list: SurvivorList,
+    },
+    /// q COMMIT votes are in.
+    Certificate {
+        /// The attempt.
+        at: AttemptId,
+        /// The votes.
+        certificate: CommitCertificate,
+    },
+    /// An attempt can never commit.
+    Abandoned {
+        /// The attempt.
+        at: AttemptId,
+        /// q ABANDON votes.
+        certificate: AbandonCertificate,
+    },
+    /// A round's sum.
+    Result(StoredResult),
+    /// q silos signed the round's result.
+    Certified {
+        /// The attempt that gave it.
+        at: AttemptId,
+        /// The votes.
+        certificate: ResultCertificate,
+    },
+}
+
+/// A round's sum with what proves whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredResult {
+    /// The attempt that committed.
+    pub at: AttemptId,
+    /// H("bind"; T2).
+    pub bind: Digest,
+    /// U1, for the report.
+    pub cohort: Vec<SiloId>,
+    /// The survivors.
+    pub list: SurvivorList,
+    /// q COMMIT votes.
+    pub commits: CommitCertificate,
+    /// S, packed.
+    #[serde(with = "payload")]
+    pub sum: Payload,
+}
+
+/// An attempt past its commit point, as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredAttempt {
+    pub at: AttemptId,
+    pub adverts: Vec<Advert>,
+    pub dealings: Vec<Dealing>,
+    pub masked: Vec<(MaskedHeader, Payload)>,
+    pub list: Option<SurvivorList>,
+    pub certificate: Option<CommitCertificate>,
+}
+
+/// Why a store cannot be replayed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("store record {position}: {problem}; restore the store from a backup or start the job afresh")]
+pub struct StoreError {
+    /// Which record, from 1.
+    pub position: usize,
+    /// What is wrong.
+    pub problem: &'static str,
+}
+
+/// What the records add up to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StoreState {
+    /// Results with their certificates, round by round; only the last may still lack its certificate.
+    pub(crate) results: Vec<(Arc<StoredResult>, Option<ResultCertificate>)>,
+    /// The newest attempt of the round in progress.
+    pub(crate) newest: Option<AttemptId>,
+    /// Attempts of the round in progress that got as far as P3.
+    pub(crate) exposed: Vec<u32>,
+    /// Attempts of the round in progress that are proven abandoned.
+    pub(crate) abandoned: Vec<(u32, AbandonCertificate)>,
+    /// The newest attempt's own records.
+    pub(crate) attempt: Option<StoredAttempt>,
+}
+
+impl StoreState {
+    /// Replays a store from its first record.
+    ///
+    /// # Errors
+    /// Names the first record that no run of the machine writes at that place.
+    pub fn replay(records: impl IntoIterator<Item = StoreRecord>) -> Result<StoreState, StoreError> {
+        let mut state = StoreState::default();
+        for (index, record) in records.into_iter().enumerate() {
+            state.apply(record).map_err(|problem| StoreError { position: index + 1, problem })?;
+        }
+        Ok(state)
+    }
+
+    /// Rounds with a certified result.
+    pub fn rounds_done(&self) -> usize {
+        self.results.iter().filter(|(_, certificate)| certificate.is_some()).count()
+    }
+
+    fn apply(&mut self, record: StoreRecord) -> Result<(), &'static str> {
+        match record {
+            StoreRecord::Opened { at } => {
+                if self.newest.is_some_and(|newest| at <= newest) {
+                    return Err("opens an attempt that is not new");
+                }
+                if self.newest.is_none_or(|newest| newest.round < at.round) {
+                    self.exposed.clear();
+                    self.abandoned.clear();
+                }
+                self.newest = Some(at);
+                self.attempt = Some(StoredAttempt {
+                    at,
+                    adverts: Vec::new(),
+                    dealings: Vec::new(),
+                    masked: Vec::new(),
+                    list: None,
+                    certificate: None,
+                });
+            }
+            StoreRecord::Adverts { at, adverts } => self.open(at)?.adverts = adverts,
+            StoreRecord::Dealings { at, dealings } => {
+                self.open(at)?.dealings = dealings;
+                self.exposed.push(at.attempt);
+            }
+            StoreRecord::Masked { at, header, payload } => self.open(at)?.masked.push((header, payload)),
+            StoreRecord::List { at, list } => self.open(at)?.list = Some(list),
+            StoreRecord::Certificate { at, certificate } => self.open(at)?.certificate = Some(certificate),
+            StoreRecord::Abandoned { at, certificate } => self.abandoned.push((at.attempt, certificate)),
+            StoreRecord::Result(result) => {
+                if result.at.round as usize != self.results.len() + 1
+                    || self.results.last().is_some_and(|(_, certificate)| certificate.is_none())
+                {
+                    return Err("holds a result out of order");
+                }
+                self.results.push((Arc::new(result), None));
+            }
+            StoreRecord::Certified { at, certificate } => match self.results.last_mut() {
+                Some((result, slot @ None)) if result.at == at => {
+                    *slot = Some(certificate);
+                    self.attempt = None;
+                }
+                _ => return Err("certifies a result that is not the last"),
+            },
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, at: AttemptId) -> Result<&mut StoredAttempt, &'static str> {
+        self.attempt.as_mut().filter(|a| a.at == at).ok_or("belongs to an attempt that is not the newest")
+    }
+}
+
+/// Payloads as byte strings.
+mod payload {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::message::Payload;
+
+    pub fn serialize<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(payload)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
+        // a sequence of bytes: bincode writes `serialize_bytes` and a sequence of u8 alike
+        Vec::<u8>::deserialize(deserializer).map(Arc::new)
+    }
+}

@@ -1,0 +1,357 @@
+//! The job: one file that says what a whole fine-tuning run is, agreed by every silo before it starts.
+//!
+//! [`JobFile`] is the file as written (TOML through serde, closed: an unknown key is an error). [`Job`] is the same thing
+//! after every value was checked; only a `Job` goes further. Its [`Job::digest`] pins the run: two silos whose files
+//! differ in one value compute different masks and never add up.
+
+use std::ops::Deref;
+
+use blindsum_adapter::LoraConfig;
+use blindsum_crypto::{Digest, Hasher, Label};
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+
+/// What is wrong with a job file, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("job: `{key}` {problem}; {remedy}")]
+pub struct JobError {
+    /// The key in the file, dotted.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+impl JobError {
+    pub(crate) fn new(key: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { key, problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+/// The job file as written. Not yet checked: turn it into a [`Job`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobFile {
+    /// Version of this file's format: 1.
+    pub schema: u32,
+    /// Name of the run: lower-case letters, digits and `-`, at most 63.
+    pub name: String,
+    /// The federation whose roster runs it: the roster's `federation_id`.
+    pub federation: String,
+    /// How many training rounds (1 to 10,000).
+    pub rounds: u32,
+    /// The base model.
+    pub model: ModelSection,
+    /// The adapter that is trained.
+    pub lora: LoraConfig,
+    /// What a silo does in one round.
+    pub training: TrainingSection,
+    /// How each silo's records are protected.
+    pub privacy: PrivacySection,
+    /// How the updates are added up.
+    pub aggregation: AggregationSection,
+    /// How long everybody waits.
+    pub deadlines: DeadlineSection,
+}
+
+/// `[model]`: the base model by content, and what it is taught to tell apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// SHA-256 of the model's `config.json`, hex.
+    pub config_sha256: String,
+    /// SHA-256 of the model's `model.safetensors`, hex.
+    pub weights_sha256: String,
+    /// SHA-256 of the model's `tokenizer.json`, hex.
+    pub tokenizer_sha256: String,
+    /// Names of the labels, in the order of the classifier's outputs (2 to 1,000).
+    pub labels: Vec<String>,
+    /// Longer texts are cut to this many tokens (8 to 8,192).
+    pub max_sequence_tokens: u32,
+}
+
+/// `[training]`: what a silo does in one round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSection {
+    /// Optimiser steps per round (1 to 10,000).
+    pub local_steps: u32,
+    /// Expected examples per step: each record enters with the same probability (Poisson sampling), and the sum of
+    /// gradients is divided by this public number, never by the actual count.
+    pub expected_batch_examples: u32,
+    /// The optimiser; its state starts afresh in each round.
+    pub optimizer: Optimizer,
+    /// Learning rate, above 0.
+    pub learning_rate: f64,
+    /// Bound on the L2 norm of each step's mean gradient. Needed exactly when `privacy.mode = "none"`; under
+    /// `record-dp` the clip norm plays its part.
+    #[serde(default)]
+    pub max_grad_norm: Option<f64>,
+}
+
+/// Which optimiser runs inside a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Plain stochastic gradient descent, no momentum.
+    Sgd,
+    /// Adam with the constants of [`crate::plan::AdamConstants`] and no weight decay.
+    AdamW,
+}
+
+/// `[privacy]`: how each silo's records are protected from everybody who sees the sums.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacySection {
+    /// `record-dp` or `none`.
+    pub mode: PrivacyMode,
+    /// Privacy budget ε of each silo for the whole job.
+    #[serde(default)]
+    pub epsilon: Option<f64>,
+    /// δ of the same guarantee; each silo refuses when it is not below 1 / its records.
+    #[serde(default)]
+    pub delta: Option<f64>,
+    /// L2 bound on each record's gradient.
+    #[serde(default)]
+    pub clip_norm: Option<f64>,
+    /// The largest noise multiplier that any silo may need; a silo that needs more refuses the job. It sizes the
+    /// coordinate bound.
+    #[serde(default)]
+    pub noise_multiplier_max: Option<f64>,
+}
+
+/// The privacy modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrivacyMode {
+    /// Record-level differential privacy by DP-SGD.
+    RecordDp,
+    /// Secure aggregation alone.
+    None,
+}
+
+/// `[aggregation]`: how the updates are added up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregationSection {
+    /// Bits of one silo's value per coordinate (2 to 24; 16 is a good choice). The ring is sized from it and n.
+    pub value_bits: u8,
+    /// c: silos that may collude with the coordinator. Default: a third of the others, ⌊(n−1)/3⌋.
+    #[serde(default)]
+    pub max_colluders: Option<u16>,
+    /// m: fewest survivors of a round. Default (and least): max(q, c+2, 3).
+    #[serde(default)]
+    pub min_survivors: Option<u16>,
+    /// Largest magnitude of one coordinate of an update. Default: the worst case of `[training]` and `[privacy]`,
+    /// which is coarse; a smaller one loses less to rounding, and what exceeds it is clipped and counted.
+    #[serde(default)]
+    pub coordinate_bound: Option<f64>,
+    /// `held-out` (each silo's held-out accuracy travels inside the sum) or `off`.
+    pub metrics: MetricsMode,
+}
+
+/// What else travels inside the sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetricsMode {
+    /// Held-out counts and accuracy of the global adapter that each round starts from.
+    HeldOut,
+    /// Nothing but the canary and the count of saturated coordinates.
+    Off,
+}
+
+/// `[deadlines]`: how long everybody waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadlineSection {
+    /// From the opening of an attempt until a silo's update must be ready (1 to 604,800).
+    pub training_seconds: u32,
+    /// For each later phase (1 to 3,600).
+    pub phase_seconds: u32,
+}
+
+/// How records are protected, with exactly the numbers that the mode needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Protection {
+    /// DP-SGD.
+    RecordDp {
+        /// ε of each silo for the whole job.
+        epsilon: f64,
+        /// δ of the same guarantee.
+        delta: f64,
+        /// L2 bound on each record's gradient.
+        clip_norm: f64,
+        /// Largest noise multiplier of any silo.
+        noise_multiplier_max: f64,
+    },
+    /// Secure aggregation alone.
+    None {
+        /// L2 bound on each step's mean gradient.
+        max_grad_norm: f64,
+    },
+}
+
+/// A checked job. Reads like its [`JobFile`]; made only by `TryFrom` (which serde uses).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "JobFile", into = "JobFile")]
+pub struct Job {
+    file: JobFile,
+    protection: Protection,
+}
+
+impl Job {
+    /// SHA-256 over the canonical encoding: the identity of the run.
+    pub fn digest(&self) -> Digest {
+        Hasher::new(Label::Job).field(&codec::canonical(&self.file)).finish()
+    }
+
+    /// How records are protected.
+    pub fn protection(&self) -> Protection {
+        self.protection
+    }
+
+    /// Whether updates carry differential privacy noise.
+    pub fn is_private(&self) -> bool {
+        matches!(self.protection, Protection::RecordDp { .. })
+    }
+}
+
+impl Deref for Job {
+    type Target = JobFile;
+    fn deref(&self) -> &JobFile {
+        &self.file
+    }
+}
+
+impl From<Job> for JobFile {
+    fn from(job: Job) -> JobFile {
+        job.file
+    }
+}
+
+impl TryFrom<JobFile> for Job {
+    type Error = JobError;
+
+    fn try_from(file: JobFile) -> Result<Job, JobError> {
+        if file.schema != 1 {
+            return Err(JobError::new("schema", format!("is {}", file.schema), "this version reads schema = 1"));
+        }
+        check_name("name", &file.name)?;
+        check_name("federation", &file.federation)?;
+        within("rounds", file.rounds, 1, 10_000)?;
+        check_model(&file.model)?;
+        within("training.local_steps", file.training.local_steps, 1, 10_000)?;
+        within("training.expected_batch_examples", file.training.expected_batch_examples, 1, 1 << 20)?;
+        positive("training.learning_rate", file.training.learning_rate)?;
+        within("aggregation.value_bits", u32::from(file.aggregation.value_bits), 2, 24)?;
+        if let Some(bound) = file.aggregation.coordinate_bound {
+            positive("aggregation.coordinate_bound", bound)?;
+        }
+        within("deadlines.training_seconds", file.deadlines.training_seconds, 1, 604_800)?;
+        within("deadlines.phase_seconds", file.deadlines.phase_seconds, 1, 3_600)?;
+        let protection = protection(&file)?;
+        Ok(Job { file, protection })
+    }
+}
+
+fn check_model(model: &ModelSection) -> Result<(), JobError> {
+    for (key, value) in [
+        ("model.config_sha256", &model.config_sha256),
+        ("model.weights_sha256", &model.weights_sha256),
+        ("model.tokenizer_sha256", &model.tokenizer_sha256),
+    ] {
+        sha256_hex(key, value)?;
+    }
+    let labels = &model.labels;
+    if !(2..=1000).contains(&labels.len()) {
+        let problem = format!("has {} names", labels.len());
+        return Err(JobError::new("model.labels", problem, "name 2 to 1,000 labels in the classifier's order"));
+    }
+    for (index, label) in labels.iter().enumerate() {
+        if label.is_empty() || label.len() > 256 {
+            let problem = format!("has an empty or overlong name at position {}", index + 1);
+            return Err(JobError::new("model.labels", problem, "use 1 to 256 bytes per label"));
+        }
+        if labels[..index].contains(label) {
+            let problem = format!("repeats a name at position {}", index + 1);
+            return Err(JobError::new("model.labels", problem, "give each label once"));
+        }
+    }
+    within("model.max_sequence_tokens", model.max_sequence_tokens, 8, 8_192)
+}
+
+fn protection(file: &JobFile) -> Result<Protection, JobError> {
+    let privacy = &file.privacy;
+    let four = [
+        ("privacy.epsilon", privacy.epsilon),
+        ("privacy.delta", privacy.delta),
+        ("privacy.clip_norm", privacy.clip_norm),
+        ("privacy.noise_multiplier_max", privacy.noise_multiplier_max),
+    ];
+    match privacy.mode {
+        PrivacyMode::RecordDp => {
+            let mut values = [0.0; 4];
+            for (slot, (key, value)) in values.iter_mut().zip(four) {
+                *slot =
+                    value.ok_or_else(|| JobError::new(key, "is missing", "privacy.mode = \"record-dp\" needs it"))?;
+                positive(key, *slot)?;
+            }
+            let [epsilon, delta, clip_norm, noise_multiplier_max] = values;
+            if delta >= 1.0 {
+                return Err(JobError::new("privacy.delta", format!("is {delta}"), "choose it well below 1 / records"));
+            }
+            if file.training.max_grad_norm.is_some() {
+                let remedy = "remove it: under record-dp, privacy.clip_norm bounds each record instead";
+                return Err(JobError::new("training.max_grad_norm", "is set", remedy));
+            }
+            Ok(Protection::RecordDp { epsilon, delta, clip_norm, noise_multiplier_max })
+        }
+        PrivacyMode::None => {
+            if let Some((key, _)) = four.iter().find(|(_, value)| value.is_some()) {
+                return Err(JobError::new(key, "is set", "remove it, or set privacy.mode = \"record-dp\""));
+            }
+            let max_grad_norm = file.training.max_grad_norm.ok_or_else(|| {
+                JobError::new("training.max_grad_norm", "is missing", "privacy.mode = \"none\" needs it")
+            })?;
+            positive("training.max_grad_norm", max_grad_norm)?;
+            Ok(Protection::None { max_grad_norm })
+        }
+    }
+}
+
+fn check_name(key: &'static str, value: &str) -> Result<(), JobError> {
+    let fine = (1..=63).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if fine {
+        return Ok(());
+    }
+    Err(JobError::new(key, "is not a name", "use 1 to 63 lower-case letters, digits and `-`"))
+}
+
+fn within(key: &'static str, value: u32, low: u32, high: u32) -> Result<(), JobError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(JobError::new(key, format!("is {value}"), format!("choose {low} to {high}")))
+}
+
+fn positive(key: &'static str, value: f64) -> Result<(), JobError> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    Err(JobError::new(key, format!("is {value}"), "give a finite number above 0"))
+}
+
+pub(crate) fn sha256_hex(key: &'static str, value: &str) -> Result<[u8; 32], JobError> {
+    let mut bytes = [0; 32];
+    if value.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(value, &mut bytes).is_err() {
+        return Err(JobError::new(
+            key,
+            "is not a SHA-256",
+            "give 64 lower-case hexadecimal digits (sha256sum prints them)",
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,249 @@
+//! The plan: what a job means for this roster and this base model, derived by every silo and the coordinator alike.
+//!
+//! Contract: a plan is a pure function of job, roster and adapter layout. Nothing in it comes from the coordinator, so
+//! that an opening that differs in any parameter is refused (SA-10, SA-14).
+//!
+//! **Coordinate bound.** The fixed point needs one public bound per coordinate. The default is a worst case: the L2 bound
+//! of the whole update used for each single coordinate.
+//! - SGD with record-DP: `lr · (steps · C + 6 · √steps · σ_max · C / batch)`: in each step the clipped gradients of the
+//!   expected batch, divided by it, have an L2 norm of at most the clip norm C; noise enters each coordinate of a step
+//!   with σ·C/batch, independent over steps, and six standard deviations are kept. A Poisson batch larger than expected
+//!   with all gradients aligned in one coordinate can exceed this: what exceeds is clipped, and the count of clipped
+//!   coordinates travels in the sum.
+//! - SGD without DP: `lr · steps · max_grad_norm`.
+//! - AdamW: `lr · steps · max(1, (1−β1)/√(1−β2))`, the bound on Adam's effective step of Kingma & Ba (ICLR 2015, §2.1);
+//!   there is no weight decay.
+//!
+//! It is coarse (a vector of norm C rarely puts it all in one coordinate); `aggregation.coordinate_bound` overrides it.
+
+use std::sync::Arc;
+
+use blindsum_adapter::{self as adapter, AdapterLayout, BaseHashes};
+use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment};
+
+use crate::job::{Job, JobError, MetricsMode, Optimizer, Protection, sha256_hex};
+use crate::message::AttemptId;
+
+/// Standard deviations of the noise that the coordinate bound leaves room for: beyond it lies one value in 5·10⁸.
+pub const NOISE_TAIL: f64 = 6.0;
+
+/// The constants of `optimizer = "adamw"`, part of the job's contract because the coordinate bound depends on them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConstants {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+}
+
+/// What every silo uses: the values of Kingma & Ba (ICLR 2015).
+pub const ADAM: AdamConstants = AdamConstants { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+/// What a round does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RoundKind {
+    /// Trains and measures; rounds 1 to `job.rounds`.
+    Train,
+    /// Measures the last adapter; one closing round, only where metrics are on.
+    Evaluate,
+}
+
+/// A job on a roster and a base model.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    job: Job,
+    job_digest: Digest,
+    federation_id: String,
+    roster_hash: Digest,
+    roster_version: u32,
+    layout: AdapterLayout,
+    base: BaseHashes,
+    a_hash: [u8; 32],
+    coordinate_bound: f64,
+    train: Params,
+    evaluate: Params,
+}
+
+impl Plan {
+    /// Derives the plan.
+    ///
+    /// # Errors
+    /// A [`JobError`] that names the key where the job does not fit the roster or the adapter.
+    pub fn derive(job: &Job, roster: &Roster, layout: &AdapterLayout) -> Result<Plan, JobError> {
+        if job.federation != roster.federation_id() {
+            let problem = format!("is {:?}, the roster's is {:?}", job.federation, roster.federation_id());
+            return Err(JobError::new("federation", problem, "use the job and the roster of one federation"));
+        }
+        if layout.lora() != &job.lora || layout.labels() != job.model.labels.len() {
+            let problem = "is not what the adapter was laid out from";
+            return Err(JobError::new("lora", problem, "lay the adapter out from this job"));
+        }
+        let aggregation = &job.aggregation;
+        let n = u16::try_from(roster.len()).expect("a roster has at most 1000 entries");
+        let quorum = Quorum::derive(n, aggregation.max_colluders, aggregation.min_survivors).map_err(|e| {
+            JobError::new("aggregation.max_colluders", format!("or `min_survivors`: {e}"), "lower it or leave it out")
+        })?;
+        let coordinate_bound = aggregation.coordinate_bound.unwrap_or_else(|| worst_case(job));
+        if !(coordinate_bound.is_finite() && coordinate_bound < f64::from(f32::MAX)) {
+            let problem = format!("would be {coordinate_bound} by the worst case of this job");
+            return Err(JobError::new("aggregation.coordinate_bound", problem, "lower the learning rate"));
+        }
+        let metrics = Segment::counts("metrics", metrics_len(aggregation.metrics), n);
+        let mut segments = Vec::new();
+        for (name, length) in layout.segments() {
+            let length = u32::try_from(length).expect("a layout has at most 2^28 coordinates");
+            let segment = Segment::fixed_point(name, length, aggregation.value_bits, coordinate_bound, n);
+            segments.push(segment.map_err(|e| {
+                JobError::new("aggregation.value_bits", format!("does not fit {n} silos: {e}"), "lower it")
+            })?);
+        }
+        segments.push(metrics.clone());
+        let params = |segments: Vec<Segment>, noise: bool| Params {
+            segments,
+            quorum,
+            noise,
+            training_deadline_ms: u64::from(job.deadlines.training_seconds) * 1000,
+            phase_deadline_ms: u64::from(job.deadlines.phase_seconds) * 1000,
+        };
+        let train = params(segments, job.is_private());
+        let evaluate = params(vec![metrics], false);
+        for params in [&train, &evaluate] {
+            params.check().map_err(|e| {
+                JobError::new("aggregation.value_bits", format!("gives no sound session: {e}"), "lower it")
+            })?;
+        }
+        Ok(Plan {
+            job_digest: job.digest(),
+            federation_id: roster.federation_id().to_owned(),
+            roster_hash: roster.hash(),
+            roster_version: roster.version(),
+            base: base_hashes(job)?,
+            a_hash: adapter::a_hash(&adapter::init_a(layout)),
+            layout: layout.clone(),
+            job: job.clone(),
+            coordinate_bound,
+            train,
+            evaluate,
+        })
+    }
+
+    /// The job.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The job's digest.
+    pub fn job_digest(&self) -> Digest {
+        self.job_digest
+    }
+
+    /// The roster's hash.
+    pub fn roster_hash(&self) -> Digest {
+        self.roster_hash
+    }
+
+    /// The adapter's layout.
+    pub fn layout(&self) -> &AdapterLayout {
+        &self.layout
+    }
+
+    /// SHA-256 of the base model's files, as the job pins them.
+    pub fn base(&self) -> BaseHashes {
+        self.base
+    }
+
+    /// n, c, t, q, m.
+    pub fn quorum(&self) -> Quorum {
+        self.train.quorum
+    }
+
+    /// Largest magnitude of one coordinate that the sum carries.
+    pub fn coordinate_bound(&self) -> f64 {
+        self.coordinate_bound
+    }
+
+    /// The parameters of a session of this kind.
+    pub fn params(&self, kind: RoundKind) -> &Params {
+        match kind {
+            RoundKind::Train => &self.train,
+            RoundKind::Evaluate => &self.evaluate,
+        }
+    }
+
+    /// Number of the last round: the training rounds, and the closing one where metrics are on.
+    pub fn last_round(&self) -> u32 {
+        self.job.rounds + u32::from(self.job.aggregation.metrics == MetricsMode::HeldOut)
+    }
+
+    /// What round `round` (from 1) does; `None` if the job does not have it.
+    pub fn kind(&self, round: u32) -> Option<RoundKind> {
+        match round {
+            0 => None,
+            _ if round <= self.job.rounds => Some(RoundKind::Train),
+            _ if round <= self.last_round() => Some(RoundKind::Evaluate),
+            _ => None,
+        }
+    }
+
+    /// Coordinates of the metrics segment.
+    pub fn metrics_len(&self) -> usize {
+        metrics_len(self.job.aggregation.metrics) as usize
+    }
+
+    /// The global adapter before round 1.
+    pub fn initial_global(&self) -> Arc<[f32]> {
+        adapter::initial_values(&self.layout).into()
+    }
+
+    /// Hash of base model, layout, A and these trained values.
+    pub fn model_hash(&self, values: &[f32]) -> Digest {
+        Digest(adapter::model_hash(self.base, &self.layout, self.a_hash, values))
+    }
+
+    /// The context of a session, from what its owner itself holds.
+    pub fn context(&self, at: AttemptId, kind: RoundKind, previous_result_hash: Digest, model_hash: Digest) -> Context {
+        Context {
+            federation_id: self.federation_id.clone(),
+            roster_hash: self.roster_hash,
+            roster_version: self.roster_version,
+            job_digest: self.job_digest,
+            round: at.round,
+            attempt: at.attempt,
+            params_hash: self.params(kind).hash(),
+            previous_result_hash,
+            model_hash,
+        }
+    }
+}
+
+fn metrics_len(mode: MetricsMode) -> u32 {
+    match mode {
+        MetricsMode::HeldOut => 5,
+        MetricsMode::Off => 2,
+    }
+}
+
+fn base_hashes(job: &Job) -> Result<BaseHashes, JobError> {
+    Ok(BaseHashes {
+        config: sha256_hex("model.config_sha256", &job.model.config_sha256)?,
+        weights: sha256_hex("model.weights_sha256", &job.model.weights_sha256)?,
+        tokenizer: sha256_hex("model.tokenizer_sha256", &job.model.tokenizer_sha256)?,
+    })
+}
+
+/// The worst case of one coordinate, as argued above.
+fn worst_case(job: &Job) -> f64 {
+    let training = &job.training;
+    let (rate, steps) = (training.learning_rate, f64::from(training.local_steps));
+    match (training.optimizer, job.protection()) {
+        (Optimizer::AdamW, _) => rate * steps * ((1.0 - ADAM.beta1) / (1.0 - ADAM.beta2).sqrt()).max(1.0),
+        (Optimizer::Sgd, Protection::None { max_grad_norm }) => rate * steps * max_grad_norm,
+        (Optimizer::Sgd, Protection::RecordDp { clip_norm, noise_multiplier_max, .. }) => {
+            let batch = f64::from(training.expected_batch_examples);
+            let noise = NOISE_TAIL * steps.sqrt() * noise_multiplier_max * clip_norm / batch;
+            rate * (steps * clip_norm + noise)
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! A silo's side: the machine, what it exchanges with its driver, and its journal.
+
+pub mod api;
+pub mod journal;
+pub mod work;
+
+pub use api::{
+    Adoption, AdoptionReport, HeldResult, LocalUpdate, SetupError, SiloConfig, SiloEvent, SiloOutput, TrainFailure,
+    TrainOutcome, TrainRequest,
+};
+pub use journal::{JournalEntry, JournalError, JournalState};
+pub use work::{SiloWork, SiloWorkDone};

@@ -1,0 +1,121 @@
+//! The CPU-heavy parts of a silo's session, as values for a blocking thread.
+
+use std::fmt;
+use std::sync::Arc;
+
+use blindsum_crypto::mask::{self, Stream};
+use blindsum_crypto::{Digest, SegmentKind, SiloId, fixed_point, packing};
+use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroizing;
+
+use crate::message::{AttemptId, Payload};
+use crate::metrics;
+use crate::plan::{Plan, RoundKind};
+use crate::silo::api::LocalUpdate;
+use crate::step::{Step, step};
+
+/// Encoded coordinates of one silo, before masking. Erased on drop.
+pub(crate) type Lanes = Arc<Zeroizing<Vec<u32>>>;
+
+/// Work to run on a blocking thread. Its `Debug` shows no values.
+pub struct SiloWork(pub(crate) Task);
+
+pub(crate) enum Task {
+    /// Rounds the update to integers.
+    Encode { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
+    /// Adds all masks to the encoded update and packs it.
+    Mask { at: AttemptId, kind: RoundKind, plan: Arc<Plan>, lanes: Lanes, streams: Vec<Stream> },
+    /// Applies a round's sum.
+    Apply {
+        at: AttemptId,
+        kind: RoundKind,
+        plan: Arc<Plan>,
+        t3: Digest,
+        survivors: Vec<SiloId>,
+        sum: Payload,
+        global: Arc<[f32]>,
+    },
+}
+
+/// Finished work, to be handed back.
+pub struct SiloWorkDone(pub(crate) Done);
+
+pub(crate) enum Done {
+    Encoded { round: u32, lanes: Result<Lanes, String> },
+    Masked { at: AttemptId, packed: Result<Vec<u8>, String> },
+    Applied { at: AttemptId, step: Result<Step, String> },
+}
+
+impl SiloWork {
+    /// What it is, for logs.
+    pub fn name(&self) -> &'static str {
+        match self.0 {
+            Task::Encode { .. } => "encode",
+            Task::Mask { .. } => "mask",
+            Task::Apply { .. } => "apply",
+        }
+    }
+
+    /// Does it. Uses as many threads as the machine has, for as long as it takes (a second for 10⁷ coordinates).
+    pub fn run(self) -> SiloWorkDone {
+        SiloWorkDone(match self.0 {
+            Task::Encode { round, kind, plan, update, mut rng } => {
+                Done::Encoded { round, lanes: encode(&plan, kind, update, &mut rng) }
+            }
+            Task::Mask { at, kind, plan, lanes, streams } => {
+                let mut acc = Zeroizing::new(lanes.to_vec());
+                mask::apply(&mut acc, &streams, threads());
+                let packed = packing::pack(plan.params(kind), &acc).map_err(|e| e.to_string());
+                Done::Masked { at, packed }
+            }
+            Task::Apply { at, kind, plan, t3, survivors, sum, global } => {
+                Done::Applied { at, step: step(&plan, at, kind, &t3, survivors, &sum, &global) }
+            }
+        })
+    }
+}
+
+fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20Rng) -> Result<Lanes, String> {
+    let params = plan.params(kind);
+    let LocalUpdate { update, held_out } = update;
+    let update = Zeroizing::new(update);
+    let expected = params.lanes() - plan.metrics_len();
+    if update.len() != expected {
+        return Err(format!("the update has {} coordinates where the plan has {expected}", update.len()));
+    }
+    let mut lanes = Zeroizing::new(Vec::with_capacity(params.lanes()));
+    let mut saturated = 0;
+    for (segment, range) in params.ranges() {
+        match segment.kind {
+            SegmentKind::FixedPoint { .. } => {
+                let clipped = fixed_point::encode(&update[range], segment, rng, &mut lanes);
+                saturated += clipped.map_err(|e| e.to_string())?.saturated;
+            }
+            SegmentKind::Counts { .. } => {
+                let counts = Zeroizing::new(metrics::encode(plan, held_out, saturated));
+                fixed_point::encode_counts(&counts, segment, &mut lanes).map_err(|e| e.to_string())?;
+            }
+        }
+    }
+    Ok(Arc::new(lanes))
+}
+
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+impl fmt::Debug for SiloWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SiloWork({})", self.name())
+    }
+}
+
+impl fmt::Debug for SiloWorkDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Done::Encoded { .. } => "SiloWorkDone(encode)",
+            Done::Masked { .. } => "SiloWorkDone(mask)",
+            Done::Applied { .. } => "SiloWorkDone(apply)",
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! From a packed sum to the next global adapter: the same arithmetic on every silo and on the coordinator.
+//!
+//! Contract: pure, scalar f64 in a fixed order ([`blindsum_adapter::server`]); whoever has the same sum, survivor list and
+//! starting adapter gets the same result hash. CPU-heavy: call it from a work value.
+
+use std::sync::Arc;
+
+use blindsum_adapter::server;
+use blindsum_crypto::{Digest, SegmentKind, SiloId, fixed_point, packing, transcript};
+
+use crate::message::AttemptId;
+use crate::metrics::{self, SumMetrics};
+use crate::plan::{Plan, RoundKind};
+
+/// What a sum leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    pub at: AttemptId,
+    pub kind: RoundKind,
+    pub survivors: Vec<SiloId>,
+    pub metrics: SumMetrics,
+    pub saturated_share: f64,
+    pub global: Arc<[f32]>,
+    pub model_hash: Digest,
+    pub result_hash: Digest,
+}
+
+/// Applies a packed sum over `survivors` to `global`.
+///
+/// # Errors
+/// Says in words what is wrong with the sum: length, padding or canary.
+pub(crate) fn step(
+    plan: &Plan,
+    at: AttemptId,
+    kind: RoundKind,
+    t3: &Digest,
+    survivors: Vec<SiloId>,
+    packed: &[u8],
+    global: &Arc<[f32]>,
+) -> Result<Step, String> {
+    let params = plan.params(kind);
+    let lanes = packing::unpack(params, packed).map_err(|e| format!("the sum is malformed: {e}"))?;
+    let mut update = Vec::new();
+    let mut metrics = None;
+    for (segment, range) in params.ranges() {
+        match segment.kind {
+            SegmentKind::FixedPoint { .. } => update.extend(fixed_point::decode_sum(&lanes[range], segment)),
+            SegmentKind::Counts { .. } => metrics = Some(metrics::decode(plan, &lanes[range], survivors.len())),
+        }
+    }
+    let metrics = metrics.expect("every plan has a metrics segment");
+    if metrics.canary as usize != survivors.len() {
+        let (canary, count) = (metrics.canary, survivors.len());
+        return Err(format!("the sum's canary counts {canary} silos where {count} survived: the sum is wrong"));
+    }
+    let count = u32::try_from(survivors.len()).expect("at most 1000 survivors");
+    let global = match kind {
+        RoundKind::Train => server::fed_avg(global, &update, count).into(),
+        RoundKind::Evaluate => Arc::clone(global),
+    };
+    let coordinates = update.len() as f64 * f64::from(count);
+    let saturated_share = if coordinates > 0.0 { f64::from(metrics.saturated) / coordinates } else { 0.0 };
+    let model_hash = plan.model_hash(&global);
+    let result_hash = transcript::result_hash(t3, &transcript::sum_hash(packed), &model_hash);
+    Ok(Step { at, kind, survivors, metrics, saturated_share, global, model_hash, result_hash })
+}
