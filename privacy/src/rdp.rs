@@ -1,0 +1,221 @@
+//! ε of many steps of the Poisson-subsampled Gaussian mechanism, by Rényi differential privacy, and the noise for an ε.
+//!
+//! One step draws each record with probability q, sums vectors of L2 norm at most C and adds Gaussian noise of standard
+//! deviation σC. Its Rényi divergence of order α is `ln A(α) / (α − 1)` with
+//! `A(α) = E[(1 − q + q·exp((2x − 1) / 2σ²))^α]`, x ~ N(0, σ²), which covers adding and removing a record (Mironov,
+//! Talwar and Zhang, arXiv 1908.10530, section 3). Steps add up; then for every order
+//! `ε = steps·RDP(α) + ln((α − 1)/α) − (ln δ + ln α)/(α − 1)` (Canonne, Kamath and Steinke, arXiv 2004.00010,
+//! proposition 12), and the smallest over the orders holds.
+//!
+//! Whole orders are summed by the binomial theorem (section 3.3 of the first paper), all terms positive. Fractional
+//! orders are integrated: the trapezoidal rule on the whole line converges exponentially for this integrand. Below
+//! [`QUADRATURE_FLOOR`] they are bounded from above instead. Everything is in logarithms, so that what overflows is
+//! the logarithm itself, and that gives infinity.
+
+use thiserror::Error;
+
+/// Smallest noise multiplier at which fractional orders are integrated. Below it they are bounded by the chord
+/// between whole orders (`ln A` is convex in α, and 0 at α = 1) and by the divergence without sampling.
+pub const QUADRATURE_FLOOR: f64 = 0.1;
+/// Range in which [`calibrate`] looks for a noise multiplier.
+const NOISE_RANGE: (f64, f64) = (0.1, 1e6);
+/// Relative width at which [`calibrate`] stops.
+const CALIBRATION_WIDTH: f64 = 1e-7;
+/// Largest fractional order, and the largest whole order that the chords need.
+const LAST_TENTH: u32 = 109;
+/// Largest order.
+const LAST_ORDER: usize = 1024;
+
+/// ε after `steps` steps at sampling rate `q` and noise multiplier `sigma`, at this δ.
+///
+/// Orders 1.1 to 10.9 in tenths, 11 to 63, 128, 256, 512 and 1024. No steps or q = 0 give 0. Infinite where no finite ε
+/// holds, where a value overflows, and for arguments without meaning (`q` outside [0, 1], `sigma` not above 0, `delta`
+/// outside (0, 1), NaN).
+pub fn epsilon(q: f64, sigma: f64, steps: u64, delta: f64) -> f64 {
+    if !((0.0..=1.0).contains(&q) && sigma > 0.0 && delta > 0.0 && delta < 1.0) {
+        return f64::INFINITY;
+    }
+    if steps == 0 || q == 0.0 {
+        return 0.0;
+    }
+    let ln_delta = libm::log(delta);
+    let best = rdp(q, sigma)
+        .map(|(order, rdp)| {
+            let total = rdp * steps as f64;
+            let epsilon = total + libm::log1p(-1.0 / order) - (ln_delta + libm::log(order)) / (order - 1.0);
+            // An overflow on the way (∞ − ∞) says nothing, so it must not win.
+            if epsilon.is_nan() { f64::INFINITY } else { epsilon }
+        })
+        .fold(f64::INFINITY, f64::min);
+    best.max(0.0)
+}
+
+/// Why no noise multiplier can be given.
+#[derive(Clone, Copy, Debug, Error, PartialEq)]
+pub enum CalibrateError {
+    /// An argument without meaning.
+    #[error("{name} is {value}; it must be {expected}")]
+    Argument {
+        /// Which argument.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// The accountant cannot certify so small an ε with any noise.
+    #[error(
+        "epsilon {target} cannot be reached at delta {delta}: even with noise without bound the accountant certifies only {reachable:.4}"
+    )]
+    Unreachable {
+        /// The ε asked for.
+        target: f64,
+        /// The δ asked for.
+        delta: f64,
+        /// The smallest ε at this δ.
+        reachable: f64,
+    },
+}
+
+/// The smallest noise multiplier, to a relative 1e-7, with which `steps` steps at sampling rate `q` stay within
+/// `target` at `delta`: `epsilon(q, sigma, steps, delta) <= target` holds for the result.
+///
+/// At least 0.1, also where less would do: below that the accountant has nothing useful to say.
+///
+/// # Errors
+/// Where an argument has no meaning, or the target is below what Rényi accounting can certify at this δ.
+pub fn calibrate(q: f64, steps: u64, target: f64, delta: f64) -> Result<f64, CalibrateError> {
+    let argument = |name, value, expected| Err(CalibrateError::Argument { name, value, expected });
+    if !(q > 0.0 && q <= 1.0) {
+        return argument("the sampling rate", q, "above 0 and at most 1");
+    }
+    if steps == 0 {
+        return argument("the number of steps", 0.0, "at least 1");
+    }
+    if !(target > 0.0 && target.is_finite()) {
+        return argument("epsilon", target, "a finite number above 0");
+    }
+    if !(delta > 0.0 && delta < 1.0) {
+        return argument("delta", delta, "above 0 and below 1");
+    }
+    let (mut low, mut high) = NOISE_RANGE;
+    if epsilon(q, low, steps, delta) <= target {
+        return Ok(low);
+    }
+    let reachable = epsilon(q, high, steps, delta);
+    if reachable > target {
+        return Err(CalibrateError::Unreachable { target, delta, reachable });
+    }
+    // Bisection in the exponent; `high` always meets the target.
+    while high / low > 1.0 + CALIBRATION_WIDTH {
+        let middle = (low * high).sqrt();
+        if epsilon(q, middle, steps, delta) <= target {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Ok(high)
+}
+
+/// Pairs of order and Rényi divergence of one step; 0 < q ≤ 1, σ > 0.
+fn rdp(q: f64, sigma: f64) -> impl Iterator<Item = (f64, f64)> {
+    let whole = WholeOrders::new(q, sigma);
+    let grid = (q < 1.0 && sigma >= QUADRATURE_FLOOR).then(|| Grid::new(q, sigma));
+    // Sampling only ever lowers the divergence, so this bounds it too.
+    let unsampled = move |order: f64| order / 2.0 / sigma / sigma;
+    let tenths = (11..=LAST_TENTH).map(|tenth| (tenth, f64::from(tenth) / 10.0));
+    let large = (11..=63).chain([128, 256, 512, LAST_ORDER]).map(|order| (order as u32 * 10, order as f64));
+    tenths.chain(large).map(move |(tenth, order)| {
+        if q == 1.0 {
+            return (order, unsampled(order));
+        }
+        let below = (tenth / 10) as usize;
+        let ln_a = match (&grid, tenth % 10) {
+            (_, 0) => whole.ln_a(below),
+            (Some(grid), _) => grid.ln_a(order),
+            (None, _) => {
+                let part = order - below as f64;
+                let chord = (1.0 - part) * whole.ln_a(below) + part * whole.ln_a(below + 1);
+                chord.min((order - 1.0) * unsampled(order))
+            }
+        };
+        // A ≥ 1 by Jensen's inequality; rounding may say a little less. What is no number must not count as no loss.
+        let ln_a = if ln_a.is_nan() { f64::INFINITY } else { ln_a.max(0.0) };
+        (order, ln_a / (order - 1.0))
+    })
+}
+
+/// `ln A(α)` for whole α: `A = Σₖ C(α,k)·(1 − q)^(α−k)·q^k·exp(k(k−1)/2σ²)`.
+struct WholeOrders {
+    ln_q: f64,
+    ln_not_q: f64,
+    sigma: f64,
+    ln_factorial: Vec<f64>,
+}
+
+impl WholeOrders {
+    fn new(q: f64, sigma: f64) -> Self {
+        let mut ln_factorial = vec![0.0];
+        for k in 1..=LAST_ORDER {
+            ln_factorial.push(ln_factorial[k - 1] + libm::log(k as f64));
+        }
+        WholeOrders { ln_q: libm::log(q), ln_not_q: libm::log1p(-q), sigma, ln_factorial }
+    }
+
+    fn ln_a(&self, order: usize) -> f64 {
+        let term = |k: usize| {
+            let ln_binomial = self.ln_factorial[order] - self.ln_factorial[k] - self.ln_factorial[order - k];
+            // Divided twice, because σ² may underflow to 0 and 0/0 says nothing.
+            let growth = (k * k.saturating_sub(1)) as f64 / 2.0 / self.sigma / self.sigma;
+            ln_binomial + k as f64 * self.ln_q + (order - k) as f64 * self.ln_not_q + growth
+        };
+        ln_sum_exp((0..=order).map(term))
+    }
+}
+
+/// `ln A(α)` for any α up to 10.9 by the trapezoidal rule in z = x/σ:
+/// `A = ∫ φ(z)·(1 − q + q·exp(z/σ − 1/2σ²))^α dz`.
+///
+/// The integrand is a Gaussian times a function with branch points at a distance of πσ from the real line, so a step of
+/// 0.4·min(σ, 1) leaves a relative error below 1e-16; what lies outside the ends is smaller than that too.
+struct Grid {
+    step: f64,
+    /// z at each point and `ln(1 − q + q·exp(…))` there.
+    points: Vec<(f64, f64)>,
+}
+
+impl Grid {
+    fn new(q: f64, sigma: f64) -> Self {
+        let step = 0.4 * sigma.min(1.0);
+        let (ln_q, ln_not_q) = (libm::log(q), libm::log1p(-q));
+        let first = -10.0;
+        let last = f64::from(LAST_TENTH) / 10.0 / sigma + 10.0;
+        let count = ((last - first) / step) as usize + 1;
+        let point = |i: usize| {
+            let z = first + i as f64 * step;
+            let exponent = z / sigma - 1.0 / (2.0 * sigma * sigma);
+            let ln_ratio = if exponent < 50.0 {
+                libm::log1p(q * libm::expm1(exponent))
+            } else {
+                ln_q + exponent + libm::log1p(libm::exp(ln_not_q - ln_q - exponent))
+            };
+            (z, ln_ratio)
+        };
+        Grid { step, points: (0..count).map(point).collect() }
+    }
+
+    fn ln_a(&self, order: f64) -> f64 {
+        let sum = ln_sum_exp(self.points.iter().map(|(z, ln_ratio)| order * ln_ratio - z * z / 2.0));
+        sum + libm::log(self.step) - 0.5 * libm::log(2.0 * std::f64::consts::PI)
+    }
+}
+
+/// `ln Σ exp(x)`; infinite if a term is, NaN if a term is.
+fn ln_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = terms.clone().fold(f64::NEG_INFINITY, f64::max);
+    if !largest.is_finite() {
+        return largest;
+    }
+    largest + libm::log(terms.map(|x| libm::exp(x - largest)).sum())
+}
