@@ -1,0 +1,237 @@
+//! Files with care: secrets that only their owner reads, writes that are whole or absent, errors that name the remedy.
+//!
+//! Contract: nothing here overwrites a secret; a reader after a crash sees the old content or the new one, never a
+//! part; no file is read beyond its limit. `blindsum-transport` re-exports this for both services.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// Largest secret file read, in bytes: keys are a few hundred bytes.
+pub const SECRET_LIMIT: u64 = 16 * 1024;
+/// Largest certificate, roster or revocation list read, in bytes.
+pub const PUBLIC_LIMIT: u64 = 1024 * 1024;
+
+/// Why a file could not be used; the text names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file or folder does not exist.
+    #[error("{path} does not exist: {remedy}", path = .path.display())]
+    Missing {
+        /// the file
+        path: PathBuf,
+        /// what to do
+        remedy: &'static str,
+    },
+    /// Others than the owner may read or write it.
+    #[error(
+        "{path} has mode {mode:04o}, so that others on this machine may use it: run `chmod {wanted:o} {path}`, and \
+         replace the key if somebody may have read it",
+        path = .path.display()
+    )]
+    Exposed {
+        /// the file or folder
+        path: PathBuf,
+        /// its permission bits
+        mode: u32,
+        /// the permission bits that are accepted
+        wanted: u32,
+    },
+    /// It exists already and is not overwritten.
+    #[error("{path} exists already and is not overwritten: move it away first, or choose another folder", path = .path.display())]
+    Exists {
+        /// the file
+        path: PathBuf,
+    },
+    /// It is larger than anything that belongs there.
+    #[error("{path} is larger than {limit} bytes: this is not the file that is expected here", path = .path.display())]
+    TooLarge {
+        /// the file
+        path: PathBuf,
+        /// the limit in bytes
+        limit: u64,
+    },
+    /// The disk or the quota is full.
+    #[error("the disk is full: {path} could not be written; nothing was replaced. Free space and start again", path = .path.display())]
+    DiskFull {
+        /// the file
+        path: PathBuf,
+    },
+    /// Anything else that the operating system reports.
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    Io {
+        /// what was tried
+        action: &'static str,
+        /// the file
+        path: PathBuf,
+        /// the operating system's error
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// Sorts an operating-system error that `action` on `path` met.
+    pub fn from_io(action: &'static str, path: &Path, source: io::Error) -> FileError {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::NotFound => FileError::Missing { path, remedy: "check the path" },
+            io::ErrorKind::AlreadyExists => FileError::Exists { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::DiskFull { path },
+            _ => FileError::Io { action, path, source },
+        }
+    }
+
+    /// Replaces the general remedy of a missing file with `remedy`.
+    #[must_use]
+    pub fn or_missing(self, remedy: &'static str) -> FileError {
+        match self {
+            FileError::Missing { path, .. } => FileError::Missing { path, remedy },
+            other => other,
+        }
+    }
+}
+
+fn read_limited(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| FileError::from_io("read", path, e))?;
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_path_buf(), limit });
+    }
+    Ok(bytes)
+}
+
+/// Reads a file that is no secret, at most `limit` bytes.
+pub fn read_public(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    read_limited(File::open(path).map_err(|e| FileError::from_io("open", path, e))?, path, limit)
+}
+
+/// Reads a secret of at most [`SECRET_LIMIT`] bytes; refused unless only its owner may read and write it (0600 or
+/// less). The mode is taken from the open file, so that it cannot change in between.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let file = File::open(path).map_err(|e| FileError::from_io("open", path, e))?;
+    let mode = file.metadata().map_err(|e| FileError::from_io("inspect", path, e))?.permissions().mode() & 0o7777;
+    if mode & 0o177 != 0 {
+        return Err(FileError::Exposed { path: path.to_path_buf(), mode, wanted: 0o600 });
+    }
+    read_limited(file, path, SECRET_LIMIT).map(Zeroizing::new)
+}
+
+/// Creates `path` with permission bits `mode` (0600 for a secret), durable on return; an existing file is refused.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let err = |e| FileError::from_io("write", path, e);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(err)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(e) = written {
+        // A part of a key is of no use and would block the next try.
+        let _ = fs::remove_file(path);
+        return Err(err(e));
+    }
+    sync_parent(path)
+}
+
+/// Replaces `path` by `bytes` as one step: temporary file in the same folder, fsync, rename, fsync of the folder.
+/// After an error the old content is still there.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let err = |e| FileError::from_io("write", path, e);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let _ = fs::remove_file(&temporary);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(e) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(err(e));
+    }
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> Result<(), FileError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| FileError::from_io("sync", parent, e))
+}
+
+/// Makes sure that `path` is a folder that only its owner may enter: created with 0700, or refused when wider.
+pub fn private_dir(path: &Path) -> Result<(), FileError> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| FileError::from_io("create the folder", path, e)),
+        Err(e) => Err(FileError::from_io("inspect", path, e)),
+        Ok(meta) if !meta.is_dir() => Err(FileError::Io {
+            action: "use as a folder",
+            path: path.to_path_buf(),
+            source: io::ErrorKind::NotADirectory.into(),
+        }),
+        Ok(meta) => {
+            let mode = meta.permissions().mode() & 0o7777;
+            if mode & 0o077 != 0 {
+                return Err(FileError::Exposed { path: path.to_path_buf(), mode, wanted: 0o700 });
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tls.key");
+        write_new(&path, b"secret", 0o600).unwrap();
+        assert_eq!(read_secret(&path).unwrap().as_slice(), b"secret");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let text = read_secret(&path).unwrap_err().to_string();
+        assert!(text.contains("0640") && text.contains("chmod 600"), "{text}");
+    }
+
+    #[test]
+    fn existing_files_are_kept_and_atomic_writes_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write_new(&path, b"one", 0o600).unwrap();
+        assert!(matches!(write_new(&path, b"two", 0o600), Err(FileError::Exists { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write_atomic(&path, b"three", 0o644).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn large_and_missing_files_and_wide_folders_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("big");
+        write_new(&path, &[0; 33], 0o600).unwrap();
+        assert!(matches!(read_public(&path, 32), Err(FileError::TooLarge { .. })));
+        assert_eq!(read_public(&path, 33).unwrap().len(), 33);
+        assert!(matches!(read_secret(&dir.path().join("none")), Err(FileError::Missing { .. })));
+
+        let state = dir.path().join("x/y");
+        private_dir(&state).unwrap();
+        assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(private_dir(&state).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_full_disk_is_said_in_words() {
+        let e = FileError::from_io("write", Path::new("journal"), io::ErrorKind::StorageFull.into());
+        assert!(e.to_string().starts_with("the disk is full: journal"), "{e}");
+    }
+}
