@@ -45,6 +45,22 @@ impl Context {
             .digest(&self.model_hash)
             .finish()
     }
+
+    /// The first field in which another context differs, in words for an error message; `None` where they are equal.
+    pub fn first_difference(&self, other: &Context) -> Option<&'static str> {
+        let fields = [
+            (self.federation_id == other.federation_id, "federation id"),
+            (self.roster_hash == other.roster_hash, "roster"),
+            (self.roster_version == other.roster_version, "roster version"),
+            (self.job_digest == other.job_digest, "job"),
+            (self.round == other.round, "round"),
+            (self.attempt == other.attempt, "attempt"),
+            (self.params_hash == other.params_hash, "parameters"),
+            (self.previous_result_hash == other.previous_result_hash, "previous result"),
+            (self.model_hash == other.model_hash, "global adapter"),
+        ];
+        fields.into_iter().find(|(same, _)| !same).map(|(_, name)| name)
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +95,8 @@ mod tests {
             Context { model_hash: d(9), ..base.clone() },
         ];
         assert_eq!(all.iter().map(Context::digest).collect::<BTreeSet<_>>().len(), all.len());
+        assert!(all[1..].iter().all(|other| base.first_difference(other).is_some()));
+        assert_eq!(base.first_difference(&all[3]), Some("roster version"));
+        assert_eq!(base.first_difference(&base.clone()), None);
     }
 }

@@ -142,3 +142,155 @@ fn check_length(found: usize, segment: &Segment) -> Result<(), EncodeError> {
     }
     Err(EncodeError::Length { segment: segment.name.clone(), expected, found })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::rng;
+    use proptest::prelude::*;
+
+    fn segment(length: u32, value_bits: u8, bound: f64, n: u16) -> Segment {
+        Segment::fixed_point("s", length, value_bits, bound, n).unwrap()
+    }
+
+    fn encode_all(values: &[f32], s: &Segment, seed: u64) -> (Vec<u32>, Saturation) {
+        let mut out = Vec::new();
+        let saturation = encode(values, s, &mut rng(seed), &mut out).unwrap();
+        (out, saturation)
+    }
+
+    #[test]
+    fn bounds_zero_and_beyond_are_exact_for_every_seed() {
+        for bound in [1.0, 0.1, 3.7e-5, 12_345.678, 1e-30, 1e30] {
+            for value_bits in [2, 3, 8, 16, 24] {
+                let s = segment(6, value_bits, bound, 100);
+                let top = s.max_magnitude() as i32;
+                let near = bound as f32; // may lie a little above or below the bound
+                let over = f64::from(near) > bound;
+                let far = near * 2.0;
+                for seed in 0..20 {
+                    let (out, saturation) = encode_all(&[far, -far, f32::MAX, f32::MIN, 0.0, -0.0], &s, seed);
+                    let expected = [top, -top, top, -top, 0, 0].map(|v| v as u32 & s.ring_mask());
+                    assert_eq!(out, expected, "bound {bound}, {value_bits} bits");
+                    let above = |v: f32| f64::from(v) > bound;
+                    let count = 2 * u64::from(above(far)) + 2 * u64::from(above(f32::MAX));
+                    assert_eq!(saturation.saturated, count);
+                    let (out, _) = encode_all(&[near, -near, 0.0, 0.0, 0.0, 0.0], &s, seed);
+                    let off = (out[0] as i32 - top).abs();
+                    assert!(off <= i32::from(!over), "{off} steps from the bound");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_are_never_moved() {
+        // bound = 32767 makes the scale 1: every integer must come out as itself, whatever the randomness
+        let s = segment(65_535, 16, 32_767.0, 4);
+        let values: Vec<f32> = (-32_767..=32_767).map(|i| i as f32).collect();
+        for seed in 0..5 {
+            let (out, saturation) = encode_all(&values, &s, seed);
+            assert_eq!(saturation.saturated, 0);
+            assert_eq!(decode_sum(&out, &s), values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn rounding_is_unbiased_and_to_a_neighbour() {
+        const N: usize = 200_000;
+        let s = segment(N as u32, 16, 32_767.0, 4);
+        for x in [0.25f32, -0.25, 7.75, -1000.5, 0.001, -0.001] {
+            let (out, _) = encode_all(&vec![x; N], &s, 42);
+            let decoded = decode_sum(&out, &s);
+            let (low, high) = (f64::from(x.floor()), f64::from(x.floor()) + 1.0);
+            assert!(decoded.iter().all(|&v| v == low || v == high));
+            let fraction = f64::from(x) - low;
+            let deviation = (fraction * (1.0 - fraction) / N as f64).sqrt();
+            let mean = decoded.iter().sum::<f64>() / N as f64;
+            assert!((mean - f64::from(x)).abs() < 5.0 * deviation, "mean {mean} of {x}");
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_are_refused_and_change_nothing() {
+        let s = segment(3, 16, 1.0, 4);
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut out = vec![7];
+            let error = encode(&[0.0, bad, 0.0], &s, &mut rng(1), &mut out).unwrap_err();
+            assert_eq!(error, EncodeError::NotFinite { segment: "s".into(), index: 1 });
+            assert_eq!(out, [7]);
+        }
+    }
+
+    #[test]
+    fn sa10_n_silos_at_the_bound_sum_exactly_in_the_smallest_ring_and_wrap_in_a_smaller_one() {
+        for (n, value_bits) in [(3u16, 2u8), (4, 16), (16, 16), (17, 16), (128, 16), (1000, 16), (1000, 22)] {
+            let mut s = segment(2, value_bits, 1.0, n);
+            let sum = |s: &Segment| {
+                let mut acc = [0u32; 2];
+                for seed in 0..n {
+                    let (out, _) = encode_all(&[1.0, -1.0], s, u64::from(seed));
+                    (0..2).for_each(|i| acc[i] = acc[i].wrapping_add(out[i]) & s.ring_mask());
+                }
+                decode_sum(&acc, s)
+            };
+            for (got, expected) in sum(&s).iter().zip([f64::from(n), -f64::from(n)]) {
+                assert!((got - expected).abs() < 1e-9 * f64::from(n), "n = {n}: {got}");
+            }
+            s.ring_bits -= 1;
+            assert!((sum(&s)[0] - f64::from(n)).abs() > 0.1, "a smaller ring also holds n = {n}");
+        }
+    }
+
+    #[test]
+    fn counts_travel_as_they_are() {
+        let s = Segment::counts("metrics", 3, 1000);
+        let SegmentKind::Counts { max_value } = s.kind else { panic!("counts") };
+        let mut out = vec![9];
+        encode_counts(&[0, 1, max_value], &s, &mut out).unwrap();
+        assert_eq!(out, [9, 0, 1, max_value]);
+        assert!(u64::from(max_value) * 1000 < 1 << 32);
+        assert!(matches!(
+            encode_counts(&[0, 0, max_value + 1], &s, &mut out),
+            Err(EncodeError::CountTooLarge { index: 2, .. })
+        ));
+        assert!(matches!(encode_counts(&[0, 0], &s, &mut out), Err(EncodeError::Length { .. })));
+        assert!(matches!(encode(&[0.0; 3], &s, &mut rng(1), &mut out), Err(EncodeError::Kind(_))));
+        assert!(matches!(encode_counts(&[0; 3], &segment(3, 16, 1.0, 4), &mut out), Err(EncodeError::Kind(_))));
+        assert_eq!(out.len(), 4);
+        assert_eq!(decode_sum(&[u32::MAX, 0, 5], &s), [4_294_967_295.0, 0.0, 5.0]);
+    }
+
+    #[test]
+    fn rounding_does_not_depend_on_how_a_vector_is_chunked() {
+        let values: Vec<f32> = (0..3000).map(|i| (i as f32).sin()).collect();
+        let (whole, _) = encode_all(&values, &segment(3000, 16, 1.0, 4), 3);
+        let mut generator = rng(3);
+        let mut parts = Vec::new();
+        for part in values.chunks(CHUNK) {
+            encode(part, &segment(part.len() as u32, 16, 1.0, 4), &mut generator, &mut parts).unwrap();
+        }
+        assert_eq!(whole, parts);
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_comes_back_clipped_and_within_a_step(
+            values in prop::collection::vec(-3.0f32..3.0, 1..40),
+            value_bits in 2u8..=24,
+            bound in 0.001f64..2.0,
+            seed: u64,
+        ) {
+            let s = segment(values.len() as u32, value_bits, bound, 16);
+            let (out, saturation) = encode_all(&values, &s, seed);
+            let step = bound / f64::from(s.max_magnitude());
+            for (&v, back) in values.iter().zip(decode_sum(&out, &s)) {
+                let clipped = f64::from(v).clamp(-bound, bound);
+                prop_assert!((back - clipped).abs() <= step * (1.0 + 1e-9));
+                prop_assert!(back.abs() <= bound * (1.0 + 1e-12));
+            }
+            let expected = values.iter().filter(|v| f64::from(v.abs()) > bound).count();
+            prop_assert_eq!(saturation.saturated, expected as u64);
+        }
+    }
+}

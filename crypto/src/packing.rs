@@ -126,3 +126,82 @@ fn used_bits_of_last_byte(segment: &Segment) -> u32 {
     let bits = u64::from(segment.length) * u64::from(segment.ring_bits);
     (bits.wrapping_sub(1) % 8) as u32 + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::SegmentKind;
+    use crate::quorum::Quorum;
+    use proptest::prelude::*;
+
+    fn params(segments: &[(u32, u8)]) -> Params {
+        let kind = SegmentKind::Counts { max_value: 0 };
+        let named = segments.iter().enumerate();
+        let segments =
+            named.map(|(i, &(length, ring_bits))| Segment { name: format!("s{i}"), length, ring_bits, kind }).collect();
+        let quorum = Quorum::derive(3, None, None).unwrap();
+        Params { segments, quorum, noise: false, training_deadline_ms: 1, phase_deadline_ms: 1 }
+    }
+
+    #[test]
+    fn bits_are_little_endian_and_segments_start_on_a_byte() {
+        let p = params(&[(3, 3), (1, 12), (1, 32)]);
+        let packed = pack(&p, &[0b101, 0b011, 0b110, 0xabc, 0x1234_5678]).unwrap();
+        assert_eq!(packed, [0b1001_1101, 0b0000_0001, 0xbc, 0x0a, 0x78, 0x56, 0x34, 0x12]);
+    }
+
+    #[test]
+    fn sa12_wrong_lengths_are_refused() {
+        let p = params(&[(5, 20), (2, 32)]);
+        let packed = pack(&p, &[1; 7]).unwrap();
+        assert_eq!(packed.len(), p.packed_bytes());
+        assert!(matches!(pack(&p, &[1; 6]), Err(PackingError::Lanes { expected: 7, found: 6 })));
+        for length in [0, packed.len() - 1, packed.len() + 1] {
+            let mut other = packed.clone();
+            other.resize(length, 0);
+            assert!(matches!(unpack(&p, &other), Err(PackingError::Bytes { .. })));
+        }
+        assert!(matches!(add_packed(&p, &packed, &mut [0; 6]), Err(PackingError::Lanes { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip_for_every_width(
+            bits in 1u8..=32,
+            lanes in prop::collection::vec(any::<u32>(), 1..130),
+            bits2 in 1u8..=32,
+        ) {
+            let p = params(&[(lanes.len() as u32, bits), (lanes.len() as u32, bits2)]);
+            let both = [&lanes[..], &lanes[..]].concat();
+            let packed = pack(&p, &both).unwrap();
+            prop_assert_eq!(packed.len(), p.packed_bytes());
+            let masks = [p.segments[0].ring_mask(), p.segments[1].ring_mask()];
+            let expected: Vec<u32> =
+                both.iter().enumerate().map(|(i, l)| l & masks[usize::from(i >= lanes.len())]).collect();
+            prop_assert_eq!(&unpack(&p, &packed).unwrap(), &expected);
+            let mut acc = both.clone();
+            add_packed(&p, &packed, &mut acc).unwrap();
+            let sum: Vec<u32> = both.iter().zip(&expected).map(|(a, b)| a.wrapping_add(*b)).collect();
+            prop_assert_eq!(acc, sum);
+        }
+
+        #[test]
+        fn every_padding_bit_is_checked(bits in 1u8..=32, length in 1u32..40, second in 1u32..10) {
+            let p = params(&[(length, bits), (second, 9)]);
+            let packed = pack(&p, &vec![u32::MAX; (length + second) as usize]).unwrap();
+            unpack(&p, &packed).unwrap();
+            let mut end = 0;
+            for (i, s) in p.segments.iter().enumerate() {
+                end += s.packed_bytes();
+                let used = s.length as usize * usize::from(s.ring_bits);
+                for bit in used..s.packed_bytes() * 8 {
+                    let mut flipped = packed.clone();
+                    let place = (end - s.packed_bytes()) * 8 + bit;
+                    prop_assert_eq!(flipped[place / 8] >> (place % 8) & 1, 0);
+                    flipped[place / 8] ^= 1 << (place % 8);
+                    prop_assert_eq!(unpack(&p, &flipped), Err(PackingError::Padding { segment: i }));
+                }
+            }
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub enum SegmentKind {
     FixedPoint {
         /// a: bits of one silo's integer, sign included, 2..=24.
         value_bits: u8,
-        /// C: the coordinate bound, in the unit of the values.
+        /// C: the coordinate bound, in the unit of the values, 1e-30..=1e30.
         bound: f64,
     },
     /// Unsigned counts, encoded as they are; for metrics.
@@ -112,8 +112,8 @@ impl Segment {
                 if !(2..=MAX_VALUE_BITS).contains(&value_bits) {
                     return wrong(format!("value_bits must be 2 to {MAX_VALUE_BITS}, not {value_bits}"));
                 }
-                if !(bound.is_finite() && bound >= f64::MIN_POSITIVE) {
-                    return wrong(format!("the coordinate bound must be a positive number, not {bound}"));
+                if !(1e-30..=1e30).contains(&bound) {
+                    return wrong(format!("the coordinate bound must be between 1e-30 and 1e30, not {bound}"));
                 }
                 ring / 2
             }
@@ -255,5 +255,121 @@ impl Params {
     /// The segment of this name with its range of coordinates.
     pub fn range(&self, name: &str) -> Option<(&Segment, Range<usize>)> {
         self.ranges().find(|(s, _)| s.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn good() -> Params {
+        Params {
+            segments: vec![
+                Segment::fixed_point("lora_B", 100, 16, 0.5, 16).unwrap(),
+                Segment::counts("metrics", 5, 16),
+            ],
+            quorum: Quorum::derive(16, None, None).unwrap(),
+            noise: true,
+            training_deadline_ms: 60_000,
+            phase_deadline_ms: 10_000,
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Params)) -> Params {
+        let mut params = good();
+        change(&mut params);
+        params
+    }
+
+    #[test]
+    fn sa10_ring_bits_are_those_of_the_protocol_page_and_the_smallest() {
+        for (n, b) in [(3, 18), (4, 18), (16, 20), (17, 21), (128, 23), (1000, 26)] {
+            assert_eq!(ring_bits_for(16, n), Some(b), "n = {n}");
+        }
+        for value_bits in 2..=24 {
+            for n in 3..=1000u16 {
+                let most = u64::from(n) * ((1 << (value_bits - 1)) - 1);
+                match ring_bits_for(value_bits, n) {
+                    Some(b) => assert!(most < 1 << (b - 1) && (b == value_bits || most >= 1 << (b - 2))),
+                    None => assert!(most >= 1 << 31),
+                }
+            }
+        }
+        assert_eq!((ring_bits_for(1, 3), ring_bits_for(25, 3), ring_bits_for(255, 3)), (None, None, None));
+    }
+
+    #[test]
+    fn sa10_parameters_without_headroom_or_sense_are_refused() {
+        good().check().unwrap();
+        let bits = |p: &mut Params, b: u8| p.segments[0].ring_bits = b;
+        let kind = |p: &mut Params, value_bits, bound| {
+            p.segments[0].kind = SegmentKind::FixedPoint { value_bits, bound };
+        };
+        let bad = [
+            with(|p| bits(p, 19)),
+            with(|p| bits(p, 0)),
+            with(|p| bits(p, 33)),
+            with(|p| bits(p, 255)),
+            with(|p| kind(p, 17, 0.5)),
+            with(|p| kind(p, 1, 0.5)),
+            with(|p| kind(p, 25, 0.5)),
+            with(|p| kind(p, 255, 0.5)),
+            with(|p| kind(p, 16, 0.0)),
+            with(|p| kind(p, 16, -1.0)),
+            with(|p| kind(p, 16, f64::MIN_POSITIVE)),
+            with(|p| kind(p, 16, f64::NAN)),
+            with(|p| kind(p, 16, f64::INFINITY)),
+            with(|p| p.segments[1].ring_bits = 31),
+            with(|p| p.segments[1].kind = SegmentKind::Counts { max_value: 1 << 28 }),
+            with(|p| p.segments[0].length = 0),
+            with(|p| p.segments[0].length = u32::MAX),
+            with(|p| p.segments[0].name = "metrics".into()),
+            with(|p| p.segments[0].name = String::new()),
+            with(|p| p.segments[0].name = "a b".into()),
+            with(|p| p.segments.clear()),
+            with(|p| p.segments = (0..17).map(|i| Segment::counts(format!("s{i}"), 1, 16)).collect()),
+            with(|p| p.quorum.t -= 1),
+            with(|p| p.phase_deadline_ms = 0),
+            with(|p| p.training_deadline_ms = 0),
+        ];
+        for (i, params) in bad.iter().enumerate() {
+            assert!(params.check().is_err(), "case {i} was accepted: {params:?}");
+        }
+        assert!(Segment::fixed_point("s", 1, 24, 1.0, 1000).is_err());
+    }
+
+    #[test]
+    fn sa02_every_parameter_changes_the_hash() {
+        let all = [
+            good(),
+            with(|p| p.segments[0].name = "other".into()),
+            with(|p| p.segments[0].length += 1),
+            with(|p| p.segments[0].ring_bits += 1),
+            with(|p| p.segments[0].kind = SegmentKind::FixedPoint { value_bits: 15, bound: 0.5 }),
+            with(|p| p.segments[0].kind = SegmentKind::FixedPoint { value_bits: 16, bound: 0.25 }),
+            with(|p| p.segments[1].kind = SegmentKind::Counts { max_value: 7 }),
+            with(|p| p.segments.swap(0, 1)),
+            with(|p| p.quorum.m += 1),
+            with(|p| p.quorum.c -= 1),
+            with(|p| p.noise = false),
+            with(|p| p.training_deadline_ms += 1),
+            with(|p| p.phase_deadline_ms += 1),
+        ];
+        assert_eq!(all.iter().map(Params::hash).collect::<BTreeSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn ranges_follow_the_segments() {
+        let p = good();
+        assert_eq!((p.lanes(), p.packed_bytes()), (105, 250 + 20));
+        assert_eq!(p.range("metrics").unwrap().1, 100..105);
+        assert!(p.range("nothing").is_none());
+    }
+
+    #[test]
+    fn four_silos_at_16_bits_send_at_most_2_4_bytes_per_coordinate() {
+        let s = Segment::fixed_point("lora_B", 300_000, 16, 1.0, 4).unwrap();
+        assert!(s.packed_bytes() as f64 / 300_000.0 <= 2.4);
     }
 }

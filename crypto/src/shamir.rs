@@ -183,3 +183,85 @@ fn check_holders(holders: &[SiloId], t: u16) -> Result<(), ShamirError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ids, rng};
+    use proptest::prelude::*;
+
+    fn dealt(t: u16, holders: &[SiloId], seed: u64) -> (SecretScalar, Vec<(SiloId, Share)>) {
+        let mut rng = rng(seed);
+        let secret = SecretScalar::random(&mut rng);
+        let shares = deal(&secret, t, holders, &mut rng).unwrap();
+        (secret, holders.iter().copied().zip(shares).collect())
+    }
+
+    fn same(a: &SecretScalar, b: &SecretScalar) -> bool {
+        a.ct_eq(b).into()
+    }
+
+    proptest! {
+        #[test]
+        fn any_t_shares_rebuild_and_t_minus_one_do_not(
+            n in 3u16..20, t in 2u16..20, seed: u64, order in prop::collection::vec(any::<u32>(), 20),
+        ) {
+            let t = t.min(n);
+            let holders: Vec<SiloId> = (0..n).map(|i| SiloId(i * 53)).collect();
+            let (secret, mut shares) = dealt(t, &holders, seed);
+            shares.sort_by_key(|(id, _)| order[usize::from(id.0 / 53)]); // any subset, in any order
+            prop_assert!(same(&rebuild(&shares, t).unwrap(), &secret));
+            prop_assert!(same(&rebuild(&shares[..usize::from(t)], t).unwrap(), &secret));
+            let few = &shares[..usize::from(t) - 1];
+            prop_assert_eq!(rebuild(few, t).unwrap_err(), ShamirError::TooFew { needed: usize::from(t), found: few.len() });
+            prop_assert!(!same(&rebuild(few, t - 1).unwrap(), &secret));
+        }
+
+        #[test]
+        fn a_changed_share_changes_the_secret(seed: u64, which in 0usize..3, bit in 0usize..252) {
+            let (secret, mut shares) = dealt(3, &ids(&[0, 4, 9]), seed);
+            shares[which].1.0[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(other) = rebuild(&shares, 3) {
+                prop_assert!(!same(&other, &secret));
+            }
+        }
+    }
+
+    #[test]
+    fn t_minus_one_shares_fit_every_secret() {
+        // secrecy: whatever secret one guesses, some t-th share makes it come out, so t−1 shares say nothing
+        let (_, shares) = dealt(3, &ids(&[0, 1, 2]), 1);
+        let mut guesses = rng(2);
+        for _ in 0..10 {
+            let guess = SecretScalar::random(&mut guesses);
+            let weights = Interpolation::new(&ids(&[0, 1, 2]), 3).unwrap().weights;
+            let known = Scalar::from_canonical_bytes(shares[0].1.0).unwrap() * weights[0]
+                + Scalar::from_canonical_bytes(shares[1].1.0).unwrap() * weights[1];
+            let third = Share(((guess.0 - known) * weights[2].invert()).to_bytes());
+            let fitted = [shares[0].clone(), shares[1].clone(), (SiloId(2), third)];
+            assert!(same(&rebuild(&fitted, 3).unwrap(), &guess));
+        }
+    }
+
+    #[test]
+    fn repeats_non_canonical_shares_and_thresholds_without_sense_are_refused() {
+        let (secret, mut shares) = dealt(2, &ids(&[0, 1, 2]), 1);
+        assert_eq!(rebuild(&[shares[0].clone(), shares[0].clone()], 2).unwrap_err(), ShamirError::Duplicate(SiloId(0)));
+        assert_eq!(rebuild(&shares, 0).unwrap_err(), ShamirError::Threshold);
+        assert_eq!(deal(&secret, 0, &ids(&[0]), &mut rng(1)).unwrap_err(), ShamirError::Threshold);
+        assert_eq!(deal(&secret, 2, &ids(&[3, 3]), &mut rng(1)).unwrap_err(), ShamirError::Duplicate(SiloId(3)));
+        assert!(matches!(deal(&secret, 3, &ids(&[0, 1]), &mut rng(1)), Err(ShamirError::TooFew { .. })));
+        shares[1].1 = Share([0xff; 32]);
+        assert_eq!(rebuild(&shares, 2).unwrap_err(), ShamirError::NotCanonical(SiloId(1)));
+        let weights = Interpolation::new(&ids(&[0, 1]), 2).unwrap();
+        assert!(weights.rebuild(&[shares[1].clone(), shares[0].clone()]).is_err(), "holders in another order");
+    }
+
+    #[test]
+    fn known_polynomial_over_the_field() {
+        // f(x) = 7 + 3x: f(1) = 10, f(2) = 13, f(65536) = 196615
+        let share = |v: u64| Share(Scalar::from(v).to_bytes());
+        let shares = [(SiloId(0), share(10)), (SiloId(u16::MAX), share(196_615))];
+        assert!(same(&rebuild(&shares, 2).unwrap(), &SecretScalar(Scalar::from(7u64))));
+    }
+}

@@ -1,1 +1,178 @@
-//! What this crate's tests share.
+//! What this crate's tests share: a whole honest session whose every message lies open to be forged.
+
+mod attacks_commit;
+mod attacks_keys;
+mod attacks_shares;
+mod session;
+mod vectors;
+
+use crate::advert::{Advert, JournalMark, SessionSecrets};
+use crate::commit::{CommitCertificate, CommitVote, SurvivorList};
+use crate::context::Context;
+use crate::fixed_point;
+use crate::hash::{Digest, sha256};
+use crate::identity::{IdentityKey, SiloId};
+use crate::labels::Label;
+use crate::mask;
+use crate::masked::{self, MaskedHeader};
+use crate::packing;
+use crate::params::{Params, Segment, SegmentKind};
+use crate::quorum::Quorum;
+use crate::roster::{Roster, RosterEntry};
+use crate::share::{self, Dealing, DealtShares, HeldShares, ShareHeader};
+use crate::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use std::collections::BTreeMap;
+
+pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(seed)
+}
+
+pub(crate) fn ids(silos: &[u16]) -> Vec<SiloId> {
+    silos.iter().map(|&i| SiloId(i)).collect()
+}
+
+/// An error must come from the expected rule and blame the expected silo.
+#[track_caller]
+pub(crate) fn assert_refused<T>(result: Result<T, VerifyError>, rule: &str, blamed: Option<u16>) {
+    match result {
+        Ok(_) => panic!("accepted, where {rule} should have refused"),
+        Err(e) => assert_eq!((e.rule, e.blamed), (rule, blamed.map(SiloId)), "{e}"),
+    }
+}
+
+/// Roster, context and parameters, and one session's secrets and messages up to P2.
+pub(crate) struct Kit {
+    pub keys: Vec<IdentityKey>,
+    pub roster: Roster,
+    pub params: Params,
+    pub context: Context,
+    pub ctx: Digest,
+    pub secrets: Vec<SessionSecrets>,
+    pub adverts: Vec<Advert>,
+    pub dealings: Vec<Dealing>,
+    pub dealt: Vec<DealtShares>,
+    pub rng: ChaCha20Rng,
+}
+
+impl Kit {
+    /// n silos that have all advertised and dealt; d coordinates, then two counts.
+    pub fn new(n: u16, d: u32, attempt: u32) -> Kit {
+        let mut rng = rng(u64::from(n) << 32 | u64::from(attempt));
+        let keys: Vec<IdentityKey> = (0..n).map(|i| IdentityKey::from_bytes(&[i as u8 + 1; 32])).collect();
+        let entries = keys.iter().enumerate();
+        let entries = entries.map(|(i, k)| RosterEntry { name: format!("silo-{i}"), identity: k.public() }).collect();
+        let roster = Roster::new("test", 1, entries).unwrap();
+        let quorum = Quorum::derive(n, None, None).unwrap();
+        let params = Params {
+            segments: vec![Segment::fixed_point("lora_B", d, 16, 0.5, n).unwrap(), Segment::counts("metrics", 2, n)],
+            quorum,
+            noise: false,
+            training_deadline_ms: 1000,
+            phase_deadline_ms: 1000,
+        };
+        params.check().unwrap();
+        let context = Context {
+            federation_id: roster.federation_id().into(),
+            roster_hash: roster.hash(),
+            roster_version: roster.version(),
+            job_digest: sha256(b"job"),
+            round: 1,
+            attempt,
+            params_hash: params.hash(),
+            previous_result_hash: sha256(b"job"),
+            model_hash: sha256(b"model"),
+        };
+        let ctx = context.digest();
+        let secrets: Vec<_> = (0..n).map(|_| SessionSecrets::generate(&ctx, &mut rng)).collect();
+        let mark = JournalMark { length: 3, head: sha256(b"journal") };
+        let adverts: Vec<_> =
+            roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark)).collect();
+        let (dealings, dealt) = (Vec::new(), Vec::new());
+        let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, dealt, rng };
+        let verified = kit.verified_adverts();
+        for i in kit.roster.ids() {
+            let (dealing, dealt) =
+                share::deal(&kit.keys[i.index()], i, &kit.secrets[i.index()], &verified, quorum.t, &mut kit.rng)
+                    .unwrap();
+            kit.dealings.push(dealing);
+            kit.dealt.push(dealt);
+        }
+        kit
+    }
+
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { roster: &self.roster, ctx: &self.ctx, quorum: &self.params.quorum }
+    }
+
+    pub fn verified_adverts(&self) -> VerifiedAdverts {
+        verify::adverts(&self.rules(), self.adverts.clone(), None, &[]).unwrap()
+    }
+
+    pub fn headers(&self) -> Vec<ShareHeader> {
+        self.dealings.iter().map(|d| d.header.clone()).collect()
+    }
+
+    pub fn verified_headers(&self) -> VerifiedHeaders {
+        verify::headers(&self.rules(), self.headers(), &self.verified_adverts(), None).unwrap()
+    }
+
+    pub fn verified_dealings(&self) -> BTreeMap<SiloId, VerifiedDealing> {
+        let adverts = self.verified_adverts();
+        let verified = self.dealings.iter().map(|d| verify::dealing(&self.rules(), d.clone(), &adverts).unwrap());
+        verified.map(|d| (d.dealer(), d)).collect()
+    }
+
+    /// All that one silo holds after P2.
+    pub fn held(&self, silo: SiloId) -> HeldShares {
+        let (adverts, mut held) = (self.verified_adverts(), HeldShares::new(silo));
+        assert!(held.insert(self.dealt[silo.index()].own().unwrap()));
+        for dealing in self.verified_dealings().values().filter(|d| d.dealer() != silo) {
+            let delivery = dealing.delivery(silo).unwrap();
+            let channel = &self.secrets[silo.index()].channel;
+            assert!(held.insert(verify::delivery(&delivery, dealing.header(), &adverts, silo, channel).unwrap()));
+        }
+        held
+    }
+
+    /// A silo's encoded values before masking.
+    pub fn encode(&mut self, values: &[f32], counts: &[u32]) -> Vec<u32> {
+        let mut lanes = Vec::new();
+        for segment in &self.params.segments {
+            match segment.kind {
+                SegmentKind::FixedPoint { .. } => {
+                    fixed_point::encode(values, segment, &mut self.rng, &mut lanes).unwrap();
+                }
+                SegmentKind::Counts { .. } => fixed_point::encode_counts(counts, segment, &mut lanes).unwrap(),
+            }
+        }
+        lanes
+    }
+
+    /// A silo's masked input.
+    pub fn mask(&self, silo: SiloId, mut lanes: Vec<u32>) -> (MaskedHeader, Vec<u8>) {
+        let headers = self.verified_headers();
+        let streams = masked::streams(silo, &self.secrets[silo.index()], &self.verified_adverts(), &headers).unwrap();
+        mask::apply(&mut lanes, &streams, 2);
+        let packed = packing::pack(&self.params, &lanes).unwrap();
+        let header = MaskedHeader::sign(&self.keys[silo.index()], &self.ctx, &headers.bind(), silo, &packed);
+        (header, packed)
+    }
+
+    /// A survivor list over made-up masked inputs.
+    pub fn list_of(&self, survivors: &[SiloId]) -> SurvivorList {
+        let bind = self.verified_headers().bind();
+        let sign = |&i: &SiloId| MaskedHeader::sign(&self.keys[i.index()], &self.ctx, &bind, i, &i.to_bytes());
+        SurvivorList(survivors.iter().map(sign).collect())
+    }
+
+    pub fn verified_list(&self, survivors: &[SiloId]) -> VerifiedList {
+        verify::survivor_list(&self.rules(), self.list_of(survivors), &self.verified_headers(), None).unwrap()
+    }
+
+    pub fn certificate(&self, t3: &Digest, voters: &[SiloId]) -> CommitCertificate {
+        let sign = |&i: &SiloId| CommitVote::sign(&self.keys[i.index()], &self.ctx, i, t3);
+        CommitCertificate(voters.iter().map(sign).collect())
+    }
+}

@@ -118,3 +118,39 @@ pub fn survivor_list(
     let t3 = transcript::t3(&headers.bind(), entries);
     Ok(VerifiedList { t3, survivors: ids, dropped, list: survivors })
 }
+
+/// U3 of a finished attempt, as a silo that did not take part in it can check it. It releases nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedList {
+    t3: Digest,
+    survivors: Vec<SiloId>,
+}
+
+impl ClosedList {
+    /// T3.
+    pub fn t3(&self) -> Digest {
+        self.t3
+    }
+
+    /// U3 in order.
+    pub fn survivors(&self) -> &[SiloId] {
+        &self.survivors
+    }
+}
+
+/// SA-05: the survivor list of a finished attempt, for a latecomer that has neither its adverts nor its headers: m to n
+/// entries, ascending ids of the roster, every signature under `ctx` and the claimed bind. Honest survivors signed only
+/// under the bind that they saw themselves; the commit certificate over the T3 that this gives says the rest.
+///
+/// # Errors
+/// [`VerifyError`], blaming a silo where one entry is at fault.
+pub fn closed_list(rules: &Rules<'_>, bind: &Digest, survivors: &SurvivorList) -> Result<ClosedList, VerifyError> {
+    let entries = &survivors.0;
+    let least = usize::from(rules.quorum.m);
+    list("SA-05", "survivors", entries.iter().map(|m| m.silo), least, rules.roster.len())?;
+    for m in entries {
+        signed(rules, "SA-04", m.silo, Label::Masked, &[&bind.0, &m.hash.0], &m.signature)?;
+    }
+    let ids = entries.iter().map(|m| m.silo).collect();
+    Ok(ClosedList { t3: transcript::t3(bind, entries), survivors: ids })
+}

@@ -11,7 +11,7 @@ mod shares;
 mod votes;
 
 pub use adverts::{VerifiedAdverts, advert, adverts};
-pub use masked::{VerifiedList, VerifiedMasked, masked, masked_header, survivor_list};
+pub use masked::{ClosedList, VerifiedList, VerifiedMasked, closed_list, masked, masked_header, survivor_list};
 pub use reveal::{VerifiedReveal, mask_secret, reveal, self_secret};
 pub use shares::{
     DeliveryError, VerifiedDealing, VerifiedHeader, VerifiedHeaders, complaint, complaints, dealing, delivery, header,
