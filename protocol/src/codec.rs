@@ -66,3 +66,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
 pub(crate) fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
     encode(value).expect("own value without maps or borrowed sequences of unknown length encodes")
 }
+
+/// Length of a message's encoding in bytes.
+pub fn encoded_len<T: Serialize>(value: &T) -> u64 {
+    let mut writer = bincode::enc::write::SizeWriter::default();
+    match wire::encode_into_writer(value, &mut writer, CONFIG) {
+        Ok(()) => writer.bytes_written as u64,
+        Err(_) => 0,
+    }
+}

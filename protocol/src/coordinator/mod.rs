@@ -1,11 +1,18 @@
 //! The coordinator's side: the machine, what it exchanges with its driver, and its store.
 
 pub mod api;
+mod finish;
+mod gather;
+mod machine;
+mod restore;
+mod session;
+mod state;
 pub mod store;
 pub mod work;
 
 pub use api::{
     CoordinatorConfig, CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes, RoundReport,
 };
+pub use machine::CoordinatorMachine;
 pub use store::{StoreError, StoreRecord, StoreState, StoredResult};
 pub use work::{CoordinatorWork, CoordinatorWorkDone};

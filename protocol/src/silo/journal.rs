@@ -124,6 +124,8 @@ pub struct JournalState {
     pub(crate) owner: Option<(Digest, Digest, SiloId)>,
     /// The newest attempt joined, voted on or abandoned.
     pub(crate) newest: AttemptId,
+    /// The newest attempt joined.
+    pub(crate) joined: AttemptId,
     pub(crate) peers: Vec<(SiloId, JournalMark)>,
     /// Attempts of the current round in which y went out.
     pub(crate) masked: Vec<u32>,
@@ -145,6 +147,7 @@ impl Default for JournalState {
             mark: JournalMark { length: 0, head: Hasher::new(Label::Journal).finish() },
             owner: None,
             newest: AttemptId { round: 0, attempt: 0 },
+            joined: AttemptId { round: 0, attempt: 0 },
             peers: Vec::new(),
             masked: Vec::new(),
             committed: None,
@@ -191,7 +194,10 @@ impl JournalState {
             JournalEntry::Begin { roster_hash, job_digest, silo } => {
                 self.owner = Some((*roster_hash, *job_digest, *silo));
             }
-            JournalEntry::Joined { at } => self.advance(*at),
+            JournalEntry::Joined { at } => {
+                self.advance(*at);
+                self.joined = *at;
+            }
             JournalEntry::Peers { marks } => self.note_peers(marks),
             JournalEntry::Masked { at } => self.masked.push(at.attempt),
             JournalEntry::Committed { at, ctx, vote, reply } => {
@@ -232,9 +238,13 @@ impl JournalState {
             (_, JournalEntry::Committed { at, .. } | JournalEntry::Abandoned { at, .. }) if self.has_voted(*at) => {
                 Err("votes twice in one attempt")
             }
-            (_, JournalEntry::Committed { at, .. }) if *at != self.newest => Err("commits to an attempt not joined"),
-            (_, JournalEntry::Result { at, .. }) if self.voted.as_ref().is_some_and(|v| v.at.round == at.round) => {
-                Err("signs a second result of one round")
+            (_, JournalEntry::Committed { at, .. })
+                if at.round != self.newest.round || !self.masked.contains(&at.attempt) =>
+            {
+                Err("commits to an attempt without a masked input")
+            }
+            (_, JournalEntry::Result { at, .. }) if self.voted.as_ref().is_some_and(|v| v.at.round >= at.round) => {
+                Err("signs a second result of one round, or an old one")
             }
             _ => Ok(()),
         }

@@ -2,6 +2,11 @@
 
 pub mod api;
 pub mod journal;
+mod machine;
+mod open;
+mod result;
+mod session;
+mod vote;
 pub mod work;
 
 pub use api::{
@@ -9,4 +14,5 @@ pub use api::{
     TrainOutcome, TrainRequest,
 };
 pub use journal::{JournalEntry, JournalError, JournalState};
+pub use machine::SiloMachine;
 pub use work::{SiloWork, SiloWorkDone};

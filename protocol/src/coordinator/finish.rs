@@ -1,0 +1,277 @@
+//! P4 to P6 at the coordinator: commit, reveal, unmask, result.
+//!
+//! Contract: nothing is revealed to the coordinator before q silos have committed to the list that it stored, and then only
+//! what that list implies. Once the certificate is in, the attempt is finished however long it takes: silos that vanish
+//! come back with their journaled replies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use blindsum_crypto::unmask::Recovery;
+use blindsum_crypto::verify::{self, VerifiedList, VerifyError};
+use blindsum_crypto::{CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId};
+
+use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
+use crate::coordinator::machine::{CoordinatorMachine, same};
+use crate::coordinator::state::{AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
+use crate::coordinator::store::{StoreRecord, StoredResult};
+use crate::coordinator::work::{CoordinatorWork, CoordinatorWorkDone, Unmask, UnmaskError, Unmasked};
+use crate::message::{AttemptId, CoordinatorMessage};
+
+impl CoordinatorMachine {
+    pub(super) fn on_commit(&mut self, silo: SiloId, at: AttemptId, vote: CommitVote) -> Result<bool, VerifyError> {
+        same(silo, vote.silo)?;
+        let own = Arc::clone(&self.own);
+        let State::AwaitCommits(state) = &mut self.state else { return Ok(false) };
+        if state.shared.attempt.at != at || state.votes.contains_key(&silo) {
+            return Ok(false);
+        }
+        let rules = own.rules(&state.shared.attempt.ctx);
+        verify::commit_vote(&rules, &vote, &state.list.t3(), state.list.survivors())?;
+        state.votes.insert(silo, vote);
+        let (done, expected) = (state.votes.len(), usize::from(own.quorum.q));
+        self.event(CoordinatorEvent::Progress { phase: Phase::Commit, done, expected });
+        Ok(true)
+    }
+
+    /// q COMMIT votes are in, or will not come.
+    pub(super) fn close_commits(&mut self, state: AwaitCommits, now_ms: u64) {
+        let q = usize::from(self.own.quorum.q);
+        let at = state.shared.attempt.at;
+        if state.votes.len() >= q {
+            let certificate = CommitCertificate(state.votes.into_values().collect());
+            let record = StoreRecord::Certificate { at, certificate: certificate.clone() };
+            self.output(CoordinatorOutput::Store(record));
+            return self.start_reveal(state.shared, state.list, certificate, now_ms);
+        }
+        if self.proven(at.attempt) {
+            return self.fail(&state.shared.attempt, "a quorum abandoned it", now_ms);
+        }
+        // Without DP an update that was committed to cannot be sent again, so that giving up helps only where q silos can
+        // still abandon the attempt; where they cannot, the missing votes are waited for.
+        let can_abandon = usize::from(self.own.quorum.n) - state.votes.len() >= q;
+        if can_abandon || self.own.plan.job().is_private() {
+            let why = format!("{} of {q} needed COMMIT votes came", state.votes.len());
+            return self.fail(&state.shared.attempt, why, now_ms);
+        }
+        self.event(CoordinatorEvent::Stuck(format!("{at} lacks COMMIT votes; it goes on when the silos come back")));
+        let mut state = state;
+        self.next_phase(&mut state.shared.attempt, now_ms);
+        state.shared.attempt.grace = self.phase_ms(state.shared.attempt.kind);
+        self.rearm(&mut state.shared.attempt.deadline, now_ms);
+        self.state = State::AwaitCommits(Box::new(state));
+    }
+
+    pub(super) fn start_reveal(
+        &mut self,
+        mut shared: Shared,
+        list: VerifiedList,
+        certificate: CommitCertificate,
+        now_ms: u64,
+    ) {
+        let at = shared.attempt.at;
+        self.phase_event(at, Phase::Reveal, list.survivors().len());
+        self.next_phase(&mut shared.attempt, now_ms);
+        shared.attempt.grace = self.phase_ms(shared.attempt.kind);
+        for &silo in list.survivors() {
+            self.send_certificate(silo, at, &list, &certificate);
+        }
+        let recovery = Recovery::new(self.own.quorum.t, &list);
+        let answered = BTreeSet::new();
+        self.state = State::AwaitReveals(Box::new(AwaitReveals { shared, list, certificate, recovery, answered }));
+    }
+
+    pub(super) fn on_reveal(&mut self, silo: SiloId, at: AttemptId, reveal: Reveal) -> Result<bool, VerifyError> {
+        same(silo, reveal.silo)?;
+        let State::AwaitReveals(state) = &mut self.state else { return Ok(false) };
+        if state.shared.attempt.at != at || state.answered.contains(&silo) {
+            return Ok(false);
+        }
+        let verified = verify::reveal(&reveal, &state.list, &state.shared.dealings)?;
+        state.recovery.add(&verified);
+        state.answered.insert(silo);
+        let (done, expected) = (state.answered.len(), usize::from(self.own.quorum.t));
+        self.event(CoordinatorEvent::Progress { phase: Phase::Reveal, done, expected });
+        Ok(true)
+    }
+
+    /// Every secret has t shares, or every survivor has answered, or the phase's time is up.
+    pub(super) fn close_reveals(&mut self, state: AwaitReveals, now_ms: u64) {
+        let at = state.shared.attempt.at;
+        if state.recovery.is_ready() {
+            let AwaitReveals { shared, list, certificate, recovery, .. } = state;
+            let Shared { attempt, adverts, headers, acc, .. } = shared;
+            let cohort = adverts.ids().collect();
+            let (kind, bind, plan) = (attempt.kind, headers.bind(), Arc::clone(&self.own.plan));
+            let global = Arc::clone(&self.chain.global);
+            self.phase_event(at, Phase::Unmask, list.survivors().len());
+            self.state = State::AwaitUnmask(AwaitUnmask { attempt, cohort, bind, list: list.clone(), certificate });
+            let unmask = Unmask { at, kind, plan, adverts, headers, list, recovery, acc, global };
+            return self.output(CoordinatorOutput::Work(CoordinatorWork(Box::new(unmask))));
+        }
+        let mut state = state;
+        if state.list.survivors().iter().all(|id| state.answered.contains(id)) {
+            // SA-09: all answered, not all rightly; who did not is named by now and may be asked again when it returns
+            self.event(CoordinatorEvent::Stuck(format!("{at}: too few good shares were revealed")));
+            state.answered.clear();
+        } else {
+            self.event(CoordinatorEvent::Stuck(format!("{at} waits for silos that hold its last shares")));
+        }
+        for &silo in state.list.survivors() {
+            if !state.answered.contains(&silo) {
+                self.send_certificate(silo, at, &state.list, &state.certificate);
+            }
+        }
+        self.rearm(&mut state.shared.attempt.deadline, now_ms);
+        state.shared.attempt.grace = u64::MAX / 4;
+        self.state = State::AwaitReveals(Box::new(state));
+    }
+
+    pub(super) fn on_unmasked(&mut self, done: CoordinatorWorkDone, now_ms: u64) {
+        let state = match std::mem::replace(&mut self.state, State::Finished) {
+            State::AwaitUnmask(state) if state.attempt.at == done.at => state,
+            other => {
+                self.state = other;
+                return;
+            }
+        };
+        let AwaitUnmask { mut attempt, cohort, bind, list, certificate } = state;
+        let at = attempt.at;
+        let Unmasked { t3, sum, step } = match done.result {
+            Ok(unmasked) => unmasked,
+            Err(UnmaskError { blamed, what }) => {
+                // committed, but a dealer's shares do not rebuild what it advertised: no sum can come of this attempt
+                if let Some(silo) = blamed {
+                    self.event(CoordinatorEvent::Misbehaviour(silo, what.clone()));
+                    self.excluded.insert(silo);
+                }
+                return self.fail(&attempt, what, now_ms);
+            }
+        };
+        debug_assert_eq!(t3, list.t3());
+        let result = Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, sum });
+        self.output(CoordinatorOutput::Store(StoreRecord::Result(StoredResult::clone(&result))));
+        self.next_phase(&mut attempt, now_ms);
+        self.phase_event(at, Phase::Result, self.ready().len());
+        for silo in self.ready() {
+            self.send_result(silo, &result, None);
+        }
+        self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, votes: BTreeMap::new() }));
+    }
+
+    pub(super) fn on_result_vote(
+        &mut self,
+        silo: SiloId,
+        at: AttemptId,
+        vote: ResultVote,
+    ) -> Result<bool, VerifyError> {
+        same(silo, vote.silo)?;
+        let own = Arc::clone(&self.own);
+        let State::AwaitResults(state) = &mut self.state else { return Ok(false) };
+        if state.attempt.at != at || state.votes.contains_key(&silo) {
+            return Ok(false);
+        }
+        let rules = own.rules(&state.attempt.ctx);
+        verify::result_vote(&rules, &vote, &state.step.result_hash, &state.step.model_hash)?;
+        state.votes.insert(silo, vote);
+        let (done, expected) = (state.votes.len(), usize::from(own.quorum.q));
+        self.event(CoordinatorEvent::Progress { phase: Phase::Result, done, expected });
+        Ok(true)
+    }
+
+    /// q RESULT votes are in: the round is over. Until then it waits, for as long as it takes.
+    pub(super) fn close_results(&mut self, state: AwaitResults, now_ms: u64) {
+        let at = state.attempt.at;
+        if state.votes.len() < usize::from(self.own.quorum.q) {
+            let count = state.votes.len();
+            self.event(CoordinatorEvent::Stuck(format!("{at}: {count} silos signed the result so far")));
+            let mut state = state;
+            self.rearm(&mut state.attempt.deadline, now_ms);
+            self.state = State::AwaitResults(Box::new(state));
+            return;
+        }
+        let AwaitResults { attempt, result, step, votes } = state;
+        let certificate = ResultCertificate(votes.into_values().collect());
+        let record = StoreRecord::Certified { at, certificate: certificate.clone() };
+        self.output(CoordinatorOutput::Store(record));
+        let ready: Vec<SiloId> = self.own.roster.ids().filter(|&silo| self.is_ready(silo)).collect();
+        for silo in ready {
+            self.send(silo, CoordinatorMessage::Certified { at, certificate: certificate.clone() });
+        }
+        let report = RoundReport {
+            bytes: self.bytes,
+            duration_ms: now_ms.saturating_sub(attempt.opened_ms),
+            ..report(&result, step)
+        };
+        self.certify(result, certificate, &report);
+        self.output(CoordinatorOutput::Report(report));
+        for link in self.links.iter_mut().filter(|l| l.connected) {
+            link.since = now_ms;
+        }
+        self.state = State::Gathering { not_before: now_ms, proofs_until: now_ms };
+        if self.kind_in_progress().is_none() {
+            self.close_job(now_ms);
+        }
+    }
+
+    /// Extends the chain by a certified result.
+    pub(super) fn certify(&mut self, result: Arc<StoredResult>, certificate: ResultCertificate, report: &RoundReport) {
+        self.results.push((result, certificate));
+        self.chain.hashes.push(report.result_hash);
+        self.chain.model_hash = report.model_hash;
+        self.chain.global = Arc::clone(&report.global);
+        self.newest = 0;
+        self.failures = 0;
+        self.exposed.clear();
+        self.excluded.clear();
+    }
+
+    pub(super) fn close_job(&mut self, now_ms: u64) {
+        let kind = crate::plan::RoundKind::Evaluate;
+        self.state = State::Closing { deadline: now_ms + self.phase_ms(kind) };
+    }
+
+    pub(super) fn send_list(&mut self, silo: SiloId, at: AttemptId, list: &VerifiedList) {
+        if list.survivors().contains(&silo) {
+            self.send(silo, CoordinatorMessage::CommitRequest { at, list: list.list().clone() });
+        }
+    }
+
+    pub(super) fn send_certificate(
+        &mut self,
+        silo: SiloId,
+        at: AttemptId,
+        list: &VerifiedList,
+        certificate: &CommitCertificate,
+    ) {
+        if list.survivors().contains(&silo) {
+            let certificate = certificate.clone();
+            self.send(silo, CoordinatorMessage::RevealRequest { at, certificate });
+        }
+    }
+
+    fn rearm(&self, deadline: &mut u64, now_ms: u64) {
+        *deadline = now_ms + self.phase_ms(crate::plan::RoundKind::Train).max(1000);
+    }
+}
+
+/// What everybody may know of a finished round; bytes and duration are filled in where they are known.
+pub(super) fn report(result: &StoredResult, step: crate::step::Step) -> RoundReport {
+    let crate::step::Step { at, kind, survivors, metrics, saturated_share, global, model_hash, result_hash } = step;
+    let dropped = result.cohort.iter().copied().filter(|id| !survivors.contains(id)).collect();
+    RoundReport {
+        round: at.round,
+        attempt: at.attempt,
+        kind,
+        cohort: result.cohort.clone(),
+        survivors,
+        dropped,
+        held_out: metrics.held_out,
+        saturated_share,
+        bytes: Default::default(),
+        duration_ms: 0,
+        result_hash,
+        model_hash,
+        global,
+    }
+}

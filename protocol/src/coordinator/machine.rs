@@ -1,0 +1,309 @@
+//! The coordinator's machine: what it holds, and where each input goes.
+//!
+//! ```text
+//! Gathering ─► AwaitAdverts ─► AwaitShares ─► AwaitMasked ─► AwaitCommits ─► AwaitReveals ─► AwaitUnmask ─► AwaitResults
+//!  ▲   ▲            │ too few       │               │              │ ABANDON                                     │
+//!  │   └────────────┴───────────────┴───────────────┴──────────────┘                                certified    │
+//!  └─────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Contract: see [`crate`]. A handler checks a message and records it; [`CoordinatorMachine::advance`] alone changes the
+//! state. The coordinator learns names, times, sizes and S; it is trusted with nothing else, and what it checks here it
+//! checks to name who misbehaves and to finish in spite of it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use blindsum_crypto::verify::{Rules, VerifyError};
+use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId};
+
+use crate::codec;
+use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes, RoundReport};
+use crate::coordinator::state::{Exposed, State};
+use crate::coordinator::store::StoredResult;
+use crate::coordinator::work::CoordinatorWorkDone;
+use crate::limits::Limits;
+use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, RoundResult, SiloMessage};
+use crate::plan::{Plan, RoundKind};
+
+/// What never changes while the machine runs.
+pub(super) struct Own {
+    pub roster: Arc<Roster>,
+    pub plan: Arc<Plan>,
+    pub quorum: Quorum,
+}
+
+impl Own {
+    pub fn rules<'a>(&'a self, ctx: &'a Digest) -> Rules<'a> {
+        Rules { roster: &self.roster, ctx, quorum: &self.quorum }
+    }
+}
+
+/// One silo's connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub connected: bool,
+    /// When it last connected, disconnected, or had to catch up.
+    pub since: u64,
+    /// Results it holds, by its Hello on this connection.
+    pub held: Option<u32>,
+    pub newest: AttemptId,
+}
+
+/// What the certified results add up to.
+pub(super) struct Chain {
+    /// Result hash after each round; at 0 the job digest.
+    pub hashes: Vec<Digest>,
+    pub model_hash: Digest,
+    pub global: Arc<[f32]>,
+}
+
+impl Chain {
+    pub fn round(&self) -> u32 {
+        u32::try_from(self.hashes.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    pub fn result_hash(&self) -> Digest {
+        self.hashes[self.hashes.len() - 1]
+    }
+}
+
+/// The coordinator's machine. See [`crate`] for how a driver runs it.
+pub struct CoordinatorMachine {
+    pub(super) own: Arc<Own>,
+    pub(super) links: Vec<Link>,
+    /// Certified results by round.
+    pub(super) results: Vec<(Arc<StoredResult>, ResultCertificate)>,
+    pub(super) chain: Chain,
+    /// Newest attempt of the round in progress.
+    pub(super) newest: u32,
+    pub(super) exposed: Vec<Exposed>,
+    /// Silos that proved at fault in the round in progress.
+    pub(super) excluded: BTreeSet<SiloId>,
+    pub(super) marks: Vec<(SiloId, JournalMark)>,
+    pub(super) failures: u32,
+    pub(super) bytes: RoundBytes,
+    pub(super) state: State,
+    pub(super) last_report: Option<RoundReport>,
+    pub(super) limits: Limits,
+    outputs: VecDeque<CoordinatorOutput>,
+}
+
+impl CoordinatorMachine {
+    pub(super) fn from_parts(own: Own, chain: Chain, now_ms: u64) -> CoordinatorMachine {
+        let newest = AttemptId { round: 0, attempt: 0 };
+        let link = Link { connected: false, since: now_ms, held: None, newest };
+        CoordinatorMachine {
+            links: vec![link; own.roster.len()],
+            limits: Limits::new(&own.plan),
+            own: Arc::new(own),
+            results: Vec::new(),
+            chain,
+            newest: 0,
+            exposed: Vec::new(),
+            excluded: BTreeSet::new(),
+            marks: Vec::new(),
+            failures: 0,
+            bytes: RoundBytes::default(),
+            state: State::Gathering { not_before: now_ms, proofs_until: now_ms },
+            last_report: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A silo, known by its certificate's name, has connected. Its Hello comes next.
+    pub fn handle_connected(&mut self, silo: SiloId, now_ms: u64) {
+        if let Some(link) = self.links.get_mut(silo.index()) {
+            *link = Link { connected: true, since: now_ms, held: None, newest: link.newest };
+        }
+        self.advance(now_ms);
+    }
+
+    /// A silo's connection is gone.
+    pub fn handle_disconnected(&mut self, silo: SiloId, now_ms: u64) {
+        if let Some(link) = self.links.get_mut(silo.index()) {
+            *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
+        }
+        self.advance(now_ms);
+    }
+
+    /// Takes a message of a silo. Anything late, repeated or out of phase is ignored with an event; what an honest silo
+    /// cannot send drops it from the attempt and closes its connection.
+    pub fn handle_message(&mut self, silo: SiloId, envelope: Envelope<SiloMessage>, now_ms: u64) {
+        let Some(link) = self.links.get(silo.index()).filter(|link| link.connected) else {
+            return self.ignore(silo, "a message without a connection");
+        };
+        let greeted = link.held.is_some();
+        if let Err(e) = envelope.check_payload(&self.limits) {
+            return self.misbehaviour(silo, format!("its {}: {e}", envelope.message.name()), now_ms);
+        }
+        self.count_up(&envelope);
+        let Envelope { message, payload } = envelope;
+        if !greeted && !matches!(message, SiloMessage::Hello(_)) {
+            return self.misbehaviour(silo, "it sent something before its Hello".into(), now_ms);
+        }
+        let name = message.name();
+        let outcome = match message {
+            SiloMessage::Hello(hello) => {
+                self.on_hello(silo, hello, now_ms);
+                Ok(true)
+            }
+            SiloMessage::Decline { at, reason } => Ok(self.on_decline(silo, at, reason)),
+            SiloMessage::Advert { at, advert } => self.on_advert(silo, at, advert),
+            SiloMessage::Shares { at, dealing } => self.on_dealing(silo, at, dealing),
+            SiloMessage::Complaint { at, complaint } => self.on_complaint(silo, at, complaint),
+            SiloMessage::MaskedInput { at, header } => {
+                let payload = payload.unwrap_or_default();
+                self.on_masked(silo, at, header, payload)
+            }
+            SiloMessage::Commit { at, vote } => self.on_commit(silo, at, vote),
+            SiloMessage::Abandon { at, vote } => self.on_abandon(silo, at, vote),
+            SiloMessage::Reveal { at, reveal } => self.on_reveal(silo, at, reveal),
+            SiloMessage::ResultVote { at, vote } => self.on_result_vote(silo, at, vote),
+        };
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => self.ignore(silo, format!("a {name} that is late, repeated or out of phase")),
+            Err(e) => self.misbehaviour(silo, e.to_string(), now_ms),
+        }
+        self.advance(now_ms);
+    }
+
+    /// Takes finished work.
+    pub fn handle_work_done(&mut self, done: CoordinatorWorkDone, now_ms: u64) {
+        self.on_unmasked(done, now_ms);
+        self.advance(now_ms);
+    }
+
+    /// When [`CoordinatorMachine::handle_timeout`] wants to be called next, ms. It may lie in the past.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.wakes_at()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        self.advance(now_ms);
+    }
+
+    /// The next thing to do, in order; `None` when there is nothing left.
+    pub fn poll_output(&mut self) -> Option<CoordinatorOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// The phase in progress.
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    /// Rounds with a certified result.
+    pub fn rounds_done(&self) -> u32 {
+        self.chain.round()
+    }
+
+    /// The global adapter after the last certified round, in the layout's order.
+    pub fn global(&self) -> Arc<[f32]> {
+        Arc::clone(&self.chain.global)
+    }
+
+    fn on_hello(&mut self, silo: SiloId, hello: Hello, now_ms: u64) {
+        let plan = Arc::clone(&self.own.plan);
+        if hello.roster_hash != plan.roster_hash() {
+            return self.disconnect(silo, DisconnectReason::OtherRoster(hello.roster_hash), now_ms);
+        }
+        if hello.job_digest != plan.job_digest() {
+            return self.disconnect(silo, DisconnectReason::OtherJob(hello.job_digest), now_ms);
+        }
+        if self.chain.hashes.get(hello.results_held as usize) != Some(&hello.result_hash) {
+            return self.disconnect(silo, DisconnectReason::OtherHistory(hello.results_held), now_ms);
+        }
+        let link = &mut self.links[silo.index()];
+        *link = Link { held: Some(hello.results_held), newest: hello.newest, ..*link };
+        if let Some((result, certificate)) = self.results.get(hello.results_held as usize) {
+            let (result, certificate) = (Arc::clone(result), certificate.clone());
+            return self.send_result(silo, &result, Some(certificate));
+        }
+        self.event(CoordinatorEvent::Ready(silo));
+        self.resume(silo);
+    }
+
+    pub(super) fn send_result(&mut self, to: SiloId, result: &StoredResult, certificate: Option<ResultCertificate>) {
+        let StoredResult { at, bind, list, commits, sum, .. } = result;
+        let result = RoundResult { at: *at, bind: *bind, list: list.clone(), commits: commits.clone(), certificate };
+        self.send_envelope(to, Envelope::with(CoordinatorMessage::Result(result), Arc::clone(sum)));
+    }
+
+    /// Whether a silo is connected and holds every certified result.
+    pub(super) fn is_ready(&self, silo: SiloId) -> bool {
+        self.links[silo.index()].held == Some(self.chain.round())
+    }
+
+    pub(super) fn ready(&self) -> Vec<SiloId> {
+        self.own.roster.ids().filter(|&silo| self.is_ready(silo) && !self.excluded.contains(&silo)).collect()
+    }
+
+    /// The context of an attempt at the round in progress.
+    pub(super) fn context(&self, at: AttemptId, kind: RoundKind) -> Context {
+        self.own.plan.context(at, kind, self.chain.result_hash(), self.chain.model_hash)
+    }
+
+    /// The round in progress.
+    pub(super) fn round(&self) -> u32 {
+        self.chain.round().saturating_add(1)
+    }
+
+    pub(super) fn send(&mut self, to: SiloId, message: CoordinatorMessage) {
+        self.send_envelope(to, Envelope::bare(message));
+    }
+
+    fn send_envelope(&mut self, to: SiloId, envelope: Envelope<CoordinatorMessage>) {
+        if !self.links[to.index()].connected {
+            return;
+        }
+        self.bytes.control_down += codec::encoded_len(&envelope.message);
+        self.bytes.payload_down += envelope.payload.as_ref().map_or(0, |p| p.len() as u64);
+        self.output(CoordinatorOutput::Send { to, envelope });
+    }
+
+    fn count_up(&mut self, envelope: &Envelope<SiloMessage>) {
+        self.bytes.control_up += codec::encoded_len(&envelope.message);
+        if let Some(payload) = &envelope.payload {
+            self.bytes.payload_up += payload.len() as u64;
+            self.bytes.masked_input = payload.len() as u64;
+        }
+    }
+
+    pub(super) fn output(&mut self, output: CoordinatorOutput) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn event(&mut self, event: CoordinatorEvent) {
+        self.output(CoordinatorOutput::Event(event));
+    }
+
+    fn ignore(&mut self, silo: SiloId, what: impl Into<String>) {
+        self.event(CoordinatorEvent::Ignored(silo, what.into()));
+    }
+
+    /// Blames a silo: out of the attempt, connection closed. It may come back for the next attempt.
+    pub(super) fn misbehaviour(&mut self, silo: SiloId, what: String, now_ms: u64) {
+        self.event(CoordinatorEvent::Misbehaviour(silo, what.clone()));
+        self.drop_from_phase(silo);
+        self.disconnect(silo, DisconnectReason::Misbehaviour(what), now_ms);
+        self.advance(now_ms);
+    }
+
+    fn disconnect(&mut self, silo: SiloId, reason: DisconnectReason, now_ms: u64) {
+        let link = &mut self.links[silo.index()];
+        *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
+        self.output(CoordinatorOutput::Disconnect { silo, reason });
+    }
+}
+
+/// A message must come from the silo that it names.
+pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
+    if sender == named {
+        return Ok(());
+    }
+    let what = format!("silo {sender}: it sent a message in the name of silo {named}");
+    Err(VerifyError { rule: "SA-01", what, blamed: Some(sender) })
+}

@@ -1,0 +1,257 @@
+//! P1 to P3 at the coordinator: adverts, shares, masked inputs, each collected until all are in or time is up.
+//!
+//! Contract: what a silo sends is checked on arrival and blamed on it; a phase that closes with fewer than m silos fails
+//! the attempt. Masked inputs are stored as they come and added up at once; no silo's y stays in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
+use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, SiloId, SurvivorList, unmask};
+
+use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
+use crate::coordinator::machine::{CoordinatorMachine, same};
+use crate::coordinator::state::{Attempt, AwaitAdverts, AwaitCommits, AwaitMasked, AwaitShares, Shared, State};
+use crate::coordinator::store::StoreRecord;
+use crate::message::{AttemptId, CoordinatorMessage, Payload};
+
+impl CoordinatorMachine {
+    pub(super) fn on_advert(&mut self, silo: SiloId, at: AttemptId, advert: Advert) -> Result<bool, VerifyError> {
+        same(silo, advert.silo)?;
+        let own = Arc::clone(&self.own);
+        let State::AwaitAdverts(state) = &mut self.state else { return Ok(false) };
+        if state.attempt.at != at || !state.asked.contains(&silo) || state.gone.contains(&silo) {
+            return Ok(false);
+        }
+        if let Some(first) = state.adverts.get(&silo) {
+            return second(silo, *first == advert, "advert");
+        }
+        verify::advert(&own.rules(&state.attempt.ctx), &advert)?;
+        state.adverts.insert(silo, advert);
+        let (done, expected) = (state.adverts.len(), state.asked.len() - state.gone.len());
+        self.event(CoordinatorEvent::Progress { phase: Phase::Advertise, done, expected });
+        Ok(true)
+    }
+
+    /// P1 is over: U1.
+    pub(super) fn close_adverts(&mut self, state: AwaitAdverts, now_ms: u64) {
+        let AwaitAdverts { mut attempt, asked, mut adverts, .. } = state;
+        let own = Arc::clone(&self.own);
+        let at = attempt.at;
+        // SA-01, SA-07: whoever repeats a key or comes with an older journal is left out, the others go on
+        let verified = loop {
+            let list: Vec<Advert> = adverts.values().cloned().collect();
+            match verify::adverts(&own.rules(&attempt.ctx), list, None, &self.marks) {
+                Ok(verified) => break verified,
+                Err(VerifyError { blamed: Some(silo), what, .. }) if adverts.remove(&silo).is_some() => {
+                    self.event(CoordinatorEvent::Dropped(at, silo, what));
+                }
+                Err(e) => {
+                    let why = format!("{e} (of {} silos asked)", asked.len());
+                    return self.fail(&attempt, why, now_ms);
+                }
+            }
+        };
+        for silo in asked.iter().filter(|id| !adverts.contains_key(id)) {
+            self.event(CoordinatorEvent::Dropped(at, *silo, "its update was not ready".into()));
+        }
+        self.marks.retain(|(silo, _)| !adverts.contains_key(silo));
+        self.marks.extend(adverts.values().map(|a| (a.silo, a.journal())));
+        let adverts: Vec<Advert> = adverts.into_values().collect();
+        self.output(CoordinatorOutput::Store(StoreRecord::Adverts { at, adverts }));
+        self.phase_event(at, Phase::Share, verified.adverts().len());
+        self.next_phase(&mut attempt, now_ms);
+        for silo in verified.ids() {
+            self.send_adverts(silo, &attempt, &verified);
+        }
+        self.state = State::AwaitShares(AwaitShares {
+            attempt,
+            adverts: verified,
+            gone: BTreeSet::new(),
+            dealings: BTreeMap::new(),
+            raw: BTreeMap::new(),
+        });
+    }
+
+    pub(super) fn on_dealing(&mut self, silo: SiloId, at: AttemptId, dealing: Dealing) -> Result<bool, VerifyError> {
+        same(silo, dealing.header.silo)?;
+        let own = Arc::clone(&self.own);
+        let State::AwaitShares(state) = &mut self.state else { return Ok(false) };
+        if state.attempt.at != at || state.gone.contains(&silo) {
+            return Ok(false);
+        }
+        if let Some(first) = state.raw.get(&silo) {
+            return second(silo, *first == dealing, "dealing");
+        }
+        let verified = verify::dealing(&own.rules(&state.attempt.ctx), dealing.clone(), &state.adverts)?;
+        state.dealings.insert(silo, verified);
+        state.raw.insert(silo, dealing);
+        let (done, expected) = (state.dealings.len(), state.adverts.adverts().len());
+        self.event(CoordinatorEvent::Progress { phase: Phase::Share, done, expected });
+        Ok(true)
+    }
+
+    /// P2 is over: U2. From here on masked inputs may go out.
+    pub(super) fn close_shares(&mut self, state: AwaitShares, now_ms: u64) {
+        let AwaitShares { mut attempt, adverts, dealings, raw, .. } = state;
+        let own = Arc::clone(&self.own);
+        let at = attempt.at;
+        let headers = raw.values().map(|d| d.header.clone()).collect();
+        let headers = match verify::headers(&own.rules(&attempt.ctx), headers, &adverts, None) {
+            Ok(headers) => headers,
+            Err(e) => return self.fail(&attempt, e.to_string(), now_ms),
+        };
+        for silo in adverts.ids().filter(|id| !dealings.contains_key(id)) {
+            self.event(CoordinatorEvent::Dropped(at, silo, "it sent no shares".into()));
+        }
+        self.expose(&attempt);
+        let raw = raw.into_values().collect();
+        self.output(CoordinatorOutput::Store(StoreRecord::Dealings { at, dealings: raw }));
+        self.phase_event(at, Phase::MaskedInput, dealings.len());
+        self.next_phase(&mut attempt, now_ms);
+        let acc = vec![0; own.plan.params(attempt.kind).lanes()];
+        let shared = Shared { attempt, adverts, headers, dealings, acc };
+        for silo in shared.headers.ids() {
+            self.send_shares(silo, &shared);
+        }
+        let (gone, masked, complaints) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        self.state = State::AwaitMasked(Box::new(AwaitMasked { shared, gone, masked, complaints }));
+    }
+
+    /// A complaint is recorded; whoever holds a bad share has one share less to reveal.
+    pub(super) fn on_complaint(
+        &mut self,
+        silo: SiloId,
+        at: AttemptId,
+        complaint: Complaint,
+    ) -> Result<bool, VerifyError> {
+        same(silo, complaint.silo)?;
+        let own = Arc::clone(&self.own);
+        let State::AwaitMasked(state) = &mut self.state else { return Ok(false) };
+        let dealer = complaint.dealer;
+        let Some(dealing) = state.shared.dealings.get(&dealer).filter(|_| state.shared.attempt.at == at) else {
+            return Ok(false);
+        };
+        let rules = own.rules(&state.shared.attempt.ctx);
+        verify::complaint(&rules, &complaint, dealing.header(), &state.shared.adverts)?;
+        state.complaints.entry(dealer).or_default().insert(silo);
+        self.event(CoordinatorEvent::Complaint(at, silo, dealer));
+        Ok(true)
+    }
+
+    /// A dealer with more than c complainers: at least one of them is honest, and honest silos complain only about dealers
+    /// that broke the rules.
+    pub(super) fn guilty_dealer(&self, state: &AwaitMasked) -> Option<SiloId> {
+        let c = usize::from(self.own.quorum.c);
+        state.complaints.iter().find(|(_, by)| by.len() > c).map(|(dealer, _)| *dealer)
+    }
+
+    pub(super) fn on_masked(
+        &mut self,
+        silo: SiloId,
+        at: AttemptId,
+        header: MaskedHeader,
+        payload: Payload,
+    ) -> Result<bool, VerifyError> {
+        same(silo, header.silo)?;
+        let own = Arc::clone(&self.own);
+        let State::AwaitMasked(state) = &mut self.state else { return Ok(false) };
+        if state.shared.attempt.at != at || state.gone.contains(&silo) {
+            return Ok(false);
+        }
+        // SA-04, SA-07: one y per silo
+        if let Some(first) = state.masked.get(&silo) {
+            return second(silo, first.hash == header.hash, "masked input");
+        }
+        let Shared { attempt, headers, acc, .. } = &mut state.shared;
+        let params = own.plan.params(attempt.kind);
+        let masked = verify::masked(&own.rules(&attempt.ctx), header, payload.to_vec(), params, headers)?;
+        unmask::accumulate(acc, &masked, params).map_err(|e| VerifyError {
+            rule: "SA-04",
+            what: format!("silo {silo}: {e}"),
+            blamed: Some(silo),
+        })?;
+        state.masked.insert(silo, header);
+        let (done, expected) = (state.masked.len(), headers.headers().len());
+        self.output(CoordinatorOutput::Store(StoreRecord::Masked { at, header, payload }));
+        self.event(CoordinatorEvent::Progress { phase: Phase::MaskedInput, done, expected });
+        Ok(true)
+    }
+
+    /// P3 is over: U3. The list is stored, and from here on the attempt can only finish.
+    pub(super) fn close_masked(&mut self, state: AwaitMasked, now_ms: u64) {
+        let guilty = self.guilty_dealer(&state).or_else(|| self.too_few_shares(&state));
+        let AwaitMasked { mut shared, masked, .. } = state;
+        let at = shared.attempt.at;
+        if let Some(dealer) = guilty {
+            self.excluded.insert(dealer);
+            let why = format!("silo {dealer} dealt shares that do not open; it is left out of this round");
+            return self.fail(&shared.attempt, why, now_ms);
+        }
+        if self.proven(at.attempt) {
+            return self.fail(&shared.attempt, "a quorum abandoned it", now_ms);
+        }
+        let own = Arc::clone(&self.own);
+        let list = SurvivorList(masked.into_values().collect());
+        let list = match verify::survivor_list(&own.rules(&shared.attempt.ctx), list, &shared.headers, None) {
+            Ok(list) => list,
+            Err(e) => return self.fail(&shared.attempt, e.to_string(), now_ms),
+        };
+        for silo in list.dropped() {
+            self.event(CoordinatorEvent::Dropped(at, *silo, "its masked input did not come in time".into()));
+        }
+        self.output(CoordinatorOutput::Store(StoreRecord::List { at, list: list.list().clone() }));
+        self.phase_event(at, Phase::Commit, list.survivors().len());
+        self.next_phase(&mut shared.attempt, now_ms);
+        // a silo without connection still holds its vote: it has the whole phase to come back
+        shared.attempt.grace = self.phase_ms(shared.attempt.kind);
+        for &silo in list.survivors() {
+            self.send_list(silo, at, &list);
+        }
+        self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes: BTreeMap::new() }));
+    }
+
+    /// A dealer of whose shares fewer than t survivors hold good ones: its secret could not be rebuilt.
+    fn too_few_shares(&self, state: &AwaitMasked) -> Option<SiloId> {
+        let t = usize::from(self.own.quorum.t);
+        let complained = state.complaints.iter();
+        let good = |by: &BTreeSet<SiloId>| state.masked.keys().filter(|id| !by.contains(id)).count();
+        complained.filter(|(_, by)| good(by) < t).map(|(dealer, _)| *dealer).next()
+    }
+
+    pub(super) fn proven(&self, attempt: u32) -> bool {
+        self.exposed.iter().any(|e| e.attempt == attempt && e.certificate.is_some())
+    }
+
+    /// Starts a phase's clock.
+    pub(super) fn next_phase(&self, attempt: &mut Attempt, now_ms: u64) {
+        let phase = self.phase_ms(attempt.kind);
+        attempt.deadline = now_ms + phase;
+        // a session takes about a second: who is lost inside it is recovered, not waited for
+        attempt.grace = phase / 4;
+    }
+
+    pub(super) fn send_adverts(&mut self, silo: SiloId, attempt: &Attempt, adverts: &VerifiedAdverts) {
+        if adverts.get(silo).is_some() {
+            let adverts = adverts.adverts().to_vec();
+            self.send(silo, CoordinatorMessage::Adverts { at: attempt.at, adverts });
+        }
+    }
+
+    pub(super) fn send_shares(&mut self, silo: SiloId, shared: &Shared) {
+        if shared.headers.get(silo).is_some() {
+            let headers = shared.headers.headers().to_vec();
+            let deliveries = shared.dealings.values().filter_map(|d| d.delivery(silo)).collect();
+            self.send(silo, CoordinatorMessage::Shares { at: shared.attempt.at, headers, deliveries });
+        }
+    }
+}
+
+/// The second message of a kind: fine if it repeats the first (after a reconnect), else the silo broke SA-07.
+fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, VerifyError> {
+    if repeated {
+        return Ok(false);
+    }
+    let what = format!("silo {silo}: it sent a second, different {what} in one attempt");
+    Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) })
+}

@@ -1,0 +1,176 @@
+//! The states of the coordinator's machine, each named for what it awaits and holding only what is legal there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use blindsum_crypto::unmask::Recovery;
+use blindsum_crypto::verify::{VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
+use blindsum_crypto::{
+    AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Dealing, Digest, MaskedHeader, ResultVote,
+    SiloId,
+};
+
+use crate::coordinator::api::Phase;
+use crate::coordinator::store::StoredResult;
+use crate::message::AttemptId;
+use crate::plan::RoundKind;
+use crate::step::Step;
+
+/// What every state of an attempt carries.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub at: AttemptId,
+    pub kind: RoundKind,
+    pub ctx: Digest,
+    pub opened_ms: u64,
+    /// When the phase ends for silos that are connected.
+    pub deadline: u64,
+    /// How long a silo without connection is waited for.
+    pub grace: u64,
+}
+
+/// The state of the machine.
+pub(super) enum State {
+    /// Waits for silos, for the end of the pause after a failed attempt, and for proofs that attempts are abandoned.
+    Gathering {
+        not_before: u64,
+        proofs_until: u64,
+    },
+    AwaitAdverts(AwaitAdverts),
+    AwaitShares(AwaitShares),
+    AwaitMasked(Box<AwaitMasked>),
+    AwaitCommits(Box<AwaitCommits>),
+    AwaitReveals(Box<AwaitReveals>),
+    AwaitUnmask(AwaitUnmask),
+    AwaitResults(Box<AwaitResults>),
+    /// All rounds are certified; silos fetch the last result.
+    Closing {
+        deadline: u64,
+    },
+    Finished,
+}
+
+pub(super) struct AwaitAdverts {
+    pub attempt: Attempt,
+    /// Silos that the attempt was opened to.
+    pub asked: BTreeSet<SiloId>,
+    /// Silos that declined or were dropped.
+    pub gone: BTreeSet<SiloId>,
+    pub adverts: BTreeMap<SiloId, Advert>,
+}
+
+pub(super) struct AwaitShares {
+    pub attempt: Attempt,
+    pub adverts: VerifiedAdverts,
+    pub gone: BTreeSet<SiloId>,
+    pub dealings: BTreeMap<SiloId, VerifiedDealing>,
+    /// The same, as stored.
+    pub raw: BTreeMap<SiloId, Dealing>,
+}
+
+/// A session past P2.
+pub(super) struct Shared {
+    pub attempt: Attempt,
+    pub adverts: VerifiedAdverts,
+    pub headers: VerifiedHeaders,
+    pub dealings: BTreeMap<SiloId, VerifiedDealing>,
+    /// Σ y of the accepted masked inputs, one lane per coordinate.
+    pub acc: Vec<u32>,
+}
+
+pub(super) struct AwaitMasked {
+    pub shared: Shared,
+    pub gone: BTreeSet<SiloId>,
+    pub masked: BTreeMap<SiloId, MaskedHeader>,
+    /// Dealer → who complains about it.
+    pub complaints: BTreeMap<SiloId, BTreeSet<SiloId>>,
+}
+
+pub(super) struct AwaitCommits {
+    pub shared: Shared,
+    pub list: VerifiedList,
+    pub votes: BTreeMap<SiloId, CommitVote>,
+}
+
+pub(super) struct AwaitReveals {
+    pub shared: Shared,
+    pub list: VerifiedList,
+    pub certificate: CommitCertificate,
+    pub recovery: Recovery,
+    /// Silos whose reply is in, good or bad.
+    pub answered: BTreeSet<SiloId>,
+}
+
+pub(super) struct AwaitUnmask {
+    pub attempt: Attempt,
+    pub cohort: Vec<SiloId>,
+    pub bind: Digest,
+    pub list: VerifiedList,
+    pub certificate: CommitCertificate,
+}
+
+pub(super) struct AwaitResults {
+    pub attempt: Attempt,
+    pub result: Arc<StoredResult>,
+    pub step: Step,
+    pub votes: BTreeMap<SiloId, ResultVote>,
+}
+
+/// An attempt of the round in progress in which masked inputs may have gone out.
+pub(super) struct Exposed {
+    pub attempt: u32,
+    pub ctx: Digest,
+    pub votes: BTreeMap<SiloId, AbandonVote>,
+    pub certificate: Option<AbandonCertificate>,
+}
+
+impl State {
+    pub fn phase(&self) -> Phase {
+        match self {
+            State::Gathering { .. } => Phase::Gathering,
+            State::AwaitAdverts(_) => Phase::Advertise,
+            State::AwaitShares(_) => Phase::Share,
+            State::AwaitMasked(_) => Phase::MaskedInput,
+            State::AwaitCommits(_) => Phase::Commit,
+            State::AwaitReveals(_) => Phase::Reveal,
+            State::AwaitUnmask(_) => Phase::Unmask,
+            State::AwaitResults(_) => Phase::Result,
+            State::Closing { .. } | State::Finished => Phase::Finished,
+        }
+    }
+
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            State::AwaitAdverts(s) => Some(&s.attempt),
+            State::AwaitShares(s) => Some(&s.attempt),
+            State::AwaitMasked(s) => Some(&s.shared.attempt),
+            State::AwaitCommits(s) => Some(&s.shared.attempt),
+            State::AwaitReveals(s) => Some(&s.shared.attempt),
+            State::AwaitUnmask(s) => Some(&s.attempt),
+            State::AwaitResults(s) => Some(&s.attempt),
+            State::Gathering { .. } | State::Closing { .. } | State::Finished => None,
+        }
+    }
+
+    /// The silos of the phase that have not done their part yet.
+    pub fn missing(&self) -> Vec<SiloId> {
+        fn without<'a, V>(
+            ids: impl Iterator<Item = SiloId>,
+            done: &'a BTreeMap<SiloId, V>,
+            gone: &'a BTreeSet<SiloId>,
+        ) -> Vec<SiloId> {
+            ids.filter(|id| !done.contains_key(id) && !gone.contains(id)).collect()
+        }
+        let none = BTreeSet::new();
+        match self {
+            State::AwaitAdverts(s) => without(s.asked.iter().copied(), &s.adverts, &s.gone),
+            State::AwaitShares(s) => without(s.adverts.ids(), &s.dealings, &s.gone),
+            State::AwaitMasked(s) => without(s.shared.headers.ids(), &s.masked, &s.gone),
+            State::AwaitCommits(s) => without(s.list.survivors().iter().copied(), &s.votes, &none),
+            State::AwaitReveals(s) => {
+                s.list.survivors().iter().copied().filter(|id| !s.answered.contains(id)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

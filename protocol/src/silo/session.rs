@@ -1,0 +1,258 @@
+//! P1 to P3 at a silo: from the adverts to its own masked input.
+//!
+//! Contract: a state is named for what it awaits. After the masks are handed to the work value, the session's secrets are
+//! gone; what remains is the shares that peers dealt, until the vote (`vote.rs`).
+
+use blindsum_crypto::advert::SessionSecrets;
+use blindsum_crypto::share::{self, HeldPair, HeldShares};
+use blindsum_crypto::verify::{self, DeliveryError, VerifiedAdverts, VerifiedHeaders};
+use blindsum_crypto::{Advert, Complaint, Delivery, Digest, MaskedHeader, ShareHeader, masked};
+
+use crate::message::{AttemptId, DeclineReason, Envelope, Payload, SiloMessage};
+use crate::plan::RoundKind;
+use crate::silo::api::{SiloEvent, SiloOutput};
+use crate::silo::journal::JournalEntry;
+use crate::silo::machine::{SiloMachine, Update};
+use crate::silo::work::{SiloWork, Task};
+
+/// What every state of a session carries.
+pub(super) struct Head {
+    pub at: AttemptId,
+    pub kind: RoundKind,
+    pub ctx: Digest,
+    /// When the silo stops waiting; none after its COMMIT vote.
+    pub deadline: Option<u64>,
+    /// The last message sent, repeated after a reconnect.
+    pub reply: Option<Envelope<SiloMessage>>,
+}
+
+/// A session, named for what it awaits.
+pub(super) enum Session {
+    Idle,
+    AwaitUpdate(Head),
+    AwaitAdverts(AwaitAdverts),
+    AwaitShares(AwaitShares),
+    AwaitMask(AwaitMask),
+    AwaitList(AwaitList),
+    /// Voted COMMIT; the reply is in the journal.
+    AwaitCertificate(Head),
+    /// Revealed.
+    AwaitResult(Head),
+}
+
+pub(super) struct AwaitAdverts {
+    pub head: Head,
+    pub secrets: SessionSecrets,
+    pub advert: Advert,
+}
+
+pub(super) struct AwaitShares {
+    head: Head,
+    secrets: SessionSecrets,
+    adverts: VerifiedAdverts,
+    header: ShareHeader,
+    own_pair: Option<HeldPair>,
+}
+
+pub(super) struct AwaitMask {
+    head: Head,
+    headers: VerifiedHeaders,
+    shares: HeldShares,
+}
+
+pub(super) struct AwaitList {
+    pub head: Head,
+    pub headers: VerifiedHeaders,
+    pub shares: HeldShares,
+    pub masked: MaskedHeader,
+}
+
+impl Session {
+    pub fn head(&self) -> Option<&Head> {
+        match self {
+            Session::Idle => None,
+            Session::AwaitUpdate(head) | Session::AwaitCertificate(head) | Session::AwaitResult(head) => Some(head),
+            Session::AwaitAdverts(s) => Some(&s.head),
+            Session::AwaitShares(s) => Some(&s.head),
+            Session::AwaitMask(s) => Some(&s.head),
+            Session::AwaitList(s) => Some(&s.head),
+        }
+    }
+
+    /// Keeps the head alone; the rest, with its secrets, is erased.
+    pub fn into_head(self) -> Option<Head> {
+        match self {
+            Session::Idle => None,
+            Session::AwaitUpdate(head) | Session::AwaitCertificate(head) | Session::AwaitResult(head) => Some(head),
+            Session::AwaitAdverts(s) => Some(s.head),
+            Session::AwaitShares(s) => Some(s.head),
+            Session::AwaitMask(s) => Some(s.head),
+            Session::AwaitList(s) => Some(s.head),
+        }
+    }
+}
+
+impl SiloMachine {
+    /// P1: everybody's keys. Deals shares of this silo's two secrets.
+    pub(super) fn on_adverts(&mut self, at: AttemptId, adverts: Vec<Advert>, now_ms: u64) {
+        let state = match std::mem::replace(&mut self.session, Session::Idle) {
+            Session::AwaitAdverts(state) if state.head.at == at => state,
+            other => return self.out_of_phase(other, "adverts", at),
+        };
+        let AwaitAdverts { mut head, secrets, advert } = state;
+        let own = self.own.clone();
+        let rules = own.rules(&head.ctx);
+        // SA-01, SA-02, SA-05, SA-07
+        let adverts = match verify::adverts(&rules, adverts, Some(&advert), &self.journal.peers) {
+            Ok(adverts) => adverts,
+            Err(e) => return self.refuse(at, e.to_string()),
+        };
+        let dealt = share::deal(&own.identity, own.me, &secrets, &adverts, own.quorum.t, &mut *self.rng);
+        let (dealing, dealt) = match dealt {
+            Ok(dealt) => dealt,
+            Err(e) => return self.refuse(at, e.to_string()),
+        };
+        let peers = adverts.adverts().iter().filter(|a| a.silo != own.me);
+        self.write(JournalEntry::Peers { marks: peers.map(|a| (a.silo, a.journal())).collect() });
+        let header = dealing.header.clone();
+        let own_pair = dealt.own();
+        head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
+        let message = Envelope::bare(SiloMessage::Shares { at, dealing });
+        self.reply(head, message, "shares", |head| {
+            Session::AwaitShares(AwaitShares { head, secrets, adverts, header, own_pair })
+        });
+    }
+
+    /// P2: everybody's commitments and the shares for this silo. Hands the masks to a work value.
+    pub(super) fn on_shares(
+        &mut self,
+        at: AttemptId,
+        headers: Vec<ShareHeader>,
+        deliveries: Vec<Delivery>,
+        now_ms: u64,
+    ) {
+        let state = match std::mem::replace(&mut self.session, Session::Idle) {
+            Session::AwaitShares(state) if state.head.at == at => state,
+            other => return self.out_of_phase(other, "shares", at),
+        };
+        let AwaitShares { mut head, secrets, adverts, header, own_pair } = state;
+        let own = self.own.clone();
+        // SA-03, SA-05
+        let headers = match verify::headers(&own.rules(&head.ctx), headers, &adverts, Some(&header)) {
+            Ok(headers) => headers,
+            Err(e) => return self.refuse(at, e.to_string()),
+        };
+        let streams = match masked::streams(own.me, &secrets, &adverts, &headers) {
+            Ok(streams) => streams,
+            Err(e) => return self.refuse(at, e.to_string()),
+        };
+        let Some(lanes) = self.ready_lanes(at.round) else {
+            return self.refuse(at, "the update of this round is gone".into());
+        };
+        let mut shares = HeldShares::new(own.me);
+        if let Some(pair) = own_pair {
+            shares.insert(pair);
+        }
+        for delivery in &deliveries {
+            if let Some(pair) = self.check_delivery(at, &head.ctx, delivery, &headers, &adverts, &secrets) {
+                shares.insert(pair);
+            }
+        }
+        head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
+        head.reply = None;
+        let (kind, plan) = (head.kind, own.plan.clone());
+        self.event(SiloEvent::Phase(at, "its own mask"));
+        self.session = Session::AwaitMask(AwaitMask { head, headers, shares });
+        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, plan, lanes, streams })));
+        // b, σ, mask secret and channel key are erased here; the seeds with the work value
+        drop(secrets);
+    }
+
+    /// A dealer's pair for this silo. One that was altered on the way counts as missing; one that its dealer signed and
+    /// that is wrong is complained about and counts as missing too: the secret has a share less.
+    fn check_delivery(
+        &mut self,
+        at: AttemptId,
+        ctx: &Digest,
+        delivery: &Delivery,
+        headers: &VerifiedHeaders,
+        adverts: &VerifiedAdverts,
+        secrets: &SessionSecrets,
+    ) -> Option<HeldPair> {
+        let own = self.own.clone();
+        let rules = own.rules(ctx);
+        let header = headers.get(delivery.dealer)?.clone();
+        let header = verify::header(&rules, header, adverts).ok()?;
+        match verify::delivery(delivery, &header, adverts, own.me, &secrets.channel) {
+            Ok(pair) => Some(pair),
+            Err(DeliveryError::NotAsSigned(e)) => {
+                self.event(SiloEvent::Misbehaviour(e.to_string()));
+                None
+            }
+            Err(DeliveryError::DealerAtFault(e)) => {
+                self.event(SiloEvent::Misbehaviour(e.to_string()));
+                let complaint = Complaint::sign(&own.identity, own.me, &header, delivery);
+                self.send(SiloMessage::Complaint { at, complaint });
+                None
+            }
+        }
+    }
+
+    /// P3: the masked input is packed. Journals that it goes out, and sends it.
+    pub(super) fn on_masked(&mut self, at: AttemptId, packed: Result<Vec<u8>, String>, now_ms: u64) {
+        let state = match std::mem::replace(&mut self.session, Session::Idle) {
+            Session::AwaitMask(state) if state.head.at == at => state,
+            other => return self.out_of_phase(other, "a finished mask", at),
+        };
+        let AwaitMask { mut head, headers, shares } = state;
+        let packed = match packed {
+            Ok(packed) => packed,
+            Err(why) => return self.refuse(at, why),
+        };
+        let own = self.own.clone();
+        let masked = MaskedHeader::sign(&own.identity, &head.ctx, &headers.bind(), own.me, &packed);
+        self.write(JournalEntry::Masked { at });
+        if let Update::Ready { sent_in, .. } = &mut self.update {
+            sent_in.push(at.attempt);
+        }
+        head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
+        let message = Envelope::with(SiloMessage::MaskedInput { at, header: masked }, Payload::new(packed));
+        self.reply(head, message, "survivor list", |head| {
+            Session::AwaitList(AwaitList { head, headers, shares, masked })
+        });
+    }
+
+    /// Sends a phase's message and enters the state that awaits its answer.
+    pub(super) fn reply(
+        &mut self,
+        mut head: Head,
+        message: Envelope<SiloMessage>,
+        awaited: &'static str,
+        next: impl FnOnce(Head) -> Session,
+    ) {
+        let at = head.at;
+        head.reply = Some(message.clone());
+        self.session = next(head);
+        self.output(SiloOutput::Send(message));
+        self.event(SiloEvent::Phase(at, awaited));
+    }
+
+    /// What came does not belong to the state: it stays as it was.
+    pub(super) fn out_of_phase(&mut self, state: Session, what: &str, at: AttemptId) {
+        self.session = state;
+        self.ignore(format!("{what} of {at}, which is not awaited"));
+    }
+
+    /// A phase's message failed its checks before the masked input went out: the session's secrets are already erased.
+    fn refuse(&mut self, at: AttemptId, why: String) {
+        self.decline(at, DeclineReason::Refused, why.clone());
+        self.misbehaviour(format!("{at}: {why}"));
+    }
+
+    fn ready_lanes(&self, round: u32) -> Option<crate::silo::work::Lanes> {
+        match &self.update {
+            Update::Ready { round: r, lanes, .. } if *r == round => Some(lanes.clone()),
+            _ => None,
+        }
+    }
+}
