@@ -1,0 +1,66 @@
+//! How many examples a second the training step takes, on the demo's model: `bench_step [MODEL_DIR] [THREADS]`.
+//!
+//! Random token ids, so that only the shape matters: a batch of 32 × 64 tokens, and one of 96 short sequences of 6 to
+//! 58 tokens (25 on average, as in the demo's data); each in f32 and bf16, with per-example clipping and without, and
+//! forward alone.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method};
+use blindsum_silo::data::Example;
+use blindsum_silo::engine::Engine;
+use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let dir = PathBuf::from(args.next().unwrap_or_else(|| ".demo/models/all-MiniLM-L6-v2".to_owned()));
+    let threads = args.next().map_or(Ok(0), |a| a.parse())?;
+    let shape = BaseShape::from_config_json(&std::fs::read_to_string(dir.join("config.json"))?)?;
+    let lora = LoraConfig {
+        method: Method::FfaLora,
+        r: 8,
+        lora_alpha: 16.0,
+        target_modules: vec!["query".to_owned(), "value".to_owned()],
+        init: Init::Orthonormal,
+        seed: 1,
+        head: Head::Frozen,
+    };
+    let layout = AdapterLayout::new(&shape, &lora, 2)?;
+    let adapter: Vec<f32> = (0..layout.len()).map(|i| 0.01 * (i as f32).sin()).collect();
+    let id = |i: usize| 1000 + (i * 7919 % 20_000) as u32;
+    let of = |n: usize, k: usize| Example { ids: (0..n).map(|t| id(t + 64 * k)).collect(), label: (k % 2) as u32 };
+    let even: Vec<Example> = (0..32).map(|k| of(64, k)).collect();
+    let lengths = [6, 9, 12, 15, 18, 21, 24, 27, 30, 36, 44, 58];
+    let short: Vec<Example> = (0..96).map(|k| of(lengths[k % 12], k)).collect();
+    println!("{:<10} {:<10} {:<22} {:>12} {:>12}", "batch", "precision", "pass", "examples/s", "tokens/s");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let options = TorchOptions { precision, threads, ..TorchOptions::default() };
+        let frozen = FrozenParts::from_seed(&layout);
+        let mut engine = TorchEngine::open(&dir.join("model.safetensors"), &layout, &frozen, options)?;
+        for (name, batch) in [("32×64", &even), ("96 short", &short)] {
+            let batch: Vec<&Example> = batch.iter().collect();
+            let tokens: usize = batch.iter().map(|e| e.ids.len()).sum();
+            for pass in ["forward and backward", "the same, clipped", "forward"] {
+                let mut run = || -> Result<(), Box<dyn std::error::Error>> {
+                    match pass {
+                        "forward" => drop(engine.logits(&adapter, &batch)?),
+                        "the same, clipped" => drop(engine.gradient_sum(&adapter, &batch, Some(0.5))?),
+                        _ => drop(engine.gradient_sum(&adapter, &batch, None)?),
+                    }
+                    Ok(())
+                };
+                run()?;
+                let (start, mut turns) = (Instant::now(), 0);
+                while turns < 3 || start.elapsed().as_secs_f64() < 2.0 {
+                    run()?;
+                    turns += 1;
+                }
+                let rate = f64::from(turns) / start.elapsed().as_secs_f64();
+                let (examples, tokens) = (batch.len() as f64 * rate, tokens as f64 * rate);
+                println!("{name:<10} {precision:<10?} {pass:<22} {examples:>12.0} {tokens:>12.0}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! What the rest of the silo asks of a training engine: gradients and logits over plain `f32` vectors.
+//!
+//! ```text
+//! LocalTrainer ──► Engine::gradient_sum(adapter, batch, clip) ──► Σ clipped per-example gradients
+//! evaluate     ──► Engine::logits(adapter, examples)          ──► one row per example
+//! ```
+//!
+//! Contract: an adapter is one flat `f32` vector in the order of [`AdapterLayout`]; the engine keeps no state between
+//! calls that changes a result. Only [`torch`] knows libtorch. The protocol's tests bring an engine of their own.
+
+use blindsum_adapter::AdapterLayout;
+use thiserror::Error;
+
+use crate::data::Example;
+
+pub mod torch;
+
+/// Why an engine could not be made or could not compute.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The base model's files are missing, unreadable or of another architecture.
+    #[error("{0}")]
+    Model(String),
+    /// An argument does not fit the model: a bug of the caller, except for examples longer than the model reads.
+    #[error("{0}")]
+    Argument(String),
+    /// libtorch refused an operation (out of memory, for example).
+    #[error("libtorch: {0}")]
+    Torch(String),
+}
+
+/// What one batch contributes.
+#[derive(Clone, Debug, Default)]
+pub struct GradientSum {
+    /// Sum over the batch of the (clipped) gradient of each example's own loss, in the adapter's layout; zeros for an
+    /// empty batch.
+    pub sum: Vec<f32>,
+    /// Cross-entropy of each example, in the order of the batch. Derived from training rows: never leaves the silo.
+    pub losses: Vec<f32>,
+    /// L2 norm of each example's gradient before clipping, in the order of the batch; empty where no clip was asked.
+    /// Derived from training rows: never leaves the silo.
+    pub norms: Vec<f64>,
+}
+
+/// A base model with an adapter's layout on top.
+pub trait Engine {
+    /// The layout that every `adapter` argument must have.
+    fn layout(&self) -> &AdapterLayout;
+
+    /// Sums over `batch` the gradient of each example's cross-entropy with respect to the adapter.
+    ///
+    /// With `clip`, each example's gradient is first scaled to an L2 norm over all trained coordinates of at most
+    /// `clip` (Abadi et al. 2016); an example whose gradient is not finite contributes zero. `clip = ∞` clips nothing
+    /// but still reports the norms. The order and grouping of the batch change the result only by rounding.
+    fn gradient_sum(
+        &mut self,
+        adapter: &[f32],
+        batch: &[&Example],
+        clip: Option<f64>,
+    ) -> Result<GradientSum, EngineError>;
+
+    /// The classifier's outputs, one row of `labels` numbers for each example, in order; the examples' labels are not
+    /// read.
+    fn logits(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError>;
+}
+
+/// How well an adapter does on labelled examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Examples looked at.
+    pub examples: u64,
+    /// Those whose largest logit is their label's (the first of equals).
+    pub correct: u64,
+    /// Mean cross-entropy; 0 without examples.
+    pub mean_loss: f64,
+}
+
+impl Evaluation {
+    /// Share of correct answers; 0 without examples.
+    pub fn accuracy(&self) -> f64 {
+        if self.examples == 0 { 0.0 } else { self.correct as f64 / self.examples as f64 }
+    }
+}
+
+/// Evaluates `adapter` on labelled examples.
+pub fn evaluate(engine: &mut dyn Engine, adapter: &[f32], examples: &[&Example]) -> Result<Evaluation, EngineError> {
+    let mut result = Evaluation { examples: examples.len() as u64, ..Evaluation::default() };
+    let mut loss = 0.0;
+    for (example, logits) in examples.iter().zip(engine.logits(adapter, examples)?) {
+        let label = example.label as usize;
+        let Some(&own) = logits.get(label) else {
+            return Err(EngineError::Argument(format!("an example has label {label} of {}", logits.len())));
+        };
+        result.correct += u64::from(best(&logits) == label);
+        let top = logits.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(f64::from(x)));
+        let rest: f64 = logits.iter().map(|&x| (f64::from(x) - top).exp()).sum();
+        loss += rest.ln() + top - f64::from(own);
+    }
+    if result.examples > 0 {
+        result.mean_loss = loss / result.examples as f64;
+    }
+    Ok(result)
+}
+
+/// Index of the largest logit, the first of equals; 0 for an empty row.
+pub fn best(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, x) in logits.iter().enumerate() {
+        if *x > logits[best] {
+            best = i;
+        }
+    }
+    best
+}

@@ -1,0 +1,205 @@
+//! The training engine on libtorch: the only place that knows `tch`.
+//!
+//! ```text
+//! checkpoint ─► bert (+ lora) ─┐
+//! packing: examples ─► rows ───┴► forward ─► loss ─► one backward pass ─► step: per-example gradients, clip, sum
+//! ```
+//!
+//! Contract: every call into libtorch is one of the fallible `f_` functions and its error is mapped; indices (token
+//! ids, labels, lengths) are checked before they reach it. The number of threads is a setting of the whole process, so
+//! the engine that was opened last decides it.
+
+mod bert;
+mod checkpoint;
+mod lora;
+mod packing;
+mod precision;
+mod step;
+
+use std::path::Path;
+
+use blindsum_adapter::AdapterLayout;
+use tch::{Kind, TchError, Tensor};
+
+use self::bert::Bert;
+use self::checkpoint::Checkpoint;
+use self::lora::{Loras, cast};
+use self::packing::Limits;
+use super::{Engine, EngineError, GradientSum};
+use crate::data::Example;
+
+pub use self::precision::Precision;
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+/// Numbers that per-example gradients of one micro-batch may hold (256 MB of f32).
+const PER_EXAMPLE_NUMBERS: usize = 1 << 26;
+
+/// How the engine computes.
+#[derive(Clone, Copy, Debug)]
+pub struct TorchOptions {
+    /// Number format of the large matrix products.
+    pub precision: Precision,
+    /// Threads inside one operation; 0 for one per core. A setting of the whole process.
+    pub threads: usize,
+    /// Tokens in one micro-batch; bounds memory (about 60 kB per token for MiniLM).
+    pub micro_batch_tokens: usize,
+}
+
+impl Default for TorchOptions {
+    fn default() -> Self {
+        TorchOptions { precision: Precision::Auto, threads: 0, micro_batch_tokens: 2048 }
+    }
+}
+
+/// The frozen parts of an adapter: what is not in the flat vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrozenParts {
+    /// A of each module, `[r, in]` row-major, in module order.
+    pub a: Vec<Vec<f32>>,
+    /// Head weight `[labels, hidden]` row-major and bias `[labels]`; read only where the head is frozen.
+    pub head: (Vec<f32>, Vec<f32>),
+}
+
+impl FrozenParts {
+    /// Draws them from the layout's public seed.
+    pub fn from_seed(layout: &AdapterLayout) -> Self {
+        FrozenParts { a: blindsum_adapter::init_a(layout), head: blindsum_adapter::init_head(layout) }
+    }
+}
+
+/// A BERT classifier with an FFA-LoRA adapter, on the CPU.
+pub struct TorchEngine {
+    layout: AdapterLayout,
+    options: TorchOptions,
+    bert: Bert,
+    a: Vec<Tensor>,
+    head: (Tensor, Tensor),
+}
+
+impl TorchEngine {
+    /// Loads the base model from `weights` (a `model.safetensors`) for adapters of this layout.
+    ///
+    /// # Errors
+    /// Names the file, and the tensor where one is missing, has another shape, or is not part of the model.
+    pub fn open(weights: &Path, layout: &AdapterLayout, frozen: &FrozenParts, options: TorchOptions) -> Result<Self> {
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+        let _guard = tch::no_grad_guard();
+        let bert = Bert::load(&Checkpoint::open(weights)?, layout, options.precision.kind())?;
+        let kinds = bert.module_kinds(layout.modules().len());
+        if frozen.a.len() != kinds.len() {
+            return Err(EngineError::Argument("A has another number of modules than the layout".to_owned()));
+        }
+        let rank = layout.rank();
+        let a = layout.modules().iter().zip(&frozen.a).zip(&kinds);
+        let a = a.map(|((m, a), &kind)| cast(&matrix(a, &[rank, m.in_features])?, kind)).collect::<Result<_>>()?;
+        let weight = matrix(&frozen.head.0, &[layout.labels(), layout.hidden()])?;
+        let bias = matrix(&frozen.head.1, &[layout.labels()])?;
+        Ok(TorchEngine { layout: layout.clone(), options, bert, a, head: (weight, bias) })
+    }
+
+    /// Whether matrix products run in bf16.
+    pub fn uses_bf16(&self) -> bool {
+        self.options.precision.uses_bf16()
+    }
+
+    /// Head weight and bias for this adapter vector.
+    fn head(&self, adapter: &[f32]) -> Result<(Tensor, Tensor)> {
+        let Some(ranges) = self.layout.head_ranges() else {
+            return Ok((self.head.0.shallow_clone(), self.head.1.shallow_clone()));
+        };
+        let weight = matrix(&adapter[ranges.weight], &[self.layout.labels(), self.layout.hidden()])?;
+        Ok((weight, matrix(&adapter[ranges.bias], &[self.layout.labels()])?))
+    }
+
+    fn check(&self, adapter: &[f32], batch: &[&Example], labelled: bool) -> Result<()> {
+        let wrong = |message: String| Err(EngineError::Argument(message));
+        if adapter.len() != self.layout.len() {
+            return wrong(format!("the adapter has {} numbers, its layout {}", adapter.len(), self.layout.len()));
+        }
+        let shape = self.layout.shape();
+        for example in batch {
+            let tokens = example.ids.len();
+            if tokens == 0 || tokens > shape.max_positions {
+                return wrong(format!(
+                    "an example has {tokens} tokens; the base model reads 1 to {}: lower max_sequence_tokens",
+                    shape.max_positions
+                ));
+            }
+            if example.ids.iter().any(|&id| id as usize >= shape.vocab) {
+                return wrong(format!(
+                    "the tokenizer gives ids beyond the base model's vocabulary of {}: tokenizer.json and \
+                     model.safetensors do not belong together",
+                    shape.vocab
+                ));
+            }
+            if labelled && example.label as usize >= self.layout.labels() {
+                return wrong(format!("a label index is beyond the job's {} labels", self.layout.labels()));
+            }
+        }
+        Ok(())
+    }
+
+    fn limits(&self, per_example: bool) -> Limits {
+        let examples = if per_example { (PER_EXAMPLE_NUMBERS / self.layout.len()).max(1) } else { usize::MAX };
+        let attention_breakeven = self.layout.hidden().div_ceil(2);
+        Limits { tokens: self.options.micro_batch_tokens, examples, attention_breakeven }
+    }
+}
+
+impl Engine for TorchEngine {
+    fn layout(&self) -> &AdapterLayout {
+        &self.layout
+    }
+
+    fn gradient_sum(&mut self, adapter: &[f32], batch: &[&Example], clip: Option<f64>) -> Result<GradientSum> {
+        self.check(adapter, batch, true)?;
+        self.sum_gradients(adapter, batch, clip)
+    }
+
+    fn logits(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
+        self.check(adapter, examples, false)?;
+        let _guard = tch::no_grad_guard();
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
+        let (weight, bias) = self.head(adapter)?;
+        let mut rows = vec![Vec::new(); examples.len()];
+        for packed in packing::pack(examples, self.limits(false)) {
+            let pooled = self.bert.forward(&packed, &mut loras)?;
+            let logits = pooled.f_linear(&weight, Some(&bias)).map_err(torch_error)?;
+            let values = values(&logits)?;
+            for (&i, row) in packed.members.iter().zip(values.chunks_exact(self.layout.labels())) {
+                rows[i] = row.to_vec();
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// A tensor of this shape from row-major values.
+fn matrix(values: &[f32], shape: &[usize]) -> Result<Tensor> {
+    if values.len() != shape.iter().product::<usize>() {
+        let message = format!("{} numbers do not make a tensor of shape {shape:?}", values.len());
+        return Err(EngineError::Argument(message));
+    }
+    let size: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+    Tensor::f_from_slice(values).and_then(|t| t.f_view(&size[..])).map_err(torch_error)
+}
+
+/// The numbers of an f32 tensor, row-major.
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    let tensor = cast(tensor, Kind::Float)?.f_contiguous().map_err(torch_error)?;
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.f_copy_data(&mut values, tensor.numel()).map_err(torch_error)?;
+    Ok(values)
+}
+
+/// The first line of libtorch's message; the rest is a C++ backtrace.
+fn torch_error(error: TchError) -> EngineError {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    EngineError::Torch(line.strip_prefix("Internal torch error: ").unwrap_or(line).to_owned())
+}

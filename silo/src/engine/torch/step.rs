@@ -1,0 +1,217 @@
+//! One backward pass over a batch, and from it the sum of its examples' gradients, each clipped on its own.
+//!
+//! The per-example gradient of an adapted layer is `s · dyᵀ·h` over the example's own tokens ([`super::lora`]); that of
+//! the head is `dlogits ⊗ pooled`, so its norm needs no matrix (Goodfellow 2015).
+
+use tch::{Kind, Reduction, Tensor};
+
+use super::lora::{Loras, Rows, Taken, cast};
+use super::packing::{Packed, pack};
+use super::{Result, TorchEngine, torch_error, values};
+use crate::data::Example;
+use crate::engine::GradientSum;
+
+/// Factor on a clipped gradient that keeps its norm at or below the clip after f32 rounding.
+const ROUNDING_MARGIN: f64 = 1.0 - 1e-6;
+
+/// A micro-batch after its backward pass.
+struct Backward {
+    packed: Packed,
+    /// Adapted layers in the order of the pass, `y` replaced by its gradient.
+    layers: Vec<Taken>,
+    /// Pooler's output `[examples, hidden]`.
+    pooled: Tensor,
+    /// Gradient of the logits `[examples, labels]`.
+    dlogits: Tensor,
+    losses: Vec<f32>,
+}
+
+impl TorchEngine {
+    pub(super) fn sum_gradients(&self, adapter: &[f32], batch: &[&Example], clip: Option<f64>) -> Result<GradientSum> {
+        let mut total =
+            GradientSum { sum: vec![0.0; adapter.len()], losses: vec![0.0; batch.len()], norms: Vec::new() };
+        if clip.is_some() {
+            total.norms = vec![0.0; batch.len()];
+        }
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, true)?;
+        let head = self.head(adapter)?;
+        for packed in pack(batch, self.limits(clip.is_some())) {
+            let back = self.backward(&mut loras, &head, packed, batch)?;
+            for (&i, &loss) in back.packed.members.iter().zip(&back.losses) {
+                total.losses[i] = loss;
+            }
+            let _guard = tch::no_grad_guard();
+            match clip {
+                None => self.add_plain(&back, &mut total.sum)?,
+                Some(clip) => {
+                    if !self.add_clipped(&back, clip, &mut total)? && back.packed.members.len() > 1 {
+                        self.add_one_by_one(adapter, batch, &back.packed.members, clip, &mut total)?;
+                    }
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// Forward and backward; all numbers that leave are f32 and without history.
+    fn backward(
+        &self,
+        loras: &mut Loras,
+        head: &(Tensor, Tensor),
+        packed: Packed,
+        batch: &[&Example],
+    ) -> Result<Backward> {
+        let targets: Vec<i64> = packed.members.iter().map(|&i| i64::from(batch[i].label)).collect();
+        let targets = Tensor::f_from_slice(&targets).map_err(torch_error)?;
+        let pooled = self.bert.forward(&packed, loras)?;
+        let logits = pooled.f_linear(&head.0, Some(&head.1)).map_err(torch_error)?;
+        let losses =
+            logits.f_cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0).map_err(torch_error)?;
+        let mut layers = loras.take();
+        let mut outputs: Vec<&Tensor> = layers.iter().map(|l| &l.y).collect();
+        outputs.push(&logits);
+        let loss = losses.f_sum(None).map_err(torch_error)?;
+        let mut gradients = Tensor::f_run_backward(&[loss], &outputs, false, false).map_err(torch_error)?;
+        let dlogits = gradients.pop().unwrap_or_else(Tensor::new);
+        for (layer, gradient) in layers.iter_mut().zip(gradients) {
+            layer.y = gradient;
+        }
+        let pooled = pooled.f_detach().map_err(torch_error)?;
+        Ok(Backward { packed, layers, pooled, dlogits, losses: values(&losses.f_detach().map_err(torch_error)?)? })
+    }
+
+    /// Adds the unclipped gradients: one matrix product per layer.
+    fn add_plain(&self, back: &Backward, sum: &mut [f32]) -> Result<()> {
+        let scaling = self.layout.lora().scaling();
+        for layer in &back.layers {
+            let dy = cast(&layer.y, Kind::Float)?;
+            let h = cast(&layer.h, Kind::Float)?.f_mul_scalar(scaling).map_err(torch_error)?;
+            let gradient = dy.f_transpose(0, 1).and_then(|dy| dy.f_mm(&h)).map_err(torch_error)?;
+            accumulate(&mut sum[self.layout.b_range(layer.module)], &gradient)?;
+        }
+        if let Some(ranges) = self.layout.head_ranges() {
+            let weight = back.dlogits.f_transpose(0, 1).and_then(|d| d.f_mm(&back.pooled)).map_err(torch_error)?;
+            accumulate(&mut sum[ranges.weight], &weight)?;
+            accumulate(&mut sum[ranges.bias], &column_sums(&back.dlogits)?)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the clipped gradients and notes the norms; returns false, having added nothing, if a norm is not finite
+    /// and the micro-batch has other examples, which may have caught it from their neighbour. A lone example with such
+    /// a norm contributes zero.
+    fn add_clipped(&self, back: &Backward, clip: f64, total: &mut GradientSum) -> Result<bool> {
+        let members = &back.packed.members;
+        let per_layer: Vec<Vec<Tensor>> =
+            back.layers.iter().map(|layer| self.per_example(layer, &back.packed)).collect::<Result<_>>()?;
+        let mut squares = vec![0.0f64; members.len()];
+        for parts in &per_layer {
+            let norms = parts.iter().map(row_square_norms).collect::<Result<Vec<_>>>()?;
+            for (square, part) in squares.iter_mut().zip(norms.into_iter().flatten()) {
+                *square += part;
+            }
+        }
+        let head = self.layout.head_ranges();
+        if head.is_some() {
+            let (d, p) = (row_square_norms(&back.dlogits)?, row_square_norms(&back.pooled)?);
+            for ((square, d), p) in squares.iter_mut().zip(d).zip(p) {
+                *square += d * (p + 1.0);
+            }
+        }
+        let norms: Vec<f64> = squares.into_iter().map(f64::sqrt).collect();
+        for (&i, &norm) in members.iter().zip(&norms) {
+            total.norms[i] = norm;
+        }
+        if norms.iter().any(|n| !n.is_finite()) {
+            return Ok(false);
+        }
+        let scale = |norm: f64| if norm > clip { clip / norm * ROUNDING_MARGIN } else { 1.0 };
+        let factors: Vec<f32> = norms.iter().map(|&n| scale(n) as f32).collect();
+        let factors = Tensor::f_from_slice(&factors).map_err(torch_error)?;
+        for (layer, parts) in back.layers.iter().zip(&per_layer) {
+            let range = &mut total.sum[self.layout.b_range(layer.module)];
+            let mut start = 0;
+            for part in parts {
+                let n = part.size()[0];
+                let weighted = factors.f_narrow(0, start, n).and_then(|f| part.f_transpose(0, 1)?.f_mv(&f));
+                accumulate(range, &weighted.map_err(torch_error)?)?;
+                start += n;
+            }
+        }
+        if let Some(ranges) = head {
+            let d = factors.f_unsqueeze(1).and_then(|f| back.dlogits.f_mul(&f)).map_err(torch_error)?;
+            let weight = d.f_transpose(0, 1).and_then(|d| d.f_mm(&back.pooled)).map_err(torch_error)?;
+            accumulate(&mut total.sum[ranges.weight], &weight)?;
+            accumulate(&mut total.sum[ranges.bias], &column_sums(&d)?)?;
+        }
+        Ok(true)
+    }
+
+    /// Gradients of one layer's B for each example, flattened: parts `[some, out·r]`, together in packed order.
+    fn per_example(&self, layer: &Taken, packed: &Packed) -> Result<Vec<Tensor>> {
+        let dy = cast(&layer.y, Kind::Float)?;
+        let h = cast(&layer.h, Kind::Float)?.f_mul_scalar(self.layout.lora().scaling()).map_err(torch_error)?;
+        let (out, r) = (dy.size()[1], h.size()[1]);
+        if layer.rows == Rows::Examples {
+            let product = dy.f_unsqueeze(2).and_then(|dy| dy.f_mul(&h.f_unsqueeze(1)?)?.f_view([-1, out * r]));
+            return Ok(vec![product.map_err(torch_error)?]);
+        }
+        let mut parts = Vec::new();
+        for group in packed.groups() {
+            let (n, longest) = (group.len() as i64, packed.lengths[group.start]);
+            let mut index = Vec::with_capacity(group.len() * longest);
+            let mut real = Vec::with_capacity(group.len() * longest);
+            for i in group {
+                // past its end an example repeats its first token with h = 0
+                let (start, length) = (packed.starts[i], packed.lengths[i]);
+                index.extend((0..longest).map(|t| (start + if t < length { t } else { 0 }) as i64));
+                real.extend((0..longest).map(|t| if t < length { 1f32 } else { 0.0 }));
+            }
+            let product = || {
+                let (index, real) = (Tensor::f_from_slice(&index)?, Tensor::f_from_slice(&real)?.f_unsqueeze(1)?);
+                let h = h.f_index_select(0, &index)?.f_mul(&real)?.f_view([n, longest as i64, r])?;
+                let dy = dy.f_index_select(0, &index)?.f_view([n, longest as i64, out])?;
+                dy.f_transpose(1, 2)?.f_bmm(&h)?.f_view([n, out * r])
+            };
+            parts.push(product().map_err(torch_error)?);
+        }
+        Ok(parts)
+    }
+
+    /// Each example in a micro-batch of its own, so that one whose numbers overflow touches no other.
+    fn add_one_by_one(
+        &self,
+        adapter: &[f32],
+        batch: &[&Example],
+        members: &[usize],
+        clip: f64,
+        total: &mut GradientSum,
+    ) -> Result<()> {
+        for &i in members {
+            let alone = tch::with_grad(|| self.sum_gradients(adapter, &[batch[i]], Some(clip)))?;
+            total.norms[i] = alone.norms[0];
+            total.losses[i] = alone.losses[0];
+            for (sum, x) in total.sum.iter_mut().zip(alone.sum) {
+                *sum += x;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn accumulate(sum: &mut [f32], gradient: &Tensor) -> Result<()> {
+    for (sum, x) in sum.iter_mut().zip(values(gradient)?) {
+        *sum += x;
+    }
+    Ok(())
+}
+
+/// Squared L2 norm of each row.
+fn row_square_norms(matrix: &Tensor) -> Result<Vec<f64>> {
+    let squares = matrix.f_square().and_then(|s| s.f_sum_dim_intlist([1i64].as_slice(), false, None));
+    Ok(values(&squares.map_err(torch_error)?)?.into_iter().map(f64::from).collect())
+}
+
+fn column_sums(matrix: &Tensor) -> Result<Tensor> {
+    matrix.f_sum_dim_intlist([0i64].as_slice(), false, None).map_err(torch_error)
+}

@@ -1,0 +1,127 @@
+//! A tiny BERT whose weights are a formula, the one of `tests/golden_hf.py`, and what the tests build on it.
+#![allow(dead_code)] // each test file uses its own part
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method};
+use blindsum_silo::data::Example;
+use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+pub const TINY_CONFIG: &str = r#"{"model_type": "bert", "vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 512, "type_vocab_size": 2,
+    "hidden_act": "gelu", "layer_norm_eps": 1e-12}"#;
+
+/// Tensors of a checkpoint by name: shape and values.
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Numbers in [−1, 1) from a linear congruential generator, the high 24 bits of each.
+pub fn uniform(stream: u32, count: usize) -> Vec<f64> {
+    let mut x = stream.wrapping_mul(0x9E37_79B9);
+    let mut next = || {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(x >> 8) / f64::from(1 << 23) - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// The tiny model's tensors, named with the prefix `bert.`.
+pub fn tiny_tensors() -> Tensors {
+    let (hidden, inner) = (32, 64);
+    let mut shapes = BTreeMap::new();
+    let mut add = |name: &str, shape: &[usize]| {
+        shapes.insert(format!("bert.{name}"), shape.to_vec());
+    };
+    add("embeddings.word_embeddings.weight", &[128, hidden]);
+    add("embeddings.position_embeddings.weight", &[512, hidden]);
+    add("embeddings.token_type_embeddings.weight", &[2, hidden]);
+    let mut linears = vec![("pooler.dense".to_owned(), hidden, hidden)];
+    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
+    for i in 0..2 {
+        let path = |rest: &str| format!("encoder.layer.{i}.{rest}");
+        for part in ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"] {
+            linears.push((path(part), hidden, hidden));
+        }
+        linears.push((path("intermediate.dense"), hidden, inner));
+        linears.push((path("output.dense"), inner, hidden));
+        norms.extend([path("attention.output.LayerNorm"), path("output.LayerNorm")]);
+    }
+    for (path, inputs, outputs) in linears {
+        add(&format!("{path}.weight"), &[outputs, inputs]);
+        add(&format!("{path}.bias"), &[outputs]);
+    }
+    for path in norms {
+        add(&format!("{path}.weight"), &[hidden]);
+        add(&format!("{path}.bias"), &[hidden]);
+    }
+    let fill = |(t, (name, shape)): (usize, (String, Vec<usize>))| {
+        let middle = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+        let count = shape.iter().product();
+        let values = uniform(t as u32 + 1, count).into_iter().map(|u| (middle + 0.25 * u) as f32).collect();
+        (name, (shape, values))
+    };
+    shapes.into_iter().enumerate().map(fill).collect()
+}
+
+/// Writes `config.json` and `model.safetensors` into `dir`.
+pub fn write_model(dir: &Path, config: &str, tensors: &Tensors) {
+    std::fs::write(dir.join("config.json"), config).unwrap();
+    let bytes: BTreeMap<&String, Vec<u8>> =
+        tensors.iter().map(|(n, (_, v))| (n, v.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
+    let views = tensors
+        .iter()
+        .map(|(name, (shape, _))| (name.clone(), TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).unwrap()));
+    let file = safetensors::serialize(views, None).unwrap();
+    std::fs::write(dir.join("model.safetensors"), file).unwrap();
+}
+
+pub fn lora(r: u32, targets: &[&str], head: Head) -> LoraConfig {
+    LoraConfig {
+        method: Method::FfaLora,
+        r,
+        lora_alpha: 8.0,
+        target_modules: targets.iter().map(|&t| t.to_owned()).collect(),
+        init: Init::KaimingUniform,
+        seed: 7,
+        head,
+    }
+}
+
+pub fn layout_of(dir: &Path, lora: &LoraConfig, labels: usize) -> AdapterLayout {
+    let config = std::fs::read_to_string(dir.join("config.json")).unwrap();
+    AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), lora, labels).unwrap()
+}
+
+pub fn open(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, precision: Precision) -> TorchEngine {
+    let options = TorchOptions { precision, threads: 1, micro_batch_tokens: 256 };
+    TorchEngine::open(&dir.join("model.safetensors"), layout, frozen, options).unwrap()
+}
+
+/// The tiny model with its own A and head, and an adapter that is not zero.
+pub fn tiny_engine(precision: Precision, head: Head) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
+    let layout = layout_of(dir.path(), &lora(4, &["query", "value"], head), 3);
+    let adapter = uniform(999, layout.len()).into_iter().map(|u| 0.1 * u as f32).collect();
+    let engine = open(dir.path(), &layout, &FrozenParts::from_seed(&layout), precision);
+    (dir, engine, adapter)
+}
+
+/// Examples of these lengths for the tiny model, labels in turn.
+pub fn examples(lengths: &[usize]) -> Vec<Example> {
+    let ids = |k: usize, n: usize| (0..n).map(|t| ((t * 37 + k * 11) % 120 + 5) as u32).collect();
+    lengths.iter().enumerate().map(|(k, &n)| Example { ids: ids(k, n), label: (k % 3) as u32 }).collect()
+}
+
+pub fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+}
+
+/// ‖x − y‖ / ‖y‖.
+pub fn distance(x: &[f32], y: &[f32]) -> f64 {
+    assert_eq!(x.len(), y.len());
+    let difference: Vec<f32> = x.iter().zip(y).map(|(x, y)| x - y).collect();
+    norm(&difference) / norm(y)
+}

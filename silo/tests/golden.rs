@@ -1,0 +1,173 @@
+//! Parity with Hugging Face Transformers and PEFT, on values that `tests/golden_hf.py` made.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use blindsum_adapter::{AdapterLayout, Head};
+use blindsum_silo::data::Example;
+use blindsum_silo::engine::Engine;
+use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine};
+use common::{TINY_CONFIG, layout_of, lora, norm, open, tiny_tensors, write_model};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    targets: Vec<String>,
+    modules: Vec<String>,
+    cases: Vec<Case>,
+    padded: Padded,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    input_ids: Vec<u32>,
+    label: u32,
+    logits: Vec<f64>,
+    loss: f64,
+    module_norms: Vec<f64>,
+    head_norm: f64,
+    norm: f64,
+    last_module_corner: Vec<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Padded {
+    cases: Vec<usize>,
+    logits: Vec<Vec<f64>>,
+}
+
+const RANK: usize = 4;
+
+fn read(name: &str) -> Golden {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// `rows × columns` numbers of a formula.
+fn table(rows: usize, columns: usize, f: impl Fn(f64, f64) -> f64) -> Vec<f32> {
+    (0..rows * columns).map(|k| f((k / columns) as f64, (k % columns) as f64) as f32).collect()
+}
+
+struct Setup {
+    golden: Golden,
+    layout: AdapterLayout,
+    engine: TorchEngine,
+    adapter: Vec<f32>,
+    examples: Vec<Example>,
+}
+
+/// The model in `dir` with the golden file's adapter and head.
+fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup {
+    let targets: Vec<&str> = golden.targets.iter().map(String::as_str).collect();
+    let layout = layout_of(dir, &lora(RANK as u32, &targets, head), 3);
+    let paths: Vec<&String> = layout.modules().iter().map(|m| &m.path).collect();
+    assert_eq!(paths, golden.modules.iter().collect::<Vec<_>>(), "our order of modules");
+    let number = |m: usize| m as f64;
+    let a = layout.modules().iter().enumerate();
+    let a = a.map(|(m, s)| table(RANK, s.in_features, |i, j| 0.05 * (0.7 * i + 1.3 * j + number(m)).sin())).collect();
+    let weight = table(3, layout.hidden(), |i, j| 0.1 * (0.9 * i + 0.2 * j + 0.5).sin());
+    let mut adapter = Vec::new();
+    for (m, s) in layout.modules().iter().enumerate() {
+        adapter.extend(table(s.out_features, RANK, |i, j| 0.02 * (1.1 * i + 0.3 * j + 2.0 * number(m)).cos()));
+    }
+    if head == Head::Trained {
+        adapter.extend(&weight);
+        adapter.extend([0.0; 3]);
+    }
+    let frozen = FrozenParts { a, head: (weight, vec![0.0; 3]) };
+    let engine = open(dir, &layout, &frozen, precision);
+    let examples = golden.cases.iter().map(|c| Example { ids: c.input_ids.clone(), label: c.label }).collect();
+    Setup { golden, layout, engine, adapter, examples }
+}
+
+fn close(what: &str, found: f64, expected: f64, absolute: f64, relative: f64) {
+    let limit = absolute + relative * expected.abs();
+    assert!((found - expected).abs() <= limit, "{what}: {found} instead of {expected}");
+}
+
+/// Every figure of the golden file, each example alone and all together.
+fn check(golden: Golden, dir: &Path) {
+    let Setup { golden, layout, mut engine, adapter, examples } = setup(golden, dir, Head::Trained, Precision::F32);
+    let all: Vec<&Example> = examples.iter().collect();
+    let logits = engine.logits(&adapter, &all).unwrap();
+    let together = engine.gradient_sum(&adapter, &all, Some(f64::INFINITY)).unwrap();
+    for (k, case) in golden.cases.iter().enumerate() {
+        let alone = engine.gradient_sum(&adapter, &[&examples[k]], None).unwrap();
+        for (found, expected) in logits[k].iter().zip(&case.logits) {
+            close("logit", f64::from(*found), *expected, 1e-4, 0.0);
+        }
+        for losses in [alone.losses[0], together.losses[k]] {
+            close("loss", f64::from(losses), case.loss, 1e-4, 0.0);
+        }
+        for (m, expected) in case.module_norms.iter().enumerate() {
+            // absolute: one token attends only itself, so its query's gradient is zero but for rounding
+            close("module norm", norm(&alone.sum[layout.b_range(m)]), *expected, 1e-6 * case.norm, 1e-3);
+        }
+        let last = &alone.sum[layout.b_range(layout.modules().len() - 1)];
+        for (i, row) in case.last_module_corner.iter().enumerate() {
+            for (j, expected) in row.iter().enumerate() {
+                close("gradient", f64::from(last[i * RANK + j]), *expected, 1e-3 * case.norm / 100.0, 1e-3);
+            }
+        }
+        close("head norm", norm(&alone.sum[layout.b_len()..]), case.head_norm, 0.0, 1e-3);
+        close("norm", together.norms[k], case.norm.hypot(case.head_norm), 0.0, 1e-3);
+    }
+    for (&k, expected) in golden.padded.cases.iter().zip(&golden.padded.logits) {
+        for (found, expected) in logits[k].iter().zip(expected) {
+            close("logit of the padded batch", f64::from(*found), *expected, 1e-4, 0.0);
+        }
+    }
+}
+
+fn tiny() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
+    dir
+}
+
+#[test]
+fn a_tiny_bert_agrees_with_hugging_face() {
+    check(read("tiny.json"), tiny().path());
+}
+
+#[test]
+fn adapting_every_linear_layer_agrees_with_hugging_face() {
+    check(read("tiny-all.json"), tiny().path());
+}
+
+/// Where `make test` put the demo's model; a bare `cargo test` may run without it.
+fn minilm() -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.demo/models/all-MiniLM-L6-v2");
+    let there = dir.join("model.safetensors").exists();
+    if !there {
+        eprintln!("the demo's model is not there (make inputs fetches it): parity on MiniLM was NOT checked");
+    }
+    there.then_some(dir)
+}
+
+#[test]
+fn minilm_agrees_with_hugging_face() {
+    if let Some(dir) = minilm() {
+        check(read("minilm.json"), &dir);
+    }
+}
+
+#[test]
+fn bf16_stays_near_f32_on_minilm() {
+    let Some(dir) = minilm() else { return };
+    let Setup { golden, mut engine, adapter, examples, .. } =
+        setup(read("minilm.json"), &dir, Head::Frozen, Precision::Bf16);
+    let all: Vec<&Example> = examples.iter().collect();
+    let logits = engine.logits(&adapter, &all).unwrap();
+    let norms = engine.gradient_sum(&adapter, &all, Some(f64::INFINITY)).unwrap().norms;
+    let (mut worst_logit, mut worst_norm) = (0.0f64, 0.0f64);
+    for (k, case) in golden.cases.iter().enumerate() {
+        for (found, expected) in logits[k].iter().zip(&case.logits) {
+            worst_logit = worst_logit.max((f64::from(*found) - expected).abs());
+        }
+        worst_norm = worst_norm.max((norms[k] / case.norm - 1.0).abs());
+    }
+    println!("bf16 against f32: logits within {worst_logit:.4}, per-example gradient norms within {worst_norm:.4}");
+    assert!(worst_logit < 0.03 && worst_norm < 0.05, "{worst_logit} {worst_norm}");
+}
