@@ -18,7 +18,7 @@ use blindsum_crypto::verify::{Rules, VerifyError};
 use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId};
 
 use crate::codec;
-use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes, RoundReport};
+use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes};
 use crate::coordinator::state::{Exposed, State};
 use crate::coordinator::store::StoredResult;
 use crate::coordinator::work::CoordinatorWorkDone;
@@ -84,7 +84,6 @@ pub struct CoordinatorMachine {
     pub(super) failures: u32,
     pub(super) bytes: RoundBytes,
     pub(super) state: State,
-    pub(super) last_report: Option<RoundReport>,
     pub(super) limits: Limits,
     outputs: VecDeque<CoordinatorOutput>,
 }
@@ -106,7 +105,6 @@ impl CoordinatorMachine {
             failures: 0,
             bytes: RoundBytes::default(),
             state: State::Gathering { not_before: now_ms, proofs_until: now_ms },
-            last_report: None,
             outputs: VecDeque::new(),
         }
     }

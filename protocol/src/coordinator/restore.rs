@@ -55,7 +55,6 @@ impl CoordinatorMachine {
                 None => uncertified = Some((result, step)),
             }
         }
-        self.last_report.clone_from(&last);
         if let Some(report) = last {
             self.output(CoordinatorOutput::Report(report));
         }

@@ -1,0 +1,413 @@
+//! The network, the clock and the processes.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use blindsum_crypto::SiloId;
+use blindsum_protocol::coordinator::{
+    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, RoundReport, StoreRecord, StoreState,
+};
+use blindsum_protocol::limits::{Limits, Wire};
+use blindsum_protocol::silo::{
+    Adoption, HeldResult, JournalEntry, JournalState, LocalUpdate, SiloConfig, SiloEvent, SiloMachine, SiloOutput,
+    TrainOutcome,
+};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, SiloMessage, codec};
+
+use super::Setup;
+
+type Up = Envelope<SiloMessage>;
+type Down = Envelope<CoordinatorMessage>;
+/// Sees each message and says what arrives instead: nothing, itself, several.
+pub type UpTap = Box<dyn FnMut(SiloId, Up) -> Vec<Up>>;
+pub type DownTap = Box<dyn FnMut(SiloId, Down) -> Vec<Down>>;
+
+enum Event {
+    ToSilo(SiloId, u32, Down),
+    ToCoordinator(SiloId, u32, Up),
+    Trained(SiloId, u32, TrainOutcome),
+    StartSilo(SiloId),
+    StartCoordinator,
+    Connect(SiloId),
+}
+
+/// When a process is killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Crash {
+    /// After this many executed outputs of the process, over its whole life.
+    pub after: usize,
+    /// Back after this time; never, if none.
+    pub restart_ms: Option<u64>,
+}
+
+/// A silo that dies for good when it sends a certain message, which still arrives or does not.
+pub struct KillWhen {
+    pub silo: SiloId,
+    pub when: fn(&SiloMessage) -> bool,
+    pub delivered: bool,
+}
+
+#[derive(Default)]
+pub struct SiloProcess {
+    machine: Option<SiloMachine>,
+    pub journal: Vec<Vec<u8>>,
+    held: Option<HeldResult>,
+    /// Counts process starts, so that what belongs to a dead one is dropped.
+    life: u32,
+    pub executed: usize,
+    pub crash: Option<Crash>,
+    /// Trainings run per round.
+    pub trainings: BTreeMap<u32, u32>,
+    latest: BTreeMap<u32, (Vec<f32>, HeldOutCounts)>,
+    pub sent: Vec<Up>,
+    pub events: Vec<SiloEvent>,
+    pub adopted: Vec<Adoption>,
+    pub finished: bool,
+}
+
+pub struct Cluster {
+    pub setup: Setup,
+    pub limits: Limits,
+    pub now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    sequence: u64,
+    pub silos: Vec<SiloProcess>,
+    coordinator: Option<CoordinatorMachine>,
+    pub store: Vec<Vec<u8>>,
+    pub coordinator_executed: usize,
+    pub coordinator_crash: Option<Crash>,
+    /// Connection number per silo; none while down.
+    links: Vec<Option<u32>>,
+    connections: u32,
+    pub kill_when: Option<KillWhen>,
+    pub up: UpTap,
+    pub down: DownTap,
+    pub reports: Vec<RoundReport>,
+    pub coordinator_events: Vec<CoordinatorEvent>,
+    pub coordinator_finished: bool,
+    /// What each silo's y was made from.
+    pub inputs: BTreeMap<(SiloId, AttemptId), (Vec<f32>, HeldOutCounts)>,
+}
+
+impl Cluster {
+    pub fn new(setup: Setup) -> Cluster {
+        let n = usize::from(setup.n());
+        let mut cluster = Cluster {
+            limits: Limits::new(&setup.plan),
+            setup,
+            now: 1_000,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            silos: (0..n).map(|_| SiloProcess::default()).collect(),
+            coordinator: None,
+            store: Vec::new(),
+            coordinator_executed: 0,
+            coordinator_crash: None,
+            links: vec![None; n],
+            connections: 0,
+            kill_when: None,
+            up: Box::new(|_, envelope| vec![envelope]),
+            down: Box::new(|_, envelope| vec![envelope]),
+            reports: Vec::new(),
+            coordinator_events: Vec::new(),
+            coordinator_finished: false,
+            inputs: BTreeMap::new(),
+        };
+        cluster.after(0, Event::StartCoordinator);
+        for silo in cluster.setup.roster.ids() {
+            cluster.after(u64::from(silo.0), Event::StartSilo(silo));
+        }
+        cluster
+    }
+
+    /// Runs until the job is over for everybody who lives, or virtual time `until` has come.
+    pub fn run(&mut self, until: u64) {
+        for _ in 0..2_000_000 {
+            if self.is_over() {
+                return;
+            }
+            let next = self.queue.peek().map(|Reverse((at, _))| *at);
+            let timers = self.silos.iter().filter_map(|s| s.machine.as_ref()?.poll_timeout());
+            let timer = timers.chain(self.coordinator.as_ref().and_then(|c| c.poll_timeout())).min();
+            let Some(at) = next.into_iter().chain(timer).min() else { return };
+            if at > until {
+                self.now = until;
+                return;
+            }
+            self.now = self.now.max(at);
+            if next == Some(at) {
+                if let Some(Reverse((_, sequence))) = self.queue.pop() {
+                    let event = self.events.remove(&sequence).unwrap();
+                    self.dispatch(event);
+                }
+            } else {
+                self.fire_timers();
+            }
+        }
+        panic!("the cluster spins at {} ms", self.now);
+    }
+
+    /// Runs and expects the job to finish.
+    pub fn finish(&mut self) {
+        self.run(3_600_000);
+        assert!(self.is_over(), "the job did not finish by {} ms: {:?}", self.now, self.last_events());
+    }
+
+    pub fn is_over(&self) -> bool {
+        let alive = |s: &SiloProcess| s.machine.is_some() || s.crash.is_some_and(|c| c.restart_ms.is_some());
+        self.coordinator_finished && self.silos.iter().all(|s| s.finished || !alive(s))
+    }
+
+    pub fn last_events(&self) -> Vec<String> {
+        let skip = self.coordinator_events.len().saturating_sub(12);
+        self.coordinator_events[skip..].iter().map(|e| e.to_string()).collect()
+    }
+
+    /// Kills a silo for good.
+    pub fn kill(&mut self, silo: SiloId) {
+        self.silos[silo.index()].machine = None;
+        self.cut(silo);
+    }
+
+    pub fn cut(&mut self, silo: SiloId) {
+        if self.links[silo.index()].take().is_some() {
+            let now = self.now;
+            if let Some(machine) = &mut self.silos[silo.index()].machine {
+                machine.handle_disconnected(now);
+            }
+            if let Some(machine) = &mut self.coordinator {
+                machine.handle_disconnected(silo, now);
+            }
+            self.after(40, Event::Connect(silo));
+            self.pump_silo(silo);
+            self.pump_coordinator();
+        }
+    }
+
+    fn after(&mut self, delay: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((self.now + delay, self.sequence)));
+        self.events.insert(self.sequence, event);
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.now;
+        for silo in self.setup.roster.ids() {
+            if let Some(machine) = self.silos[silo.index()].machine.as_mut() {
+                if machine.poll_timeout().is_some_and(|at| at <= now) {
+                    machine.handle_timeout(now);
+                    assert!(machine.poll_timeout().is_none_or(|at| at > now), "a silo's timer does not move on");
+                }
+            }
+            self.pump_silo(silo);
+        }
+        if let Some(machine) = self.coordinator.as_mut() {
+            if machine.poll_timeout().is_some_and(|at| at <= now) {
+                machine.handle_timeout(now);
+                assert!(machine.poll_timeout().is_none_or(|at| at > now), "the coordinator's timer does not move on");
+            }
+        }
+        self.pump_coordinator();
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::ToSilo(silo, link, envelope) if self.links[silo.index()] == Some(link) => {
+                if let Some(machine) = &mut self.silos[silo.index()].machine {
+                    machine.handle_message(envelope, now);
+                }
+                self.pump_silo(silo);
+            }
+            Event::ToCoordinator(silo, link, envelope) if self.links[silo.index()] == Some(link) => {
+                if let Some(machine) = &mut self.coordinator {
+                    machine.handle_message(silo, envelope, now);
+                }
+                self.pump_coordinator();
+            }
+            Event::ToSilo(..) | Event::ToCoordinator(..) => {}
+            Event::Trained(silo, life, outcome) => {
+                let process = &mut self.silos[silo.index()];
+                if process.life == life {
+                    if let Some(machine) = &mut process.machine {
+                        machine.handle_trained(outcome, now);
+                    }
+                    self.pump_silo(silo);
+                }
+            }
+            Event::StartSilo(silo) => self.start_silo(silo),
+            Event::StartCoordinator => self.start_coordinator(),
+            Event::Connect(silo) => self.connect(silo),
+        }
+    }
+
+    fn start_silo(&mut self, silo: SiloId) {
+        let identity = self.setup.identity(silo);
+        let process = &mut self.silos[silo.index()];
+        let entries: Vec<JournalEntry> =
+            process.journal.iter().map(|bytes| codec::decode(bytes, 1 << 20).unwrap()).collect();
+        let config = SiloConfig {
+            me: silo,
+            identity,
+            roster: Arc::clone(&self.setup.roster),
+            plan: Arc::clone(&self.setup.plan),
+            journal: JournalState::replay(&entries).unwrap(),
+            held: process.held.clone(),
+        };
+        process.life += 1;
+        let seed = u64::from(silo.0) * 1000 + u64::from(process.life);
+        process.machine = Some(SiloMachine::new(config, super::boxed_rng(seed), self.now).unwrap());
+        self.pump_silo(silo);
+        self.connect(silo);
+    }
+
+    fn start_coordinator(&mut self) {
+        let records: Vec<StoreRecord> = self.store.iter().map(|bytes| codec::decode(bytes, 1 << 24).unwrap()).collect();
+        let config = CoordinatorConfig {
+            roster: Arc::clone(&self.setup.roster),
+            plan: Arc::clone(&self.setup.plan),
+            store: StoreState::replay(records).unwrap(),
+        };
+        self.coordinator = Some(CoordinatorMachine::new(config, self.now).unwrap());
+        self.pump_coordinator();
+        for silo in self.setup.roster.ids() {
+            self.after(10 + u64::from(silo.0), Event::Connect(silo));
+        }
+    }
+
+    fn connect(&mut self, silo: SiloId) {
+        let now = self.now;
+        let process = &mut self.silos[silo.index()];
+        if let (Some(machine), Some(coordinator), None) =
+            (&mut process.machine, &mut self.coordinator, self.links[silo.index()])
+        {
+            self.connections += 1;
+            self.links[silo.index()] = Some(self.connections);
+            coordinator.handle_connected(silo, now);
+            machine.handle_connected(now);
+            self.pump_coordinator();
+            self.pump_silo(silo);
+        }
+    }
+
+    fn pump_silo(&mut self, silo: SiloId) {
+        loop {
+            let process = &mut self.silos[silo.index()];
+            let Some(output) = process.machine.as_mut().and_then(|m| m.poll_output()) else { return };
+            self.execute_silo(silo, output);
+            let process = &mut self.silos[silo.index()];
+            process.executed += 1;
+            if let Some(crash) = process.crash.filter(|c| process.executed == c.after) {
+                process.machine = None;
+                process.life += 1;
+                self.cut(silo);
+                if let Some(delay) = crash.restart_ms {
+                    self.after(delay, Event::StartSilo(silo));
+                }
+            }
+        }
+    }
+
+    fn execute_silo(&mut self, silo: SiloId, output: SiloOutput) {
+        let now = self.now;
+        let process = &mut self.silos[silo.index()];
+        match output {
+            SiloOutput::Send(envelope) => {
+                if let SiloMessage::MaskedInput { at, .. } = &envelope.message {
+                    self.inputs.insert((silo, *at), process.latest[&at.round].clone());
+                }
+                process.sent.push(envelope.clone());
+                let Some(link) = self.links[silo.index()] else { return };
+                if let Some(kill) = self.kill_when.take_if(|k| k.silo == silo && (k.when)(&envelope.message)) {
+                    process.machine = None;
+                    process.life += 1;
+                    if let (Some(machine), true) = (&mut self.coordinator, kill.delivered) {
+                        machine.handle_message(silo, envelope, now);
+                    }
+                    return self.cut(silo);
+                }
+                for envelope in (self.up)(silo, envelope) {
+                    self.check_frame(&envelope);
+                    self.after(5, Event::ToCoordinator(silo, link, envelope));
+                }
+            }
+            SiloOutput::Journal(entry) => process.journal.push(codec::encode(&entry).unwrap()),
+            SiloOutput::Train(request) => {
+                let round = request.at.round;
+                let run = process.trainings.entry(round).or_default();
+                *run += 1;
+                let (update, held_out) = self.setup.update(silo, round, *run);
+                process.latest.insert(round, (update.clone(), held_out));
+                let outcome = TrainOutcome { round, result: Ok(LocalUpdate { update, held_out }) };
+                let life = process.life;
+                self.after(50 + 7 * u64::from(silo.0), Event::Trained(silo, life, outcome));
+            }
+            SiloOutput::Work(work) => {
+                let done = work.run();
+                if let Some(machine) = &mut process.machine {
+                    machine.handle_work_done(done, now);
+                }
+            }
+            SiloOutput::Adopt(adoption) => {
+                let Adoption { at, global, result_hash, .. } = adoption.clone();
+                process.held = Some(HeldResult { round: at.round, result_hash, global });
+                process.adopted.push(adoption);
+            }
+            SiloOutput::Event(event) => process.events.push(event),
+            SiloOutput::Disconnect(event) => {
+                process.events.push(event);
+                self.cut(silo);
+            }
+            SiloOutput::Finished => process.finished = true,
+        }
+    }
+
+    fn pump_coordinator(&mut self) {
+        while let Some(output) = self.coordinator.as_mut().and_then(|m| m.poll_output()) {
+            self.execute_coordinator(output);
+            self.coordinator_executed += 1;
+            if let Some(crash) = self.coordinator_crash.filter(|c| self.coordinator_executed == c.after) {
+                self.coordinator = None;
+                for silo in self.setup.roster.ids() {
+                    self.cut(silo);
+                }
+                if let Some(delay) = crash.restart_ms {
+                    self.after(delay, Event::StartCoordinator);
+                }
+            }
+        }
+    }
+
+    fn execute_coordinator(&mut self, output: CoordinatorOutput) {
+        match output {
+            CoordinatorOutput::Send { to, envelope } => {
+                let Some(link) = self.links[to.index()] else { return };
+                for envelope in (self.down)(to, envelope) {
+                    self.check_frame(&envelope);
+                    self.after(5, Event::ToSilo(to, link, envelope));
+                }
+            }
+            CoordinatorOutput::Store(record) => self.store.push(codec::encode(&record).unwrap()),
+            CoordinatorOutput::Work(work) => {
+                let (done, now) = (work.run(), self.now);
+                if let Some(machine) = &mut self.coordinator {
+                    machine.handle_work_done(done, now);
+                }
+            }
+            CoordinatorOutput::Report(report) => self.reports.push(report),
+            CoordinatorOutput::Event(event) => self.coordinator_events.push(event),
+            CoordinatorOutput::Disconnect { silo, .. } => self.cut(silo),
+            CoordinatorOutput::Finished => self.coordinator_finished = true,
+        }
+    }
+
+    /// Every message fits its limit and survives the codec.
+    fn check_frame<M: Wire + PartialEq + std::fmt::Debug>(&self, envelope: &Envelope<M>) {
+        let bytes = codec::encode(&envelope.message).unwrap();
+        assert_eq!(bytes.len() as u64, codec::encoded_len(&envelope.message));
+        assert_eq!(M::decode(&bytes, &self.limits).unwrap(), envelope.message);
+    }
+}
