@@ -1,0 +1,112 @@
+//! State directories, and the careful file operations that both services use.
+//!
+//! Contract: a state directory belongs to one process at a time and to one user; two processes on one journal would
+//! break the promise that a silo votes once.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub use blindsum_certs::files::{
+    FileError, PUBLIC_LIMIT, SECRET_LIMIT, private_dir, read_public, read_secret, write_atomic, write_new,
+};
+
+const LOCK_FILE: &str = "lock";
+
+/// A state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another process has it.
+    #[error(
+        "the state directory {} is in use by another process{} (it holds the lock on {}): stop that process, or give each its \
+         own directory",
+        .dir.display(), holder.map(|pid| format!(" {pid}")).unwrap_or_default(), .lock.display()
+    )]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+        /// The process that wrote itself into the lock file.
+        holder: Option<u32>,
+    },
+    /// A file of it cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A locked state directory; the lock ends with the value or with the process.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Opens `path` (made with mode 0700, or refused when others may enter) and locks it for this process.
+    pub fn open(path: &Path) -> Result<StateDir, StateError> {
+        private_dir(path)?;
+        let lock_path = path.join(LOCK_FILE);
+        let err = |e| FileError::from_io("lock", &lock_path, e);
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(err)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = read_public(&lock_path, 64).unwrap_or_default();
+                let holder = String::from_utf8_lossy(&text).trim().parse().ok();
+                return Err(StateError::Held { dir: path.to_path_buf(), lock: lock_path, holder });
+            }
+            Err(TryLockError::Error(e)) => return Err(err(e).into()),
+        }
+        lock.set_len(0).map_err(err)?;
+        writeln!(lock, "{}", std::process::id()).map_err(err)?;
+        Ok(StateDir { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file or folder in it.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_state_directory_has_one_owner_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let first = StateDir::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let text = StateDir::open(&path).unwrap_err().to_string();
+        assert!(text.contains("in use by another process") && text.contains("state/lock"), "{text}");
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        assert_eq!(first.join("journal"), path.join("journal"));
+        drop(first);
+        StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(StateDir::open(&path).unwrap_err().to_string().contains("chmod 700"));
+    }
+}

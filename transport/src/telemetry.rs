@@ -1,0 +1,85 @@
+//! Logs of both services: text for people or one JSON object per line, to standard error.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people, coloured on a terminal.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LogFormat, String> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("use `text` or `json`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
+/// Logging cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is none.
+    #[error("`{filter}` is no log level: use error, warn, info, debug, trace, or `target=level,…` ({why})")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It was started before.
+    #[error("logging is running already")]
+    Twice,
+}
+
+/// Starts logging. `level` (the `--log-level` option) wins over `RUST_LOG`, which wins over `info`.
+pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError> {
+    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let text = level.map(str::to_owned).or(from_environment).unwrap_or_else(|| "info".to_owned());
+    let filter = filter(&text)?;
+    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => base.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => base.json().flatten_event(true).with_span_list(false).try_init(),
+    };
+    started.map_err(|_| TelemetryError::Twice)
+}
+
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(text)
+        .map_err(|e| TelemetryError::Filter { filter: text.escape_debug().to_string(), why: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_and_levels_are_read() {
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        assert!("yaml".parse::<LogFormat>().is_err());
+        assert!(filter("debug,quinn=warn").is_ok());
+        assert!(filter("loud=very=much").unwrap_err().to_string().contains("no log level"));
+    }
+}
