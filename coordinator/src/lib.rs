@@ -1,1 +1,26 @@
 //! The coordinator service: QUIC, driver of rounds, durable store.
+//!
+//! ```text
+//! silos ══QUIC══► links ──► driver ──► CoordinatorMachine (blindsum-protocol)
+//!                             │  ▲
+//!                 store ◄─────┤  └──── work (unmasking) on blocking threads
+//!                 output ◄────┘        last/, best/, history.jsonl
+//! ```
+//!
+//! Contract: the machine decides, the driver executes its outputs strictly in order, and nothing leaves before what it
+//! depends on is in the store. What passes through here are names, times, sizes, masked inputs, the sum and the adapter;
+//! a silo's update in clear is never here. [`Coordinator`] is the service as a library; `main.rs` is its command line.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod driver;
+mod error;
+mod events;
+mod links;
+pub mod output;
+mod setup;
+pub mod store;
+
+pub use driver::{Coordinator, Ended};
+pub use error::CoordinatorError;
+pub use setup::{Prepared, announce, prepare};

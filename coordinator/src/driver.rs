@@ -1,0 +1,331 @@
+//! The service itself: feeds the machine and executes what it puts out, strictly in order.
+//!
+//! ```text
+//! links ─ messages ─┐                       ┌─► store (fsync, then on)
+//! timer ────────────┼─► CoordinatorMachine ─┼─► links (send, close)
+//! work done ────────┘                       ├─► work on a blocking thread
+//!                                           └─► output, log
+//! ```
+//!
+//! # Contract
+//! - A `Store` output is on the disk before the next output is looked at; if that fails, the service stops.
+//! - A slow silo delays nobody: each connection has a bounded queue of its own, and is closed when that is full.
+//! - A stop closes every connection with a reason and loses nothing: what counts is in the store.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use blindsum_crypto::SiloId;
+use blindsum_protocol::Limits;
+use blindsum_protocol::coordinator::{
+    CoordinatorConfig as MachineConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWorkDone,
+    StoreState,
+};
+use blindsum_protocol::message::CoordinatorMessage;
+use blindsum_transport::codec::CoordinatorCodec;
+use blindsum_transport::files::StateDir;
+use blindsum_transport::signals::Stop;
+use blindsum_transport::{CloseCode, Connection, Listener, Rejected, Settings, listen};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::error::CoordinatorError;
+use crate::events;
+use crate::links::{LinkEvent, Links, What};
+use crate::output::Output;
+use crate::setup::Prepared;
+use crate::store::Store;
+
+/// How the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The job is over.
+    Finished,
+    /// It was asked to stop; a restart goes on.
+    Stopped,
+}
+
+/// A coordinator that listens, but does not yet answer.
+pub struct Coordinator {
+    prepared: Prepared,
+    machine: CoordinatorMachine,
+    store: Option<Store>,
+    output: Option<Output>,
+    listener: Listener<CoordinatorCodec>,
+    address: SocketAddr,
+    links: Links,
+    work: (mpsc::UnboundedSender<CoordinatorWorkDone>, mpsc::UnboundedReceiver<CoordinatorWorkDone>),
+    started: Instant,
+    /// Held for its lock.
+    _state: StateDir,
+    /// Silos that were told that the job is over.
+    told: BTreeSet<SiloId>,
+    finished: Option<Instant>,
+    stuck: Option<String>,
+}
+
+impl Coordinator {
+    /// Locks the state directory, takes up what the store says, and listens.
+    ///
+    /// # Errors
+    /// Another process holds the directory, the store is damaged or another job's, the port is in use.
+    pub async fn bind(prepared: Prepared) -> Result<Self, CoordinatorError> {
+        let started = Instant::now();
+        let state = StateDir::open(&prepared.config.state_dir)?;
+        let path: PathBuf = prepared.config.state_dir.join("store.sqlite");
+        let job = prepared.plan.job_digest().to_string();
+        let store = Store::open(&path, &job)?;
+        let damaged = |problem: String| CoordinatorError::Config(format!("{}: {problem}", path.display()));
+        let records = StoreState::replay(store.records()?).map_err(|e| damaged(e.to_string()))?;
+        if records.rounds_done() > 0 {
+            info!(
+                event = "resumed",
+                rounds_done = records.rounds_done(),
+                "taking up after {} rounds",
+                records.rounds_done()
+            );
+        }
+        let config = &prepared.config;
+        let base = config.base_model_name.clone().unwrap_or_else(|| config.base_model_dir.display().to_string());
+        let output = Output::open(&config.output_dir, &config.base_model_dir, base, &prepared.plan)?;
+        let machine = CoordinatorMachine::new(
+            MachineConfig { roster: prepared.roster.clone(), plan: prepared.plan.clone(), store: records },
+            0,
+        )
+        .map_err(|e| damaged(e.to_string()))?;
+        let plan = &prepared.plan;
+        let names = prepared.roster.entries().iter().map(|entry| entry.name.clone());
+        let codec = CoordinatorCodec::new(Limits::new(plan));
+        let listener = listen(prepared.config.listen, &prepared.credentials, names, codec, Settings::default())?;
+        let address = listener.local_addr()?;
+        info!(
+            event = "listening",
+            %address,
+            memory_bytes = listener.memory().total,
+            "listening on {address} (UDP); all connections together take at most {} MB",
+            listener.memory().total / 1_000_000
+        );
+        // A silo that comes back gets every result that it lacks at once, one message each.
+        let queue = 256 + 2 * plan.last_round() as usize;
+        let links = Links::new(prepared.roster.clone(), queue);
+        Ok(Self {
+            prepared,
+            machine,
+            store: Some(store),
+            output: Some(output),
+            listener,
+            address,
+            links,
+            work: mpsc::unbounded_channel(),
+            started,
+            _state: state,
+            told: BTreeSet::new(),
+            finished: None,
+            stuck: None,
+        })
+    }
+
+    /// The address that silos dial.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until the job is over or a stop is asked for.
+    ///
+    /// # Errors
+    /// The disk's, and a job that cannot go on without a person. Connections are closed in any case.
+    pub async fn run(mut self, stop: &Stop) -> Result<Ended, CoordinatorError> {
+        let result = self.serve(stop).await;
+        let (code, reason) = match &result {
+            Ok(Ended::Finished) => (CloseCode::Finished, ""),
+            Ok(Ended::Stopped) => (CloseCode::Stopping, ""),
+            Err(CoordinatorError::Store(_)) => (CloseCode::Storage, ""),
+            Err(_) => (CloseCode::Internal, ""),
+        };
+        self.links.finish(code, reason).await;
+        self.listener.close(code, reason).await;
+        result
+    }
+
+    async fn serve(&mut self, stop: &Stop) -> Result<Ended, CoordinatorError> {
+        loop {
+            while let Some(output) = self.machine.poll_output() {
+                self.execute(output).await?;
+            }
+            if let Some(why) = self.stuck.take() {
+                return Err(CoordinatorError::Stuck(why));
+            }
+            if self.may_leave() {
+                info!(event = "finished", "the job is over");
+                return Ok(Ended::Finished);
+            }
+            let timer = self.next_timer();
+            tokio::select! {
+                () = stop.stopped() => {
+                    info!(event = "stopping", "stopping; a restart goes on from the store");
+                    return Ok(Ended::Stopped);
+                }
+                arrival = self.listener.accept() => match arrival {
+                    Some(arrival) => self.arrive(arrival),
+                    None => return Err(CoordinatorError::Internal("the endpoint ended by itself".into())),
+                },
+                Some(event) = self.links.next() => self.link(event),
+                Some(done) = self.work.1.recv() => {
+                    let now = self.now();
+                    self.machine.handle_work_done(done, now);
+                }
+                () = tokio::time::sleep(timer) => {
+                    let now = self.now();
+                    if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                        self.machine.handle_timeout(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Milliseconds on the machine's clock.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn next_timer(&self) -> Duration {
+        let now = self.now();
+        let machine = self.machine.poll_timeout().map(|at| Duration::from_millis(at.saturating_sub(now)));
+        // After the end, look around now and then whether everybody has been told.
+        let leaving = self.finished.map(|_| Duration::from_millis(200));
+        machine.into_iter().chain(leaving).min().unwrap_or(Duration::from_secs(3600))
+    }
+
+    fn arrive(&mut self, arrival: Result<Connection<CoordinatorCodec>, Rejected>) {
+        let connection = match arrival {
+            Ok(connection) => connection,
+            Err(Rejected { address, error }) => {
+                return warn!(event = "rejected", %address, %error, "refused {address}: {error}");
+            }
+        };
+        let (now, address) = (self.now(), connection.remote_address());
+        let Some((silo, replaced)) = self.links.add(connection) else { return };
+        if replaced {
+            self.machine.handle_disconnected(silo, now);
+        }
+        let name = self.prepared.roster.name_of(silo);
+        info!(event = "connected", silo = name, %address, "{name} connected from {address}");
+        self.machine.handle_connected(silo, now);
+    }
+
+    fn link(&mut self, event: LinkEvent) {
+        let (now, silo) = (self.now(), event.silo);
+        let name = self.prepared.roster.name_of(silo);
+        match event.what {
+            What::Message(envelope) => {
+                debug!(
+                    event = "message",
+                    silo = name,
+                    message = envelope.message.name(),
+                    payload_bytes = envelope.payload.as_ref().map_or(0, |payload| payload.len()),
+                    "received"
+                );
+                self.machine.handle_message(silo, envelope, now);
+            }
+            What::Down(why) => {
+                info!(event = "disconnected", silo = name, %why, "{name} is gone: {why}");
+                self.machine.handle_disconnected(silo, now);
+            }
+        }
+    }
+
+    async fn execute(&mut self, output: CoordinatorOutput) -> Result<(), CoordinatorError> {
+        match output {
+            CoordinatorOutput::Send { to, envelope } => {
+                debug!(
+                    event = "send",
+                    silo = self.prepared.roster.name_of(to),
+                    message = envelope.message.name(),
+                    "sending"
+                );
+                if matches!(envelope.message, CoordinatorMessage::Finished) && self.links.is_up(to) {
+                    self.told.insert(to);
+                }
+                if !self.links.send(to, envelope) {
+                    let (now, name) = (self.now(), self.prepared.roster.name_of(to));
+                    warn!(
+                        event = "disconnected",
+                        silo = name,
+                        "{name} does not read its messages; its connection is closed"
+                    );
+                    self.machine.handle_disconnected(to, now);
+                }
+            }
+            CoordinatorOutput::Store(record) => {
+                let mut store =
+                    self.store.take().ok_or_else(|| CoordinatorError::Internal("the store is lost".into()))?;
+                let (store, result) = blocking(move || {
+                    let result = store.append(&record);
+                    (store, result)
+                })
+                .await?;
+                self.store = Some(store);
+                result?;
+            }
+            CoordinatorOutput::Work(work) => {
+                let done = self.work.0.clone();
+                debug!(event = "work", work = work.name(), "started");
+                // The receiver lives as long as this service; a result that comes after its end is not needed.
+                tokio::task::spawn_blocking(move || drop(done.send(work.run())));
+            }
+            CoordinatorOutput::Report(report) => {
+                let (plan, roster) = (self.prepared.plan.clone(), self.prepared.roster.clone());
+                let mut output =
+                    self.output.take().ok_or_else(|| CoordinatorError::Internal("the output is lost".into()))?;
+                events::log_round(&report, &roster, plan.last_round());
+                let (output, result) = blocking(move || {
+                    let result = output.keep(&report, &plan, &roster);
+                    (output, result)
+                })
+                .await?;
+                self.output = Some(output);
+                result?;
+            }
+            CoordinatorOutput::Event(event) => {
+                events::log(&event, &self.prepared.roster);
+                if let CoordinatorEvent::Stuck(why) = event {
+                    self.stuck = Some(why);
+                }
+            }
+            CoordinatorOutput::Disconnect { silo, reason } => {
+                warn!(
+                    event = "closed",
+                    silo = self.prepared.roster.name_of(silo),
+                    why = %reason,
+                    "closing the connection of {}: {reason}",
+                    self.prepared.roster.name_of(silo)
+                );
+                self.links.close(silo, &reason);
+                let now = self.now();
+                self.machine.handle_disconnected(silo, now);
+            }
+            CoordinatorOutput::Finished => {
+                self.finished.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the job is over and everybody who can be told has been told, or had the time to come back for it.
+    fn may_leave(&self) -> bool {
+        let Some(since) = self.finished else { return false };
+        let everybody = self.told.len() == self.prepared.roster.len() && self.links.is_empty();
+        everybody || since.elapsed() >= Duration::from_secs(u64::from(self.prepared.config.linger_seconds))
+    }
+}
+
+/// Runs `task` on a thread for blocking work.
+async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, CoordinatorError> {
+    tokio::task::spawn_blocking(task)
+        .await
+        .map_err(|e| CoordinatorError::Internal(format!("a thread ended unexpectedly: {e}")))
+}

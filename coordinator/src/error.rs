@@ -1,0 +1,77 @@
+//! What stops the coordinator: sorted by who can mend it, each with one exit code.
+
+use std::path::{Path, PathBuf};
+
+use blindsum_adapter::peft::PeftError;
+use blindsum_certs::error::CertsError;
+use blindsum_certs::files::FileError;
+use blindsum_transport::config::ConfigError;
+use blindsum_transport::files::StateError;
+use blindsum_transport::{ExitCode, Exits, TransportError};
+
+use crate::store::StoreError;
+
+/// Why the coordinator does not start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// A configuration, roster or job file, or files that do not belong together.
+    #[error("{0}")]
+    Config(String),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Credentials(#[from] CertsError),
+    /// A file or folder.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said ("No space left on device" among others).
+        source: std::io::Error,
+    },
+    /// A file or folder, as the shared helpers say it.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// The adapter could not be written.
+    #[error(transparent)]
+    Adapter(#[from] PeftError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A TOML file.
+    #[error(transparent)]
+    Toml(#[from] ConfigError),
+    /// The state directory.
+    #[error(transparent)]
+    StateDir(#[from] StateError),
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] TransportError),
+    /// The job cannot go on without a person.
+    #[error("the job cannot go on: {0}")]
+    Stuck(String),
+    /// A bug of this program.
+    #[error("internal error: {0}. This is a bug; please report it with the log")]
+    Internal(String),
+}
+
+impl CoordinatorError {
+    pub(crate) fn file(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+}
+
+impl Exits for CoordinatorError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Toml(_) => ExitCode::Usage,
+            Self::Credentials(e) => e.exit_code(),
+            Self::File { .. } | Self::Files(_) | Self::Adapter(_) | Self::Store(_) => ExitCode::Storage,
+            Self::StateDir(e) => e.exit_code(),
+            Self::Listen(e) => e.exit_code(),
+            Self::Stuck(_) => ExitCode::Refused,
+            Self::Internal(_) => ExitCode::Internal,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What people take away: the adapter in PEFT's format after every round, and one line of history per round.
+//!
+//! ```text
+//! output_dir/last/          the adapter after the newest round, label names and tokenizer files beside it
+//! output_dir/best/          the one with the best held-out accuracy so far
+//! output_dir/history.jsonl  one line per finished round
+//! ```
+//! A round measures the adapter that it *starts* from, so round k decides whether `last/` (the adapter after round k−1)
+//! is the best so far, before it is replaced.
+//!
+//! # Contract
+//! Files are replaced one at a time as whole files; between rounds only the weights differ, so a reader never sees a
+//! mixture. The history is fsynced line by line and a half-written last line is removed at the next start. A round that
+//! is reported again after a restart is written once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_certs::files;
+use blindsum_crypto::{Roster, SiloId};
+use blindsum_protocol::coordinator::RoundReport;
+use blindsum_protocol::plan::{Plan, RoundKind};
+use serde::{Deserialize, Serialize};
+
+use crate::error::CoordinatorError;
+
+/// Files of the base model that PEFT users want beside the adapter, where there are any.
+const TOKENIZER_FILES: [&str; 5] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt"];
+/// Longest file that is copied, bytes.
+const MAX_COPY: u64 = 1 << 30;
+/// Longest history that is read, bytes.
+const MAX_HISTORY: u64 = 256 << 20;
+
+/// One line of `history.jsonl`. Silos by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryLine {
+    /// Round, from 1.
+    pub round: u32,
+    /// The attempt that succeeded.
+    pub attempt: u32,
+    /// `train` or `evaluate`.
+    pub kind: String,
+    /// Silos that advertised.
+    pub cohort: Vec<String>,
+    /// Silos whose updates are in the sum.
+    pub survivors: Vec<String>,
+    /// Cohort without survivors.
+    pub dropped: Vec<String>,
+    /// Held-out accuracy of the adapter that the round started from, mean over the survivors; none with metrics off.
+    pub accuracy: Option<f64>,
+    /// Held-out examples of all survivors.
+    pub held_out_examples: Option<u64>,
+    /// Of them, labelled rightly.
+    pub held_out_correct: Option<u64>,
+    /// Share of coordinates that were clipped to the coordinate bound.
+    pub saturated_share: f64,
+    /// Bytes of one masked input.
+    pub masked_input_bytes: u64,
+    /// Masked inputs of all silos together.
+    pub payload_up_bytes: u64,
+    /// Control messages from all silos together.
+    pub control_up_bytes: u64,
+    /// Sums to all silos together.
+    pub payload_down_bytes: u64,
+    /// Control messages to all silos together.
+    pub control_down_bytes: u64,
+    /// From opening to certificate.
+    pub wall_seconds: f64,
+    /// The round's result hash.
+    pub result_hash: String,
+    /// Hash of the model after the round.
+    pub model_hash: String,
+}
+
+/// Writes adapters and history.
+#[derive(Debug)]
+pub struct Output {
+    dir: PathBuf,
+    model_dir: PathBuf,
+    history: File,
+    a: Vec<Vec<f32>>,
+    head: (Vec<f32>, Vec<f32>),
+    meta: PeftMeta,
+    /// The last round in the history.
+    newest: u32,
+    best: Option<f64>,
+}
+
+impl Output {
+    /// Opens or begins the output directory.
+    ///
+    /// # Errors
+    /// The disk's, and a history that is not one.
+    pub fn open(dir: &Path, model_dir: &Path, base_model_name: String, plan: &Plan) -> Result<Self, CoordinatorError> {
+        std::fs::create_dir_all(dir).map_err(|e| CoordinatorError::file("make", dir, e))?;
+        let path = dir.join("history.jsonl");
+        let mut history = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|e| CoordinatorError::file("open", &path, e))?;
+        let mut bytes = Vec::new();
+        (&mut history)
+            .take(MAX_HISTORY)
+            .read_to_end(&mut bytes)
+            .map_err(|e| CoordinatorError::file("read", &path, e))?;
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            history.set_len(whole as u64).map_err(|e| CoordinatorError::file("write", &path, e))?;
+        }
+        let (mut newest, mut best) = (0, None);
+        for (index, line) in bytes[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+            let line: HistoryLine = serde_json::from_slice(line).map_err(|e| {
+                CoordinatorError::Config(format!(
+                    "{}, line {}: {e}; this is no history of this version: name another output_dir",
+                    path.display(),
+                    index + 1
+                ))
+            })?;
+            newest = line.round;
+            best = better(best, line.accuracy.filter(|_| line.round > 1));
+        }
+        let layout = plan.layout();
+        Ok(Self {
+            dir: dir.to_owned(),
+            model_dir: model_dir.to_owned(),
+            history,
+            a: blindsum_adapter::init_a(layout),
+            head: blindsum_adapter::init_head(layout),
+            meta: PeftMeta { base_model_name_or_path: base_model_name, labels: plan.job().model.labels.clone() },
+            newest,
+            best,
+        })
+    }
+
+    /// The last round in the history; 0 before the first.
+    #[must_use]
+    pub fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// Keeps a finished round: decides on `best/`, replaces `last/`, appends the line. Does nothing for a round that is
+    /// in the history already.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep(&mut self, report: &RoundReport, plan: &Plan, roster: &Roster) -> Result<(), CoordinatorError> {
+        if report.round <= self.newest {
+            return Ok(());
+        }
+        let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
+        if let Some(now) = accuracy.filter(|_| report.round > 1 && report.round == self.newest + 1) {
+            if better(self.best, Some(now)) != self.best {
+                self.promote()?;
+            }
+            self.best = better(self.best, Some(now));
+        }
+        if report.kind == RoundKind::Train {
+            self.write_last(&report.global, plan)?;
+        }
+        let path = self.dir.join("history.jsonl");
+        let mut line = serde_json::to_vec(&line(report, roster)).expect("a struct of numbers and strings becomes JSON");
+        line.push(b'\n');
+        self.history
+            .write_all(&line)
+            .and_then(|()| self.history.sync_all())
+            .map_err(|e| CoordinatorError::file("write", &path, e))?;
+        self.newest = report.round;
+        Ok(())
+    }
+
+    /// Replaces `last/` with the adapter `global`.
+    fn write_last(&self, global: &[f32], plan: &Plan) -> Result<(), CoordinatorError> {
+        let last = self.dir.join("last");
+        peft::save(&last, plan.layout(), &self.a, &self.head, global, &self.meta)?;
+        self.copy(&self.model_dir, &last, &TOKENIZER_FILES, true)
+    }
+
+    fn promote(&self) -> Result<(), CoordinatorError> {
+        let (last, best) = (self.dir.join("last"), self.dir.join("best"));
+        std::fs::create_dir_all(&best).map_err(|e| CoordinatorError::file("make", &best, e))?;
+        self.copy(&last, &best, &TOKENIZER_FILES, true)?;
+        self.copy(&last, &best, &["blindsum.json", "adapter_config.json", "adapter_model.safetensors"], false)
+    }
+
+    fn copy(&self, from: &Path, to: &Path, names: &[&str], once: bool) -> Result<(), CoordinatorError> {
+        for name in names {
+            let (from, to) = (from.join(name), to.join(name));
+            if !from.exists() || (once && to.exists()) {
+                continue;
+            }
+            files::write_atomic(&to, &files::read_public(&from, MAX_COPY)?, 0o644)?;
+        }
+        Ok(())
+    }
+}
+
+fn better(best: Option<f64>, now: Option<f64>) -> Option<f64> {
+    match (best, now) {
+        (Some(best), Some(now)) if now <= best => Some(best),
+        (best, now) => now.or(best),
+    }
+}
+
+/// Silo names in the roster's spelling.
+pub(crate) fn names(roster: &Roster, silos: &[SiloId]) -> Vec<String> {
+    silos.iter().map(|&silo| roster.name_of(silo)).collect()
+}
+
+fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
+    let bytes = report.bytes;
+    HistoryLine {
+        round: report.round,
+        attempt: report.attempt,
+        kind: match report.kind {
+            RoundKind::Train => "train".into(),
+            RoundKind::Evaluate => "evaluate".into(),
+        },
+        cohort: names(roster, &report.cohort),
+        survivors: names(roster, &report.survivors),
+        dropped: names(roster, &report.dropped),
+        accuracy: report.held_out.map(|held_out| held_out.mean_accuracy),
+        held_out_examples: report.held_out.map(|held_out| held_out.examples),
+        held_out_correct: report.held_out.map(|held_out| held_out.correct),
+        saturated_share: report.saturated_share,
+        masked_input_bytes: bytes.masked_input,
+        payload_up_bytes: bytes.payload_up,
+        control_up_bytes: bytes.control_up,
+        payload_down_bytes: bytes.payload_down,
+        control_down_bytes: bytes.control_down,
+        wall_seconds: report.duration_ms as f64 / 1000.0,
+        result_hash: report.result_hash.to_string(),
+        model_hash: report.model_hash.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! From configuration files to a plan: everything that can be wrong is found before a socket is opened.
+//!
+//! Contract: [`prepare`] reads only; it makes no directory and opens no port, so that `check` can run beside a running
+//! coordinator. Of the base model it reads `config.json` and hashes `tokenizer.json`; weights are never needed here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_certs::credentials::Credentials;
+use blindsum_certs::files::{FileError, read_public};
+use blindsum_certs::names::Role;
+use blindsum_certs::roster;
+use blindsum_crypto::{Digest, Roster, sha256};
+use blindsum_protocol::job::Job;
+use blindsum_protocol::plan::Plan;
+use tracing::{info, warn};
+
+use crate::config::CoordinatorConfig;
+use crate::error::CoordinatorError;
+
+/// Longest `config.json` or job file, bytes.
+const MAX_TEXT: u64 = 1 << 20;
+/// Longest `tokenizer.json`, bytes.
+const MAX_TOKENIZER: u64 = 1 << 28;
+
+/// A configuration whose files were read, checked and found to belong together.
+#[derive(Debug)]
+pub struct Prepared {
+    /// As given, paths absolute.
+    pub config: CoordinatorConfig,
+    /// The roster.
+    pub roster: Arc<Roster>,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Certificate and key.
+    pub credentials: Credentials,
+}
+
+/// Reads and checks every file that the configuration names.
+///
+/// # Errors
+/// Names the file and what to do about it.
+pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> {
+    let credentials = Credentials::load(&config.credentials_dir, Role::Coordinator)?;
+    let roster = roster::load(&config.roster)?;
+    let job: Job = blindsum_transport::config::load(&config.job)?;
+    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", &job.model.config_sha256, MAX_TEXT)?;
+    base_file(
+        &config.base_model_dir,
+        "tokenizer.json",
+        "tokenizer_sha256",
+        &job.model.tokenizer_sha256,
+        MAX_TOKENIZER,
+    )?;
+    let text = String::from_utf8_lossy(&text);
+    let in_model = |problem: &dyn std::fmt::Display| {
+        CoordinatorError::Config(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
+    };
+    let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
+    let in_job =
+        |problem: &dyn std::fmt::Display| CoordinatorError::Config(format!("{}: {problem}", config.job.display()));
+    let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
+    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
+    Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
+}
+
+/// Reads a file of the base model whose hash the job pins.
+fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
+    let path = dir.join(name);
+    let bytes = match read_public(&path, limit) {
+        Err(FileError::Missing { .. }) => {
+            return Err(CoordinatorError::Config(format!(
+                "{} is missing: base_model_dir must hold the base model's config.json and tokenizer.json",
+                path.display()
+            )));
+        }
+        other => other?,
+    };
+    let found: Digest = sha256(&bytes);
+    if found.to_string() != expected {
+        return Err(CoordinatorError::Config(format!(
+            "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
+             federation agreed on",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The first lines of the log: who is here and what they agreed on.
+pub fn announce(prepared: &Prepared, version: &str) {
+    let (plan, roster) = (&prepared.plan, &prepared.roster);
+    info!(event = "start", version, "blindsum-coordinator {version}");
+    info!(
+        event = "roster",
+        fingerprint = %roster.hash(),
+        silos = roster.len(),
+        "roster of federation {:?}, version {}, {} silos, fingerprint {}",
+        roster.federation_id(),
+        roster.version(),
+        roster.len(),
+        roster.hash()
+    );
+    info!(
+        event = "job",
+        digest = %plan.job_digest(),
+        rounds = plan.job().rounds,
+        coordinates = plan.layout().len(),
+        "job {:?}, {} rounds, {} trained coordinates, digest {}",
+        plan.job().name,
+        plan.job().rounds,
+        plan.layout().len(),
+        plan.job_digest()
+    );
+    for line in roster::describe_quorum(&plan.quorum()) {
+        info!(event = "quorum", "{line}");
+    }
+    if let Some(warning) = roster::small_federation_warning(roster) {
+        warn!(event = "small_federation", "{warning}");
+    }
+    if !plan.job().is_private() {
+        warn!(
+            event = "no_privacy",
+            "the job has no differential privacy: secure aggregation hides single updates, but the sum and the adapter \
+             may give records away"
+        );
+    }
+}

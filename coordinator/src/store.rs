@@ -1,0 +1,237 @@
+//! The durable store: every record that the round machine wants kept, in order, in one SQLite file.
+//!
+//! WAL with `synchronous = FULL`: when [`Store::append`] returns, the record survives a crash of the machine, not only of
+//! the process. A restart reads all records back in order and hands them to the machine, which goes on from there. Once
+//! a round is certified, what was needed only to finish it is deleted in the same transaction.
+//!
+//! # Contract
+//! - One process per store (the state directory is locked), one job per store: the job's digest is checked at opening.
+//! - What is stored are public facts and *masked* inputs: nothing here is a silo's update in clear.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use blindsum_protocol::codec;
+use blindsum_protocol::coordinator::StoreRecord;
+use rusqlite::{Connection, OptionalExtension};
+
+/// The longest body, bytes: a masked input of the largest adapter at 32 bits.
+const MAX_BODY: usize = codec::HARD_LIMIT;
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file or the disk.
+    #[error("the store {path}: {source}")]
+    Sqlite {
+        /// The store.
+        path: PathBuf,
+        /// What SQLite said ("database or disk is full" among others).
+        source: rusqlite::Error,
+    },
+    /// The file could not be made.
+    #[error("the store {path}: {source}")]
+    Io {
+        /// The store.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another job's store.
+    #[error("the store {path} belongs to job {found}, not to job {expected}: give each job its own state_dir")]
+    OtherJob {
+        /// The store.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asks.
+        expected: String,
+    },
+    /// Damage.
+    #[error("the store {path} is damaged: {detail}. Restore it as it was, or start a new job with a new state_dir")]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens or begins the store of the job with digest `job` (hex).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open(path: &Path, job: &str) -> Result<Self, StoreError> {
+        // Made before SQLite opens it, so that it never exists with a wider mode.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(sqlite)?;
+        let store = Self { path: path.to_owned(), connection };
+        store.prepare().map_err(sqlite)?;
+        let check: String =
+            store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
+        if check != "ok" {
+            return Err(StoreError::Damaged { path: path.to_owned(), detail: check });
+        }
+        let found: Option<String> = store
+            .connection
+            .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
+            .optional()
+            .map_err(sqlite)?;
+        match found {
+            Some(found) if found != job => {
+                return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job.to_owned() });
+            }
+            Some(_) => {}
+            None => {
+                store.connection.execute("INSERT INTO about (key, value) VALUES ('job', ?1)", [job]).map_err(sqlite)?;
+            }
+        }
+        Ok(store)
+    }
+
+    fn prepare(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        self.connection.pragma_update(None, "trusted_schema", false)?;
+        self.connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+             CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL) STRICT;",
+        )
+    }
+
+    /// Keeps one record; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn append(&mut self, record: &StoreRecord) -> Result<(), StoreError> {
+        let body = codec::encode(record).map_err(|e| StoreError::Damaged {
+            path: self.path.clone(),
+            detail: format!("a record has no encoding: {e}"),
+        })?;
+        self.write(kind(record), &body).map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
+    }
+
+    fn write(&mut self, kind: &str, body: &[u8]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("INSERT INTO records (kind, body) VALUES (?1, ?2)", (kind, body))?;
+        if kind == "certified" {
+            transaction.execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified')", [])?;
+        }
+        transaction.commit()
+    }
+
+    /// All records, oldest first.
+    ///
+    /// # Errors
+    /// The disk's, and [`StoreError::Damaged`] for a record that cannot be read.
+    pub fn records(&self) -> Result<Vec<StoreRecord>, StoreError> {
+        let sqlite = |source| StoreError::Sqlite { path: self.path.clone(), source };
+        let mut statement =
+            self.connection.prepare("SELECT number, body FROM records ORDER BY number").map_err(sqlite)?;
+        let mut rows = statement.query([]).map_err(sqlite)?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let number: i64 = row.get(0).map_err(sqlite)?;
+            let body = row.get_ref(1).map_err(sqlite)?;
+            let record = body
+                .as_blob()
+                .map_err(|e| e.to_string())
+                .and_then(|body| codec::decode(body, MAX_BODY).map_err(|e| e.to_string()));
+            records.push(record.map_err(|error| StoreError::Damaged {
+                path: self.path.clone(),
+                detail: format!("record {number}: {error}"),
+            })?);
+        }
+        Ok(records)
+    }
+}
+
+fn kind(record: &StoreRecord) -> &'static str {
+    match record {
+        StoreRecord::Opened { .. } => "opened",
+        StoreRecord::Adverts { .. } => "adverts",
+        StoreRecord::Dealings { .. } => "dealings",
+        StoreRecord::Masked { .. } => "masked",
+        StoreRecord::List { .. } => "list",
+        StoreRecord::Certificate { .. } => "certificate",
+        StoreRecord::Abandoned { .. } => "abandoned",
+        StoreRecord::Result(_) => "result",
+        StoreRecord::Certified { .. } => "certified",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use blindsum_protocol::message::AttemptId;
+
+    use super::*;
+
+    fn opened(round: u32, attempt: u32) -> StoreRecord {
+        StoreRecord::Opened { at: AttemptId { round, attempt } }
+    }
+
+    #[test]
+    fn records_survive_in_order_and_the_file_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let mut store = Store::open(&path, "aa").unwrap();
+        let records = [opened(1, 1), opened(1, 2), opened(1, 5)];
+        records.iter().for_each(|record| store.append(record).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode: String = store.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        let synchronous: i64 = store.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+        drop(store);
+        assert_eq!(Store::open(&path, "aa").unwrap().records().unwrap(), records);
+    }
+
+    #[test]
+    fn a_certified_round_leaves_only_results() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let mut store = Store::open(&path, "aa").unwrap();
+        let body = codec::encode(&opened(1, 1)).unwrap();
+        for kind in ["opened", "masked", "result", "certified", "opened"] {
+            store.write(kind, &body).unwrap();
+        }
+        let mut statement = store.connection.prepare("SELECT kind FROM records ORDER BY number").unwrap();
+        let kinds: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(kinds, ["result", "certified", "opened"]);
+    }
+
+    #[test]
+    fn another_job_and_an_unreadable_record_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let mut store = Store::open(&path, "aa").unwrap();
+        store.write("opened", b"nonsense").unwrap();
+        let error = store.records().unwrap_err();
+        assert!(error.to_string().contains("record 1"), "{error}");
+        assert!(matches!(Store::open(&path, "bb"), Err(StoreError::OtherJob { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        std::fs::write(&path, vec![7; 8192]).unwrap();
+        assert!(matches!(Store::open(&path, "aa"), Err(StoreError::Sqlite { .. })));
+    }
+}

@@ -1,0 +1,270 @@
+//! The loop of the agent: feeds the machine and executes what it puts out, strictly in order.
+//!
+//! ```text
+//! link ─ messages ─┐                ┌─► journal (fsync, then on)
+//! timer ───────────┼─► SiloMachine ─┼─► link (send, close)
+//! work, training ──┘                ├─► training and work on blocking threads
+//!                                   └─► kept adapter, log
+//! ```
+//!
+//! # Contract
+//! - A `Journal` output is on the disk before the next output is looked at; if that fails, the agent stops.
+//! - One training runs at a time; a newer request cancels an older one at its next step.
+//! - A stop ends between two outputs, cancels training at its next step, and loses nothing that was promised.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use blindsum_crypto::Roster;
+use blindsum_protocol::codec;
+use blindsum_protocol::plan::Plan;
+use blindsum_protocol::silo::{
+    Adoption, HeldResult, JournalEntry, SiloMachine, SiloOutput, SiloWorkDone, TrainFailure, TrainOutcome, TrainRequest,
+};
+use blindsum_transport::CloseCode;
+use blindsum_transport::files::StateDir;
+use blindsum_transport::signals::Stop;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+use zeroize::Zeroizing;
+
+use crate::agent::Ended;
+use crate::agent::error::AgentError;
+use crate::agent::events;
+use crate::agent::keep::Keep;
+use crate::agent::link::{Link, LinkEvent};
+use crate::agent::seams::Seams;
+use crate::agent::training::{Trained, Trainer};
+use crate::journal::JournalFile;
+
+/// Everything that the loop owns.
+pub(crate) struct Driver<S: Seams> {
+    pub machine: SiloMachine,
+    pub plan: Arc<Plan>,
+    pub roster: Arc<Roster>,
+    pub journal: Option<JournalFile>,
+    pub keep: Keep,
+    pub training: Training,
+    pub link: Link,
+    pub seams: Arc<Mutex<S>>,
+    pub started: Instant,
+    pub stop: Stop,
+    pub work: (mpsc::UnboundedSender<SiloWorkDone>, mpsc::UnboundedReceiver<SiloWorkDone>),
+    /// Held for its lock.
+    pub _state: StateDir,
+}
+
+/// The engine and its rows, at rest or on a thread.
+pub(crate) struct Training {
+    pub idle: Option<Trainer>,
+    pub done: (
+        mpsc::UnboundedSender<(Trainer, TrainRequest, Trained)>,
+        mpsc::UnboundedReceiver<(Trainer, TrainRequest, Trained)>,
+    ),
+    pub cancel: Arc<AtomicBool>,
+    /// Asked for while an older one was running.
+    pub next: Option<TrainRequest>,
+}
+
+impl Training {
+    pub fn new(trainer: Trainer) -> Self {
+        Self { idle: Some(trainer), done: mpsc::unbounded_channel(), cancel: Arc::default(), next: None }
+    }
+
+    fn start(&mut self, request: TrainRequest) {
+        let Some(mut trainer) = self.idle.take() else {
+            self.cancel.store(true, Ordering::Relaxed);
+            self.next = Some(request);
+            return;
+        };
+        self.cancel = Arc::default();
+        let (cancel, done) = (self.cancel.clone(), self.done.0.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = trainer.run(&request, &cancel);
+            // Nobody listens only after the end of the agent.
+            drop(done.send((trainer, request, result)));
+        });
+    }
+}
+
+impl<S: Seams> Driver<S> {
+    /// Runs until the job is over or a stop is asked for, then lets the threads come to their end.
+    pub async fn run(mut self) -> Result<Ended, AgentError> {
+        let result = self.serve().await;
+        self.training.cancel.store(true, Ordering::Relaxed);
+        if self.training.idle.is_none() {
+            // A step at most; the engine's memory is then free when this returns.
+            drop(self.training.done.1.recv().await);
+        }
+        let code = match &result {
+            Ok(Ended::Finished) => CloseCode::Finished,
+            Ok(Ended::Stopped) => CloseCode::Stopping,
+            Err(AgentError::Journal(_) | AgentError::Held(_)) => CloseCode::Storage,
+            Err(_) => CloseCode::Internal,
+        };
+        self.link.finish(code).await;
+        result
+    }
+
+    async fn serve(&mut self) -> Result<Ended, AgentError> {
+        loop {
+            while let Some(output) = self.machine.poll_output() {
+                if self.stop.reason().is_some() {
+                    break;
+                }
+                if let Some(ended) = self.execute(output).await? {
+                    return Ok(ended);
+                }
+            }
+            if self.stop.reason().is_some() {
+                info!(event = "stopping", "stopping; a restart goes on from the journal");
+                return Ok(Ended::Stopped);
+            }
+            let timer = self.machine.poll_timeout().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+            tokio::select! {
+                () = self.stop.stopped() => {}
+                event = self.link.next() => {
+                    if let Some(ended) = self.link_event(event)? {
+                        return Ok(ended);
+                    }
+                }
+                Some(done) = self.work.1.recv() => {
+                    let now = self.now();
+                    self.machine.handle_work_done(done, now);
+                }
+                Some((trainer, request, result)) = self.training.done.1.recv() => self.trained(trainer, &request, result),
+                () = tokio::time::sleep(timer.unwrap_or(Duration::from_secs(3600))) => {
+                    let now = self.now();
+                    if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                        self.machine.handle_timeout(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Milliseconds on the machine's clock.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn link_event(&mut self, event: LinkEvent) -> Result<Option<Ended>, AgentError> {
+        let now = self.now();
+        match event {
+            LinkEvent::Up(coordinator) => {
+                info!(event = "connected", coordinator, "connected to {coordinator}");
+                self.machine.handle_connected(now);
+            }
+            LinkEvent::Message(envelope) => {
+                debug!(event = "message", message = envelope.message.name(), "received");
+                self.machine.handle_message(envelope, now);
+            }
+            LinkEvent::Down(why) => {
+                warn!(event = "disconnected", why, "{why}");
+                self.machine.handle_disconnected(now);
+            }
+            LinkEvent::Over => {
+                warn!(
+                    event = "finished",
+                    "the coordinator says that the job is over, but this silo does not hold its last result: ask for the \
+                     adapter's files"
+                );
+                return Ok(Some(Ended::Finished));
+            }
+            LinkEvent::Ended(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    async fn execute(&mut self, output: SiloOutput) -> Result<Option<Ended>, AgentError> {
+        let seams = self.seams.clone();
+        let output = blocking(move || {
+            seams.lock().unwrap_or_else(PoisonError::into_inner).before(&output);
+            output
+        })
+        .await?;
+        match output {
+            SiloOutput::Send(envelope) => {
+                debug!(event = "send", message = envelope.message.name(), "sending");
+                self.link.send(envelope);
+            }
+            SiloOutput::Journal(entry) => self.write_journal(entry).await?,
+            SiloOutput::Train(request) => {
+                debug!(event = "train", round = request.at.round, attempt = request.at.attempt, "asked to train");
+                self.training.start(request);
+            }
+            SiloOutput::Work(work) => {
+                let (done, seams) = (self.work.0.clone(), self.seams.clone());
+                tokio::task::spawn_blocking(move || {
+                    let outcome = seams.lock().unwrap_or_else(PoisonError::into_inner).run_work(work);
+                    // Nobody listens only after the end of the agent.
+                    drop(done.send(outcome));
+                });
+            }
+            SiloOutput::Adopt(adoption) => self.adopt(adoption).await?,
+            SiloOutput::Event(event) => events::log(&event),
+            SiloOutput::Disconnect(event) => {
+                events::log(&event);
+                warn!(event = "closed", "closing the connection: the coordinator did what an honest one cannot do");
+                self.link.close_for_misbehaviour(&event.to_string());
+                let now = self.now();
+                self.machine.handle_disconnected(now);
+            }
+            SiloOutput::Finished => {
+                info!(event = "finished", "the job is over");
+                return Ok(Some(Ended::Finished));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn write_journal(&mut self, entry: JournalEntry) -> Result<(), AgentError> {
+        let mut journal = self.journal.take().ok_or_else(|| AgentError::Internal("the journal is lost".into()))?;
+        let (journal, result) = blocking(move || {
+            let result = match codec::encode(&entry).map(Zeroizing::new) {
+                Ok(body) => journal.append(&body).map_err(AgentError::from),
+                Err(e) => Err(AgentError::Internal(format!("a journal entry has no encoding: {e}"))),
+            };
+            (journal, result)
+        })
+        .await?;
+        self.journal = Some(journal);
+        result
+    }
+
+    async fn adopt(&mut self, adoption: Adoption) -> Result<(), AgentError> {
+        events::log_adoption(&adoption, &self.roster, self.plan.last_round());
+        let held =
+            HeldResult { round: adoption.at.round, result_hash: adoption.result_hash, global: adoption.global.clone() };
+        let (keep, plan) = (self.keep.clone(), self.plan.clone());
+        blocking(move || keep.keep(&held, &plan)).await?
+    }
+
+    fn trained(&mut self, trainer: Trainer, request: &TrainRequest, result: Trained) {
+        self.training.idle = Some(trainer);
+        let now = self.now();
+        let round = request.at.round;
+        match result {
+            Trained::Update(mut update) => {
+                self.seams.lock().unwrap_or_else(PoisonError::into_inner).local_update(request, &mut update);
+                self.machine.handle_trained(TrainOutcome { round, result: Ok(update) }, now);
+            }
+            Trained::Failed(why) => {
+                error!(event = "training_failed", round, "round {round}: {why}");
+                self.machine.handle_trained(TrainOutcome { round, result: Err(TrainFailure) }, now);
+            }
+            Trained::Cancelled => debug!(event = "training_cancelled", round, "training was cancelled"),
+        }
+        if let Some(next) = self.training.next.take() {
+            self.training.start(next);
+        }
+    }
+}
+
+/// Runs `task` on a thread for blocking work.
+async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, AgentError> {
+    tokio::task::spawn_blocking(task)
+        .await
+        .map_err(|e| AgentError::Internal(format!("a thread ended unexpectedly: {e}")))
+}

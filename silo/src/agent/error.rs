@@ -1,0 +1,101 @@
+//! What stops the agent: sorted by who can mend it.
+
+use std::path::PathBuf;
+
+use blindsum_certs::error::CertsError;
+use blindsum_certs::files::FileError;
+use blindsum_privacy::DeriveError;
+
+use blindsum_transport::config::ConfigError;
+use blindsum_transport::files::StateError;
+use blindsum_transport::{ExitCode, Exits, TransportError};
+
+use crate::agent::held::HeldError;
+use crate::data::DataError;
+use crate::engine::EngineError;
+use crate::journal::JournalError;
+use crate::ledger::LedgerError;
+use crate::local::LocalError;
+use crate::policy::PolicyError;
+
+/// Why the agent does not start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A configuration, roster or job file, or files that do not belong together.
+    #[error("{0}")]
+    Config(String),
+    /// A TOML file.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Credentials(#[from] CertsError),
+    /// A file of the data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The base model or the engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The organisation does not accept the job.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The job's privacy cannot be had with this silo's records.
+    #[error("this silo cannot take part in the job: {0}")]
+    Privacy(#[from] DeriveError),
+    /// The privacy ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The journal's file.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// What the journal says.
+    #[error("{path}: {problem}")]
+    State {
+        /// The file of the state directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The kept adapter.
+    #[error(transparent)]
+    Held(#[from] HeldError),
+    /// Any other file or folder.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// The adapter for `output_dir` could not be written.
+    #[error(transparent)]
+    Adapter(#[from] blindsum_adapter::peft::PeftError),
+    /// The state directory.
+    #[error(transparent)]
+    StateDir(#[from] StateError),
+    /// The connection to the coordinator: not reached, refused, or closed for good.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The rows cannot be trained on as the job says.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// A bug of this program.
+    #[error("internal error: {0}. This is a bug; please report it with the log")]
+    Internal(String),
+}
+
+impl Exits for AgentError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            AgentError::Config(_) | AgentError::File(_) => ExitCode::Usage,
+            AgentError::Credentials(e) => e.exit_code(),
+            AgentError::Data(_) | AgentError::Engine(_) | AgentError::Local(_) => ExitCode::Data,
+            AgentError::Policy(_) | AgentError::Privacy(_) => ExitCode::Refused,
+            AgentError::Ledger(LedgerError::Io { .. }) => ExitCode::Storage,
+            AgentError::Ledger(_) => ExitCode::Refused,
+            AgentError::Journal(_)
+            | AgentError::State { .. }
+            | AgentError::Held(_)
+            | AgentError::Files(_)
+            | AgentError::Adapter(_) => ExitCode::Storage,
+            AgentError::StateDir(e) => e.exit_code(),
+            AgentError::Transport(e) => e.exit_code(),
+            AgentError::Internal(_) => ExitCode::Internal,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Where an adopted adapter is kept: in the state directory for a restart, and in `output_dir` for its user.
+
+use std::path::PathBuf;
+
+use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_protocol::plan::Plan;
+use blindsum_protocol::silo::HeldResult;
+
+use crate::agent::error::AgentError;
+use crate::agent::held;
+
+/// Paths, and what belongs to the adapter besides its numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Keep {
+    /// The adapter in the state directory.
+    pub held: PathBuf,
+    /// PEFT's format, where the operator asked for it.
+    pub output_dir: Option<PathBuf>,
+    /// Named in `adapter_config.json`.
+    pub base_model: String,
+}
+
+impl Keep {
+    /// Keeps the adapter of an adopted round; durable on return.
+    pub fn keep(&self, held: &HeldResult, plan: &Plan) -> Result<(), AgentError> {
+        held::save(&self.held, plan.job_digest(), held)?;
+        if let Some(dir) = &self.output_dir {
+            let layout = plan.layout();
+            let meta =
+                PeftMeta { base_model_name_or_path: self.base_model.clone(), labels: plan.job().model.labels.clone() };
+            let (a, head) = (blindsum_adapter::init_a(layout), blindsum_adapter::init_head(layout));
+            peft::save(dir, layout, &a, &head, &held.global, &meta)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The agent: one organisation's service. It dials the coordinator, trains when asked, and says only what its machine
+//! lets it say.
+//!
+//! ```text
+//! config ─► setup (files, policy) ─► Agent ─► driver ◄─► SiloMachine (blindsum-protocol)
+//!                                              │ ├─ link: QUIC with reconnect
+//!                                              │ ├─ training: engine, ledger (blocking thread)
+//!                                              │ └─ journal, kept adapter (state directory)
+//! ```
+//!
+//! # Contract
+//! The local update exists in this process's memory only, until the machine has masked it; there is no switch that
+//! writes or sends it in clear. The agent opens no port. [`Seams`] are for tests, which have binaries of their own.
+
+pub mod command;
+mod data;
+mod driver;
+mod error;
+mod events;
+mod held;
+mod keep;
+mod link;
+mod seams;
+mod setup;
+mod training;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use blindsum_protocol::codec;
+use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
+use blindsum_transport::files::StateDir;
+use blindsum_transport::signals::Stop;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+pub use data::Rows;
+pub use error::AgentError;
+pub use seams::{NoSeams, Seams};
+pub use setup::{Prepared, prepare};
+
+use crate::agent::driver::{Driver, Training};
+use crate::agent::keep::Keep;
+use crate::agent::link::Link;
+use crate::agent::training::Trainer;
+use crate::config::SiloConfig;
+use crate::engine::{Engine, EngineError};
+use crate::journal::{self, JournalFile};
+use crate::ledger::Ledger;
+
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The job is over.
+    Finished,
+    /// It was asked to stop; a restart goes on.
+    Stopped,
+}
+
+/// Makes the training engine: from this configuration, for the layout of this plan.
+pub type EngineFactory =
+    Box<dyn FnOnce(&SiloConfig, &blindsum_protocol::Plan) -> Result<Box<dyn Engine + Send>, EngineError> + Send>;
+
+/// One organisation's service, ready to run.
+pub struct Agent<S: Seams = NoSeams> {
+    prepared: Prepared,
+    engine: EngineFactory,
+    seams: S,
+    connect_timeout: Option<Duration>,
+}
+
+impl Agent<NoSeams> {
+    /// An agent as shipped.
+    #[must_use]
+    pub fn new(prepared: Prepared, engine: EngineFactory) -> Self {
+        Agent { prepared, engine, seams: NoSeams, connect_timeout: None }
+    }
+}
+
+impl<S: Seams> Agent<S> {
+    /// The same agent with other seams; for tests.
+    #[must_use]
+    pub fn with_seams<T: Seams>(self, seams: T) -> Agent<T> {
+        let Agent { prepared, engine, connect_timeout, .. } = self;
+        Agent { prepared, engine, seams, connect_timeout }
+    }
+
+    /// Gives up when there was no connection for this long; by default it goes on trying.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Runs until the job is over or a stop is asked for.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; what was promised is in the journal in any case.
+    pub async fn run(self, stop: &Stop) -> Result<Ended, AgentError> {
+        let stop = stop.clone();
+        // Reading state and making the engine takes seconds of disk and processor.
+        let driver = tokio::task::spawn_blocking(move || self.open(stop))
+            .await
+            .map_err(|e| AgentError::Internal(format!("a thread ended unexpectedly: {e}")))??;
+        driver.run().await
+    }
+
+    /// Locks the state directory, takes up what it holds, and makes engine and machine.
+    fn open(self, stop: Stop) -> Result<Driver<S>, AgentError> {
+        let Agent { prepared, engine, seams, connect_timeout } = self;
+        let covers = prepared.covers();
+        let Prepared { config, me, identity, roster, plan, credentials, rows, spec, .. } = prepared;
+        let state = StateDir::open(&config.state_dir)?;
+        let dir = config.state_dir.clone();
+        let (journal, entries) = open_journal(&dir.join("journal"))?;
+        let held = held::load(&dir.join("adapter"), plan.job_digest(), plan.layout().len())?;
+        if let Some(held) = &held {
+            info!(event = "resumed", rounds_done = held.round, "taking up after round {}", held.round);
+        }
+        let ledger = match covers {
+            Some(covers) => {
+                let ledger = Ledger::open(&dir.join("ledger.jsonl"), covers)?;
+                if ledger.cut_bytes() > 0 {
+                    warn!(
+                        event = "ledger_cut",
+                        "the ledger's last line was cut short by a crash; nothing was trained under it"
+                    );
+                }
+                info!(
+                    event = "ledger",
+                    epsilon_so_far = ledger.epsilon_so_far(),
+                    delta = ledger.covers().delta,
+                    debits = ledger.debits().len(),
+                    "ε so far: {:.4} of {:.4}",
+                    ledger.epsilon_so_far(),
+                    ledger.covers().epsilon_limit
+                );
+                Some(ledger)
+            }
+            None => None,
+        };
+        let engine = engine(&config, &plan)?;
+        if engine.layout().hash() != plan.layout().hash() {
+            return Err(AgentError::Internal("the engine was made for another layout than the plan's".into()));
+        }
+        let rng = crate::local::os_rng()?;
+        let machine = SiloMachine::new(
+            MachineConfig { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
+            Box::new(rng),
+            0,
+        )
+        .map_err(|e| AgentError::State { path: dir.clone(), problem: e.to_string() })?;
+        let keep = Keep {
+            held: dir.join("adapter"),
+            output_dir: config.output_dir.clone(),
+            base_model: config.model_dir.display().to_string(),
+        };
+        let trainer = Trainer::new(engine, rows, spec, ledger)?;
+        let link = Link::start(&config.coordinator, &credentials, &plan, connect_timeout, stop.clone())?;
+        Ok(Driver {
+            machine,
+            plan,
+            roster,
+            journal: Some(journal),
+            keep,
+            training: Training::new(trainer),
+            link,
+            seams: Arc::new(Mutex::new(seams)),
+            started: Instant::now(),
+            stop,
+            work: mpsc::unbounded_channel(),
+            _state: state,
+        })
+    }
+}
+
+/// Opens the journal and replays it.
+fn open_journal(path: &std::path::Path) -> Result<(JournalFile, JournalState), AgentError> {
+    let journal::Opened { journal, bodies, cut_bytes } = JournalFile::open(path)?;
+    if cut_bytes > 0 {
+        warn!(
+            event = "journal_cut",
+            cut_bytes,
+            "the journal's last entry was cut short by a crash and removed; nothing had been sent on its strength"
+        );
+    }
+    let damaged = |problem: String| AgentError::State { path: path.to_owned(), problem };
+    let mut entries: Vec<JournalEntry> = Vec::with_capacity(bodies.len());
+    for (index, body) in bodies.iter().enumerate() {
+        let entry = codec::decode(body, journal::MAX_BODY)
+            .map_err(|e| damaged(format!("entry {} is of another version: {e}", index + 1)))?;
+        entries.push(entry);
+    }
+    let state = JournalState::replay(&entries).map_err(|e| damaged(e.to_string()))?;
+    Ok((journal, state))
+}

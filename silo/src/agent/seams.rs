@@ -1,0 +1,31 @@
+//! Where tests look in: seams between the agent and its machine.
+//!
+//! The shipped binary uses [`NoSeams`]; no switch of its configuration or command line reaches any of this. The harness
+//! in `tests/` has implementations that pause, kill, or record, in binaries of its own.
+
+use blindsum_protocol::silo::{LocalUpdate, SiloOutput, SiloWork, SiloWorkDone, TrainRequest};
+
+/// Called by the agent at the steps that tests care about. Every method does nothing unusual by default.
+pub trait Seams: Send + 'static {
+    /// Before an output of the machine is executed. Outputs come in the machine's order. May block: it runs on a thread
+    /// for blocking work.
+    fn before(&mut self, output: &SiloOutput) {
+        let _ = output;
+    }
+
+    /// Instead of [`SiloWork::run`], on a thread for blocking work.
+    fn run_work(&mut self, work: SiloWork) -> SiloWorkDone {
+        work.run()
+    }
+
+    /// After local training, before the machine gets the update.
+    fn local_update(&mut self, request: &TrainRequest, update: &mut LocalUpdate) {
+        let _ = (request, update);
+    }
+}
+
+/// No seam at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSeams;
+
+impl Seams for NoSeams {}

@@ -1,0 +1,233 @@
+//! From configuration files to a plan that this organisation accepts: everything that can be wrong with files is found
+//! before a connection is opened.
+//!
+//! ```text
+//! keys, roster, job ─► model's hashes ─► layout, plan ─► policy ─► data ─► privacy of this silo
+//! ```
+//!
+//! Contract: [`prepare`] reads only; it makes no directory and connects to nobody, so that `check` can run beside a
+//! running silo. Errors about data name file and line, never a text or a label.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_certs::files::{self, FileError};
+use blindsum_certs::{Credentials, Role, load_identity, roster};
+use blindsum_crypto::{Digest, IdentityKey, Roster, SiloId};
+use blindsum_privacy::SiloPrivacy;
+use blindsum_protocol::job::{Job, Protection};
+use blindsum_protocol::plan::Plan;
+use sha2::Digest as _;
+use tracing::{info, warn};
+
+use crate::agent::data::{self, Rows};
+use crate::agent::error::AgentError;
+use crate::config::SiloConfig;
+use crate::ledger::Covers;
+use crate::local::TrainSpec;
+use crate::policy;
+
+/// Longest `config.json` or tokenizer, bytes.
+const MAX_SMALL: u64 = 1 << 28;
+
+/// A configuration whose files were read, checked, accepted by the policy and found to belong together.
+pub struct Prepared {
+    /// As given, paths absolute.
+    pub config: SiloConfig,
+    /// Our place in the roster.
+    pub me: SiloId,
+    /// Our identity key.
+    pub identity: IdentityKey,
+    /// The roster.
+    pub roster: Arc<Roster>,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Certificate and key.
+    pub credentials: Credentials,
+    /// The rows, tokenised.
+    pub rows: Rows,
+    /// What each round does here.
+    pub spec: TrainSpec,
+    /// Sampling rate and noise of this silo; none where the job has no privacy. Never sent.
+    pub privacy: Option<SiloPrivacy>,
+}
+
+/// Reads and checks every file that the configuration names.
+///
+/// # Errors
+/// Names the file and what to do about it.
+pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
+    if config.device != "cpu" {
+        return Err(AgentError::Config(format!("device = {:?}: this version trains on \"cpu\" only", config.device)));
+    }
+    let credentials = Credentials::load(&config.credentials_dir, Role::Silo)?;
+    let identity = load_identity(&config.credentials_dir.join(blindsum_certs::credentials::IDENTITY_KEY_FILE))?;
+    let roster = roster::load(&config.roster)?;
+    let me = place(&config, &credentials, &identity, &roster)?;
+    let job: Job = blindsum_transport::config::load(&config.job)?;
+    let dir = &config.model_dir;
+    model_file(dir, "config.json", "config_sha256", &job.model.config_sha256)?;
+    model_file(dir, "tokenizer.json", "tokenizer_sha256", &job.model.tokenizer_sha256)?;
+    model_file(dir, "model.safetensors", "weights_sha256", &job.model.weights_sha256)?;
+    let text = files::read_public(&dir.join("config.json"), MAX_SMALL)?;
+    let shape = BaseShape::from_config_json(&String::from_utf8_lossy(&text))
+        .map_err(|e| AgentError::Config(format!("{}: {e}", dir.join("config.json").display())))?;
+    let in_job = |problem: &dyn std::fmt::Display| AgentError::Config(format!("{}: {problem}", config.job.display()));
+    let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
+    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
+    policy::check(&config.policy, &job, &roster, &plan.quorum())?;
+    let rows = data::load(&config, &job, &shape)?;
+    let (spec, privacy) = TrainSpec::derive(&job, rows.train.len())?;
+    Ok(Prepared {
+        config,
+        me,
+        identity,
+        roster: Arc::new(roster),
+        plan: Arc::new(plan),
+        credentials,
+        rows,
+        spec,
+        privacy,
+    })
+}
+
+/// Finds ourselves in the roster, and refuses where name, certificate and identity key do not agree.
+fn place(
+    config: &SiloConfig,
+    credentials: &Credentials,
+    identity: &IdentityKey,
+    roster: &Roster,
+) -> Result<SiloId, AgentError> {
+    let name = &config.name;
+    if credentials.info.name != *name {
+        return Err(AgentError::Config(format!(
+            "silo.toml says name = {name:?}, but the certificate in {} is {:?}'s",
+            config.credentials_dir.display(),
+            credentials.info.name
+        )));
+    }
+    let found = roster.id_of(name).and_then(|me| roster.entry(me).map(|entry| (me, entry)));
+    let Some((me, entry)) = found else {
+        return Err(AgentError::Config(format!("{}: the roster has no silo {name:?}", config.roster.display())));
+    };
+    if entry.identity != identity.public() {
+        return Err(AgentError::Config(format!(
+            "{}: the roster has another identity key for {name:?} than the one in {}; the roster must be made from this \
+             silo's own {name}.identity.toml",
+            config.roster.display(),
+            config.credentials_dir.display()
+        )));
+    }
+    Ok(me)
+}
+
+fn model_file(dir: &Path, name: &str, key: &str, expected: &str) -> Result<(), AgentError> {
+    let path = dir.join(name);
+    let found = match sha256_of(&path) {
+        Err(FileError::Missing { .. }) => {
+            return Err(AgentError::Config(format!(
+                "{} is missing: model_dir must hold config.json, model.safetensors and tokenizer.json",
+                path.display()
+            )));
+        }
+        other => other?,
+    };
+    if found.to_string() == expected {
+        return Ok(());
+    }
+    Err(AgentError::Config(format!(
+        "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
+         federation agreed on",
+        path.display()
+    )))
+}
+
+/// SHA-256 of a file of any size.
+pub(crate) fn sha256_of(path: &Path) -> Result<Digest, FileError> {
+    let mut file = File::open(path).map_err(|e| FileError::from_io("open", path, e))?;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(|e| FileError::from_io("read", path, e))? {
+            0 => return Ok(Digest(hasher.finalize().into())),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+impl Prepared {
+    /// What the privacy ledger covers; none where the job has no privacy.
+    #[must_use]
+    pub fn covers(&self) -> Option<Covers> {
+        let (Some(privacy), Protection::RecordDp { epsilon, delta, clip_norm, .. }) =
+            (self.privacy, self.plan.job().protection())
+        else {
+            return None;
+        };
+        Some(Covers {
+            schema: 1,
+            job: self.plan.job_digest().to_string(),
+            train_file: self.config.data.train.display().to_string(),
+            train_sha256: self.rows.train_sha256.to_string(),
+            records: self.rows.train.len() as u64,
+            sampling_rate: privacy.q,
+            noise_multiplier: privacy.noise_multiplier,
+            clip_norm,
+            expected_batch_examples: f64::from(self.plan.job().training.expected_batch_examples),
+            delta,
+            epsilon_limit: epsilon.min(self.config.policy.max_epsilon),
+        })
+    }
+
+    /// The first lines of the log: who is here and what was agreed on.
+    pub fn announce(&self, version: &str) {
+        let (plan, roster) = (&self.plan, &self.roster);
+        let name = &self.config.name;
+        info!(event = "start", version, silo = %name, "blindsum-silo {version}, silo {name:?}");
+        info!(
+            event = "roster",
+            fingerprint = %roster.hash(),
+            silos = roster.len(),
+            "roster of federation {:?}, version {}, {} silos, fingerprint {}",
+            roster.federation_id(),
+            roster.version(),
+            roster.len(),
+            roster.hash()
+        );
+        info!(
+            event = "job",
+            digest = %plan.job_digest(),
+            rounds = plan.job().rounds,
+            coordinates = plan.layout().len(),
+            "job {:?}, {} rounds, {} trained coordinates, digest {}",
+            plan.job().name,
+            plan.job().rounds,
+            plan.layout().len(),
+            plan.job_digest()
+        );
+        for line in roster::describe_quorum(&plan.quorum()) {
+            info!(event = "quorum", "{line}");
+        }
+        if let Some(warning) = roster::small_federation_warning(roster) {
+            warn!(event = "small_federation", "{warning}");
+        }
+        match plan.job().protection() {
+            Protection::RecordDp { epsilon, delta, clip_norm, .. } => info!(
+                event = "privacy",
+                epsilon,
+                delta,
+                clip_norm,
+                "privacy: at most ε = {epsilon} at δ = {delta:e} for each training row over the whole job; held-out rows are \
+                 not covered"
+            ),
+            Protection::None { .. } => warn!(
+                event = "no_privacy",
+                "the job has no differential privacy: the coordinator sees only the sum, but the sum and the adapter may \
+                 give records away"
+            ),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One round's work on this silo's own rows: debit the ledger, measure, train.
+//!
+//! ```text
+//! debit (fsync) ─► held-out accuracy of the global adapter ─► local steps ─► update
+//! ```
+//!
+//! # Contract
+//! Runs on a thread for blocking work. With differential privacy, nothing is computed from training rows before the
+//! debit is on the disk; what a cancelled or failed round has been charged stays charged. Losses and counts of training
+//! rows are logged at `debug` only and go nowhere else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use blindsum_protocol::HeldOutCounts;
+use blindsum_protocol::plan::RoundKind;
+use blindsum_protocol::silo::{LocalUpdate, TrainRequest};
+use tracing::{debug, info};
+
+use crate::agent::data::Rows;
+use crate::agent::error::AgentError;
+use crate::data::Example;
+use crate::engine::{self, Engine, EngineError};
+use crate::ledger::Ledger;
+use crate::local::{LocalError, LocalTrainer, TrainSpec, os_rng};
+
+/// Held-out rows looked at between two looks at the cancel flag.
+const CHUNK: usize = 256;
+
+/// How a request ended.
+pub(crate) enum Trained {
+    /// With an update.
+    Update(LocalUpdate),
+    /// It cannot be done; says why.
+    Failed(AgentError),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// Engine, rows and ledger of this silo.
+pub(crate) struct Trainer {
+    engine: Box<dyn Engine + Send>,
+    local: LocalTrainer,
+    held_out: Vec<Example>,
+    ledger: Option<Ledger>,
+}
+
+impl Trainer {
+    pub fn new(
+        engine: Box<dyn Engine + Send>,
+        rows: Rows,
+        spec: TrainSpec,
+        ledger: Option<Ledger>,
+    ) -> Result<Self, AgentError> {
+        let local = LocalTrainer::new(rows.train, spec)?;
+        Ok(Self { engine, local, held_out: rows.held_out, ledger })
+    }
+
+    /// Does what the machine asks for.
+    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Trained {
+        match self.update(request, cancel) {
+            Ok(update) => Trained::Update(update),
+            Err(AgentError::Local(LocalError::Stopped)) => Trained::Cancelled,
+            Err(error) => Trained::Failed(error),
+        }
+    }
+
+    fn update(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Result<LocalUpdate, AgentError> {
+        let go_on = || !cancel.load(Ordering::Relaxed);
+        let (round, attempt) = (request.at.round, request.at.attempt);
+        let held_out = self.measure(&request.global, &go_on)?;
+        if request.kind == RoundKind::Evaluate {
+            return Ok(LocalUpdate { update: Vec::new(), held_out });
+        }
+        if !go_on() {
+            return Err(LocalError::Stopped.into());
+        }
+        let steps = self.local.spec().local_steps;
+        self.debit(round, attempt, u64::from(steps))?;
+        info!(event = "training", round, attempt, steps, "round {round}: training {steps} steps");
+        let mut rng = os_rng()?;
+        let started = std::time::Instant::now();
+        let mut before_step = |done: u32| {
+            debug!(event = "training_step", round, attempt, done, steps, "step");
+            go_on()
+        };
+        let local = self.local.round(&mut *self.engine, &request.global, &mut rng, &mut before_step)?;
+        debug!(
+            event = "trained",
+            round,
+            attempt,
+            drawn = local.drawn,
+            empty_batches = local.empty_batches,
+            clipped = local.clipped,
+            mean_loss = local.mean_loss,
+            seconds = started.elapsed().as_secs_f64(),
+            "trained; these numbers come from training rows without noise and stay here"
+        );
+        Ok(LocalUpdate { update: local.values, held_out })
+    }
+
+    /// Writes the debit and says what is spent.
+    fn debit(&mut self, round: u32, attempt: u32, steps: u64) -> Result<(), AgentError> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        let epsilon_so_far = ledger.debit(round, attempt, steps)?;
+        info!(
+            event = "ledger",
+            round,
+            attempt,
+            steps,
+            epsilon_so_far,
+            delta = ledger.covers().delta,
+            "round {round}: ε so far {epsilon_so_far:.4} of {:.4} at δ = {:e}",
+            ledger.covers().epsilon_limit,
+            ledger.covers().delta
+        );
+        Ok(())
+    }
+
+    /// Held-out counts of the adapter that the round starts from.
+    fn measure(&mut self, global: &[f32], go_on: &dyn Fn() -> bool) -> Result<HeldOutCounts, AgentError> {
+        let mut counts = HeldOutCounts::default();
+        for chunk in self.held_out.chunks(CHUNK) {
+            if !go_on() {
+                return Err(LocalError::Stopped.into());
+            }
+            let examples: Vec<&Example> = chunk.iter().collect();
+            let result = engine::evaluate(&mut *self.engine, global, &examples)?;
+            let count = |n: u64| u32::try_from(n).map_err(|_| EngineError::Argument("too many held-out rows".into()));
+            counts.examples = counts.examples.saturating_add(count(result.examples)?);
+            counts.correct = counts.correct.saturating_add(count(result.correct)?);
+        }
+        Ok(counts)
+    }
+}

@@ -1,0 +1,196 @@
+//! `silo.toml`: what one organisation's agent needs to know, in the organisation's own hands.
+//!
+//! The file is closed (an unknown key is an error naming it), typed, and carries units in the names of its keys. Paths
+//! are relative to the folder that holds the file. `silo.sample.toml` shows every key and is parsed by a test.
+//! What the *federation* agreed on (model, training, privacy, aggregation) is not here: it stands in `job.toml`, whose
+//! digest goes into every signature. This file can only narrow it down (see [`PolicyConfig`]).
+
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::engine::torch::Precision;
+
+/// The whole of `silo.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiloConfig {
+    /// This silo's name, as the roster and its certificate spell it.
+    pub name: String,
+    /// Where to dial: `host:port`, looked up anew at every try; the host must stand in the coordinator's certificate. A
+    /// silo never listens.
+    pub coordinator: String,
+    /// The roster that the federation agreed on out of band; its fingerprint is printed at start.
+    pub roster: PathBuf,
+    /// The job file, identical on every silo and on the coordinator.
+    pub job: PathBuf,
+    /// The folder that `blindsum-certs` filled: `authority.pem`, `certificate.pem`, `tls.key` and `identity.key` (both
+    /// 0600 or refused), `revoked.pem` where the authority has issued one.
+    pub credentials_dir: PathBuf,
+    /// A Hugging Face directory: `config.json`, `model.safetensors`, `tokenizer.json`. Their hashes must be the job's.
+    pub model_dir: PathBuf,
+    /// Where the journal, the ledger and the global adapter live. One job per directory; made with mode 0700.
+    pub state_dir: PathBuf,
+    /// Where to put the adapter in PEFT's format after each round; nothing is written when absent.
+    #[serde(default)]
+    pub output_dir: Option<PathBuf>,
+    /// `cpu`; this version trains nowhere else.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// Matrix products: `auto` (bf16 where the processor has it), `f32` or `bf16`.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Threads for libtorch; all cores when absent.
+    #[serde(default)]
+    pub threads: Option<NonZeroU16>,
+    /// The rows.
+    pub data: DataFiles,
+    /// What this organisation accepts.
+    pub policy: PolicyConfig,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFiles {
+    /// Training rows: `.jsonl`, `.csv` or `.tsv`. The privacy ledger counts for this very file.
+    pub train: PathBuf,
+    /// Held-out rows, never trained on; ε does not cover them. Absent: this silo counts no held-out examples.
+    #[serde(default)]
+    pub held_out: Option<PathBuf>,
+    /// Name of the column (or JSON key) with the text.
+    #[serde(default = "default_text")]
+    pub text_column: String,
+    /// Name of the column (or JSON key) with the label, spelled as in the job's `labels`.
+    #[serde(default = "default_label")]
+    pub label_column: String,
+}
+
+/// `[policy]`: what this organisation accepts of a job. Checked before connecting and at every round.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// The most ε that this job may spend on `data.train`.
+    pub max_epsilon: f64,
+    /// The largest δ that may stand beside it.
+    pub max_delta: f64,
+    /// The fewest names in the roster. Below four no colluder is tolerated.
+    #[serde(default = "default_min_names")]
+    pub min_names: u16,
+    /// The fewest colluding silos that the sum must withstand; ⌊(N−1)/3⌋ of the roster's N when absent.
+    #[serde(default)]
+    pub min_tolerated_colluders: Option<u16>,
+    /// The most rounds that a job may have; any number when absent.
+    #[serde(default)]
+    pub max_rounds: Option<u32>,
+    /// Accept a job without differential privacy: the sum and the adapter may then give away records.
+    #[serde(default)]
+    pub danger_allow_no_privacy: bool,
+}
+
+fn default_device() -> String {
+    "cpu".into()
+}
+
+fn default_text() -> String {
+    "text".into()
+}
+
+fn default_label() -> String {
+    "label".into()
+}
+
+fn default_min_names() -> u16 {
+    3
+}
+
+impl SiloConfig {
+    /// Makes every path absolute, reading relative ones from `base` (the folder of the configuration file).
+    #[must_use]
+    pub fn resolved(mut self, base: &Path) -> Self {
+        let paths = [
+            &mut self.roster,
+            &mut self.job,
+            &mut self.credentials_dir,
+            &mut self.model_dir,
+            &mut self.state_dir,
+            &mut self.data.train,
+        ];
+        for path in paths.into_iter().chain(self.output_dir.as_mut()).chain(self.data.held_out.as_mut()) {
+            if path.is_relative() {
+                *path = base.join(&*path);
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../silo.sample.toml");
+
+    #[test]
+    fn the_sample_parses_and_shows_every_key() {
+        let config: SiloConfig = toml::from_str(SAMPLE).unwrap();
+        assert_eq!(config.policy.min_names, 4);
+        for key in [
+            "name",
+            "roster",
+            "job",
+            "credentials_dir",
+            "model_dir",
+            "state_dir",
+            "output_dir",
+            "device",
+            "precision",
+            "threads",
+            "coordinator",
+            "train",
+            "held_out",
+            "text_column",
+            "label_column",
+            "max_epsilon",
+            "max_delta",
+            "min_names",
+            "min_tolerated_colluders",
+            "max_rounds",
+            "danger_allow_no_privacy",
+        ] {
+            let shown = SAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            assert!(shown, "silo.sample.toml does not show `{key}`");
+        }
+    }
+
+    #[test]
+    fn commented_out_keys_of_the_sample_are_valid_too() {
+        let all: String = SAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
+                _ => line,
+            })
+            .fold(String::new(), |all, line| all + line + "\n");
+        let config: SiloConfig = toml::from_str(&all).unwrap();
+        assert_eq!(config.policy.max_rounds, Some(100));
+        assert_eq!(config.threads.map(NonZeroU16::get), Some(2));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = toml::from_str::<SiloConfig>(&SAMPLE.replace("max_delta", "max_dleta")).unwrap_err().to_string();
+        assert!(error.contains("max_dleta"), "{error}");
+    }
+
+    #[test]
+    fn relative_paths_follow_the_file_and_absolute_ones_stay() {
+        let mut config: SiloConfig = toml::from_str(SAMPLE).unwrap();
+        config.model_dir = "/models/m".into();
+        let config = config.resolved(Path::new("/etc/blindsum"));
+        assert_eq!(config.roster, Path::new("/etc/blindsum/roster.toml"));
+        assert_eq!(config.model_dir, Path::new("/models/m"));
+        assert_eq!(config.data.held_out.as_deref(), Some(Path::new("/etc/blindsum/data/validation.jsonl")));
+    }
+}
