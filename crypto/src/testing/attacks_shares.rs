@@ -96,6 +96,13 @@ fn sa03_dealings_that_do_not_count() {
         change(&mut dealing);
         assert_refused(check_dealing(&kit, dealing), rule, Some(1));
     }
+    // a pair less or more under a root that the dealer has signed all the same
+    let more = [&good.pairs[..], &good.pairs[..1]].concat();
+    for pairs in [good.pairs[..3].to_vec(), more, Vec::new()] {
+        let mut dealing = Dealing { header: good.header.clone(), pairs };
+        resign(&kit, &mut dealing);
+        assert_refused(check_dealing(&kit, dealing), "SA-03", Some(1));
+    }
     let mut impostor = kit.dealings[2].clone();
     impostor.header.silo = SiloId(3);
     impostor.pairs.swap(2, 3);
@@ -206,6 +213,10 @@ fn sa03_complaints_that_do_not_count() {
     assert_refused(check(&[Complaint { silo: SiloId(1), ..good.clone() }]), "SA-03", Some(1));
     assert_refused(check(&[Complaint { silo: SiloId(8), ..good.clone() }]), "SA-03", Some(8));
     assert_refused(check(&[Complaint { dealer: SiloId(2), ..good }]), "SA-03", Some(0));
+    // a dealer about itself, rightly signed
+    let about_itself = dealing.delivery(SiloId(0)).unwrap();
+    let about_itself = Complaint::sign(&kit.keys[1], SiloId(1), dealing.header(), &about_itself);
+    assert_refused(verify::complaint(&kit.rules(), &about_itself, dealing.header(), &adverts), "SA-03", Some(1));
     // signed, but about a bundle that the dealer never sent
     let mut invented = dealing.delivery(SiloId(0)).unwrap();
     invented.sealed.0[0] ^= 1;

@@ -298,9 +298,6 @@ pub fn opening(
 ) -> Result<HeldPair, VerifyError> {
     let (dealer, recipient, t1) = (opening.dealer, opening.recipient, adverts.t1());
     let wrong = |what: &str| VerifyError::of("SA-03", dealer, what.into());
-    if dealer != delivery.dealer || dealer != header.header.silo || header.t1 != t1 {
-        return Err(wrong("its opening belongs to another dealing"));
-    }
     let place = adverts.position(recipient).ok_or_else(|| wrong("it opened a pair for a silo outside this attempt"))?;
     let pair = delivery.leaves.pair_hash(recipient, &delivery.sealed);
     if merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path) != Some(header.header.root) {
