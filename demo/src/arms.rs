@@ -1,0 +1,155 @@
+//! What the federation is compared with: each silo alone, the pooled rows, and the federation itself in one process.
+//!
+//! All arms use the product's own pieces: the same engine, [`LocalTrainer`], plan, fixed point and server step. The
+//! federation here adds up the integers that silos would mask, in the clear: secure aggregation yields the same sum, bit
+//! for bit (the cluster tests show it), so this is the federation without its network, for sweeps over seeds.
+//!
+//! Every arm takes the same number of optimiser steps. The pooled arm draws the silos' expected batches together from
+//! all rows: the best that sharing the rows themselves could do.
+
+use anyhow::{Context, Result};
+use blindsum_adapter::{AdapterLayout, server};
+use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SegmentKind, fixed_point};
+use blindsum_protocol::job::{Job, JobFile, Protection};
+use blindsum_protocol::plan::{Plan, RoundKind};
+use blindsum_silo::data::Example;
+use blindsum_silo::engine::{Engine, best};
+use blindsum_silo::local::{LocalTrainer, TrainSpec, os_rng};
+use indicatif::ProgressBar;
+
+use crate::corpus::Corpus;
+
+/// Which rows an arm trains on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// All silos, by secure aggregation of their updates.
+    Federation,
+    /// One silo, by index, on its own rows.
+    Alone(usize),
+    /// All rows in one place.
+    Pooled,
+}
+
+/// The job with another learning rate and seed.
+///
+/// # Errors
+/// When the numbers do not make a job.
+pub fn vary(job: &Job, learning_rate: f64, seed: u64) -> Result<Job> {
+    let mut file = JobFile::from(job.clone());
+    file.training.learning_rate = learning_rate;
+    file.lora.seed = seed;
+    Ok(Job::try_from(file)?)
+}
+
+/// Trains an arm for the whole job and returns the adapter's values in the layout's order. Ticks `bar` once per
+/// optimiser step.
+///
+/// # Errors
+/// When the job cannot be had with these rows, or the engine fails.
+pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &ProgressBar) -> Result<Vec<f32>> {
+    match arm {
+        Arm::Federation => federation(job, engine, corpus, bar),
+        Arm::Alone(silo) => single(job, engine, &corpus.sources[silo].train, bar),
+        Arm::Pooled => {
+            let mut file = JobFile::from(job.clone());
+            file.training.expected_batch_examples *= u32::try_from(corpus.sources.len())?;
+            let rows: Vec<Example> = corpus.sources.iter().flat_map(|source| source.train.iter().cloned()).collect();
+            single(&Job::try_from(file)?, engine, &rows, bar)
+        }
+    }
+}
+
+fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &ProgressBar) -> Result<Vec<f32>> {
+    let (spec, _) = TrainSpec::derive(job, rows.len())?;
+    let trainer = LocalTrainer::new(rows.to_vec(), spec)?;
+    let mut values = blindsum_adapter::initial_values(engine.layout());
+    let mut rng = os_rng()?;
+    for _ in 0..job.rounds {
+        let update = trainer.round(engine, &values, &mut rng, &mut |_| tick(bar))?;
+        values.iter_mut().zip(&update.values).for_each(|(value, delta)| *value += delta);
+    }
+    Ok(values)
+}
+
+fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &ProgressBar) -> Result<Vec<f32>> {
+    let plan = plan(job, engine.layout(), corpus.sources.len())?;
+    let segments = &plan.params(RoundKind::Train).segments;
+    let trainers = corpus
+        .sources
+        .iter()
+        .map(|source| Ok(LocalTrainer::new(source.train.clone(), TrainSpec::derive(job, source.train.len())?.0)?))
+        .collect::<Result<Vec<_>>>()?;
+    let mut global = blindsum_adapter::initial_values(engine.layout());
+    let mut rng = os_rng()?;
+    for _ in 0..job.rounds {
+        let mut sums: Vec<Vec<u32>> = segments.iter().map(|segment| vec![0; segment.length as usize]).collect();
+        for trainer in &trainers {
+            let update = trainer.round(engine, &global, &mut rng, &mut |_| tick(bar))?;
+            let mut rest = update.values.as_slice();
+            for (segment, sum) in segments.iter().zip(&mut sums) {
+                if !matches!(segment.kind, SegmentKind::FixedPoint { .. }) {
+                    continue;
+                }
+                let (values, others) = rest.split_at(segment.length as usize);
+                rest = others;
+                let mut encoded = Vec::with_capacity(values.len());
+                fixed_point::encode(values, segment, &mut rng, &mut encoded)?;
+                sum.iter_mut().zip(&encoded).for_each(|(total, lane)| *total = total.wrapping_add(*lane));
+            }
+        }
+        let total: Vec<f64> = segments
+            .iter()
+            .zip(&sums)
+            .filter(|(segment, _)| matches!(segment.kind, SegmentKind::FixedPoint { .. }))
+            .flat_map(|(segment, sum)| fixed_point::decode_sum(sum, segment))
+            .collect();
+        global = server::fed_avg(&global, &total, u32::try_from(trainers.len())?);
+    }
+    Ok(global)
+}
+
+fn tick(bar: &ProgressBar) -> bool {
+    bar.inc(1);
+    true
+}
+
+/// The plan of a federation of `names` silos; the keys are drawn for the occasion and sign nothing.
+fn plan(job: &Job, layout: &AdapterLayout, names: usize) -> Result<Plan> {
+    let mut rng = os_rng()?;
+    let entries = (0..names)
+        .map(|i| RosterEntry { name: format!("silo-{i}"), identity: IdentityKey::generate(&mut rng).public() })
+        .collect();
+    let roster = Roster::new(job.federation.clone(), 1, entries)?;
+    Ok(Plan::derive(job, &roster, layout)?)
+}
+
+/// Optimiser steps that [`train`] takes in all, for a progress bar.
+pub fn steps(arm: Arm, job: &Job, corpus: &Corpus) -> u64 {
+    let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);
+    if arm == Arm::Federation { steps * corpus.sources.len() as u64 } else { steps }
+}
+
+/// Which rows an adapter gets right, source by source.
+///
+/// # Errors
+/// When the engine fails.
+pub fn hits(engine: &mut dyn Engine, values: &[f32], sources: &[&[Example]]) -> Result<Vec<Vec<bool>>> {
+    sources
+        .iter()
+        .map(|rows| {
+            let examples: Vec<&Example> = rows.iter().collect();
+            let logits = engine.logits(values, &examples).context("cannot evaluate the adapter")?;
+            Ok(logits.iter().zip(&examples).map(|(row, example)| best(row) == example.label as usize).collect())
+        })
+        .collect()
+}
+
+/// What a silo of `records` rows spends on the whole job, as ε at the job's δ; `None` without record-level privacy.
+///
+/// # Errors
+/// When the job's privacy cannot be had with so few rows.
+pub fn epsilon(job: &Job, records: usize) -> Result<Option<(f64, f64)>> {
+    let Protection::RecordDp { delta, .. } = job.protection() else { return Ok(None) };
+    let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);
+    Ok(TrainSpec::derive(job, records)?.1.map(|privacy| (privacy.spent(steps), delta)))
+}

@@ -1,0 +1,94 @@
+//! The demo's rows: four sources, each an institution, split into rows for training, choosing and testing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_protocol::job::Job;
+use blindsum_silo::data::Example;
+use tokenizers::{Tokenizer, TruncationParams};
+use crate::statistics::accuracy;
+
+/// The sources in the order of the roster.
+pub const SOURCES: [&str; 4] = ["editorials", "reviews", "films", "posts"];
+
+/// One institution's rows.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name.
+    pub name: &'static str,
+    /// Rows that are trained on.
+    pub train: Vec<Example>,
+    /// Rows for choosing the learning rate.
+    pub validation: Vec<Example>,
+    /// Rows for the figures.
+    pub test: Vec<Example>,
+}
+
+/// All rows, tokenised for one base model.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// The institutions.
+    pub sources: Vec<Source>,
+    /// The base model's directory.
+    pub model: PathBuf,
+    /// The adapter's layout on it.
+    pub layout: AdapterLayout,
+}
+
+impl Corpus {
+    /// Reads and tokenises everything.
+    ///
+    /// # Errors
+    /// When a file is missing or holds something else than rows.
+    pub fn open(data: &Path, model: &Path, job: &Job) -> Result<Self> {
+        let config = model.join("config.json");
+        let text = std::fs::read_to_string(&config)
+            .with_context(|| format!("cannot read {}; make demo fetches it", config.display()))?;
+        let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.labels.len())?;
+        let mut tokenizer = Tokenizer::from_file(model.join("tokenizer.json")).map_err(|e| anyhow!("tokenizer: {e}"))?;
+        let max_length = job.model.max_sequence_tokens as usize;
+        tokenizer.with_truncation(Some(TruncationParams { max_length, ..Default::default() })).map_err(|e| anyhow!("{e}"))?;
+        tokenizer.with_padding(None);
+        let read = |source: &str, split: &str| -> Result<Vec<Example>> {
+            let path = data.join(source).join(format!("{split}.jsonl"));
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            text.lines().map(|line| {
+                let row: serde_json::Value = serde_json::from_str(line)?;
+                let text = row["text"].as_str().context("text")?;
+                let label = job.model.labels.iter().position(|l| Some(l.as_str()) == row["label"].as_str()).context("label")?;
+                let ids = tokenizer.encode(text, true).map_err(|e| anyhow!("{e}"))?.get_ids().to_vec();
+                Ok(Example { ids, label: u32::try_from(label)? })
+            }).collect()
+        };
+        let sources = SOURCES
+            .into_iter()
+            .map(|name| {
+                Ok(Source {
+                    name,
+                    train: read(name, "train")?,
+                    validation: read(name, "validation")?,
+                    test: read(name, "test")?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { sources, model: model.into(), layout })
+    }
+
+    /// Prints the number of rows of each source.
+    pub fn print(&self) {
+        for Source { name, train, validation, test } in &self.sources {
+            println!("  {name:<12}{:>6} rows to train on, {:>4} to choose by, {:>4} to test on", train.len(), validation.len(), test.len());
+        }
+    }
+
+    /// Mean over the sources of the accuracy of always answering a source's most frequent test label.
+    pub fn majority(&self) -> f64 {
+        let of = |source: &Source| {
+            (0..=source.test.iter().map(|e| e.label).max().unwrap_or(0))
+                .map(|label| accuracy(&source.test.iter().map(|e| e.label == label).collect::<Vec<_>>()))
+                .fold(0.0, f64::max)
+        };
+        self.sources.iter().map(of).sum::<f64>() / self.sources.len() as f64
+    }
+}

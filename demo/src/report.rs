@@ -1,0 +1,155 @@
+//! The demo's last page: accuracy of every arm, what privacy cost, what was sent, and how to load the adapter.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use blindsum_adapter::AdapterLayout;
+use blindsum_protocol::job::Job;
+
+use crate::corpus::Corpus;
+use crate::federation::Federation;
+use crate::statistics::{accuracy, macro_accuracy};
+use crate::watch::{Line, spent};
+
+/// What the federation took.
+#[derive(Clone, Debug)]
+pub struct Costs {
+    /// When the processes were started.
+    pub started: Instant,
+    /// Until they had all ended.
+    pub total: Duration,
+    /// Until the first round was complete.
+    pub first_round: Option<Duration>,
+    rounds: u64,
+    masked: u64,
+    control: u64,
+    inputs: u64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        let started = Instant::now();
+        Self { started, total: Duration::ZERO, first_round: None, rounds: 0, masked: 0, control: 0, inputs: 0 }
+    }
+}
+
+impl Costs {
+    /// Adds a finished round. The closing round, which only measures, does not count.
+    pub fn take(&mut self, line: &Line) {
+        if line.round > line.rounds || line.cohort == 0 {
+            return;
+        }
+        self.first_round.get_or_insert_with(|| self.started.elapsed());
+        self.rounds += 1;
+        self.masked = line.masked_input_bytes;
+        self.control += line.control_up_bytes;
+        self.inputs += u64::from(line.cohort);
+    }
+
+    /// Control bytes up per silo and round, mean.
+    fn control_per_silo(&self) -> f64 {
+        self.control as f64 / self.inputs.max(1) as f64
+    }
+}
+
+/// Everything that the page shows.
+#[derive(Debug)]
+pub struct Report<'a> {
+    job: &'a Job,
+    corpus: &'a Corpus,
+    federation_dir: &'a Federation,
+    costs: Costs,
+    /// Rows that the federation's adapter gets right, by source.
+    pub federation: Vec<Vec<bool>>,
+    /// The same for the base model with its untrained head.
+    pub base: Vec<Vec<bool>>,
+    /// For each silo alone.
+    pub alone: Vec<(&'static str, Vec<Vec<bool>>)>,
+    /// For the pooled rows; empty where not trained.
+    pub pooled: Vec<Vec<bool>>,
+}
+
+impl<'a> Report<'a> {
+    /// An empty page.
+    pub fn new(job: &'a Job, corpus: &'a Corpus, federation_dir: &'a Federation, costs: Costs) -> Self {
+        Self { job, corpus, federation_dir, costs, federation: vec![], base: vec![], alone: vec![], pooled: vec![] }
+    }
+
+    /// Prints the page.
+    pub fn print(&self) {
+        let mode = if self.job.is_private() { "record-level privacy" } else { "no differential privacy" };
+        println!("\nAccuracy in % on test rows, by source and as their mean ({mode}, same number of steps)\n");
+        let names: Vec<&str> = self.corpus.sources.iter().map(|source| source.name).collect();
+        println!("  {:<28}{}{:>10}", "", names.iter().map(|n| format!("{n:>12}")).collect::<String>(), "mean");
+        self.row("base model, untrained head", &self.base);
+        for (name, hits) in &self.alone {
+            self.row(&format!("{name} alone"), hits);
+        }
+        self.row("federation", &self.federation);
+        if !self.pooled.is_empty() {
+            self.row("pooled rows (upper bound)", &self.pooled);
+        }
+        println!("  {:<28}{:>58.1}", "majority class of each source", 100.0 * self.corpus.majority());
+        self.privacy();
+        self.bytes();
+        self.times();
+        self.adapter();
+    }
+
+    fn row(&self, name: &str, hits: &[Vec<bool>]) {
+        let cells: String = hits.iter().map(|rows| format!("{:>12.1}", 100.0 * accuracy(rows))).collect();
+        println!("  {name:<28}{cells}{:>10.1}", 100.0 * macro_accuracy(hits));
+    }
+
+    fn privacy(&self) {
+        println!();
+        for silo in self.federation_dir.silos() {
+            if let Some((epsilon, delta)) = spent(&self.federation_dir.ledger(silo)) {
+                println!("  {silo:<12} spent ε = {epsilon:.3} at δ = {delta:e} on each of its training rows");
+            }
+        }
+        if self.job.is_private() {
+            println!("  ε does not cover the held-out rows behind the accuracies, nor the choice of the learning rate.");
+        } else {
+            println!("  No differential privacy: the adapter may give away training rows.");
+        }
+    }
+
+    fn bytes(&self) {
+        let layout = &self.corpus.layout;
+        let lora = lora_bytes(layout);
+        println!(
+            "\n  sent up per silo and round: {} bytes masked ({:.2} per coordinate) and {:.0} bytes of control;\n  \
+             plain LoRA (A and B in f32) would send {lora}",
+            self.costs.masked,
+            self.costs.masked as f64 / layout.len() as f64,
+            self.costs.control_per_silo(),
+        );
+    }
+
+    fn times(&self) {
+        if let Some(first) = self.costs.first_round {
+            println!(
+                "  first round complete after {:.0} s, all {} rounds after {:.0} s",
+                first.as_secs_f64(),
+                self.costs.rounds,
+                self.costs.total.as_secs_f64()
+            );
+        }
+    }
+
+    fn adapter(&self) {
+        let adapter: PathBuf = self.federation_dir.adapter();
+        let (base, labels) = (&self.corpus.model, self.job.model.labels.len());
+        println!("\nThe adapter is in {}. In Python, with transformers and peft:\n", adapter.display());
+        println!("  from transformers import AutoModelForSequenceClassification; from peft import PeftModel");
+        println!("  base = AutoModelForSequenceClassification.from_pretrained({:?}, num_labels={labels})", base.display());
+        println!("  model = PeftModel.from_pretrained(base, {:?})", adapter.display());
+    }
+}
+
+/// What one silo would send per round with both LoRA matrices in f32, no masking and no framing.
+fn lora_bytes(layout: &AdapterLayout) -> usize {
+    let both = |m: &blindsum_adapter::Module| layout.rank() * (m.in_features + m.out_features);
+    4 * layout.modules().iter().map(both).sum::<usize>()
+}
