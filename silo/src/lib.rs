@@ -7,4 +7,5 @@ pub mod engine;
 pub mod journal;
 pub mod ledger;
 pub mod local;
+pub mod model;
 pub mod policy;

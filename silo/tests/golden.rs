@@ -1,5 +1,7 @@
 //! Parity with Hugging Face Transformers and PEFT, on values that `tests/golden_hf.py` made.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,31 @@
 //! Labelled texts of one organisation: read, checked, and turned into token ids once.
 //!
+//! ```text
+//! rows.jsonl / .csv / .tsv ─► reader: (line, text, label) ─► Tokens ─► Example { ids, label }
+//! ```
+//!
 //! Contract: nothing that this module returns, prints or logs, errors included, carries a record's text or label;
-//! errors name the file and the line.
+//! errors name the file and the line. Memory is bounded per row before a row is parsed.
+
+mod delimited;
+mod error;
+mod json_lines;
+mod tokens;
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use self::error::DataError;
+pub use self::tokens::Tokens;
+
+/// Longest row in bytes, line break included.
+pub const MAX_ROW_BYTES: u64 = 1 << 20;
+/// A file that takes longer to read shows a progress bar.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One training or held-out row: what the engine needs and nothing else.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,5 +40,119 @@ pub struct Example {
 impl std::fmt::Debug for Example {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Example").field("tokens", &self.ids.len()).finish_non_exhaustive()
+    }
+}
+
+/// Where a file keeps what is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// Column (or JSON key) of the text.
+    pub text: String,
+    /// Column (or JSON key) of the label.
+    pub label: String,
+}
+
+impl Default for Columns {
+    /// `text` and `label`.
+    fn default() -> Self {
+        Columns { text: "text".to_owned(), label: "label".to_owned() }
+    }
+}
+
+/// A file's rows, tokenised.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dataset {
+    /// In the order of the file.
+    pub examples: Vec<Example>,
+    /// How many were cut to the job's `max_sequence_tokens`.
+    pub truncated: usize,
+}
+
+/// Reads labelled rows; `labels` are the job's, in order, and every row's label must be one of them.
+///
+/// The format follows the file's name: `.jsonl` (or `.ndjson`), `.csv` (with quotes, RFC 4180) or `.tsv` (no quotes, as
+/// tabs cannot occur in a field). CSV and TSV name their columns in the first line. A label is compared as text; JSON
+/// numbers and booleans count as their spelling.
+///
+/// # Errors
+/// Names the file and the line of the first row that is not as it should be, never what stands there.
+pub fn read(path: &Path, columns: &Columns, labels: &[String], tokens: &Tokens) -> Result<Dataset, DataError> {
+    let mut data = Dataset::default();
+    each_row(path, &columns.text, Some(&columns.label), &mut |line, text, label| {
+        let label = labels.iter().position(|l| Some(l.as_str()) == label);
+        let label = label.and_then(|i| u32::try_from(i).ok()).ok_or_else(|| DataError::label(path, line, labels))?;
+        let (ids, cut) = tokens.encode(text).map_err(|what| DataError::row(path, line, what))?;
+        data.truncated += usize::from(cut);
+        data.examples.push(Example { ids, label });
+        Ok(())
+    })?;
+    Ok(data)
+}
+
+/// Reads rows without labels; each example's label is 0 and means nothing.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_texts(path: &Path, text_column: &str, tokens: &Tokens) -> Result<Dataset, DataError> {
+    let mut data = Dataset::default();
+    each_row(path, text_column, None, &mut |line, text, _| {
+        let (ids, cut) = tokens.encode(text).map_err(|what| DataError::row(path, line, what))?;
+        data.truncated += usize::from(cut);
+        data.examples.push(Example { ids, label: 0 });
+        Ok(())
+    })?;
+    Ok(data)
+}
+
+/// What a reader hands over: line (from 1), text, label if one was asked for.
+type EachRow<'a> = dyn FnMut(u64, &str, Option<&str>) -> Result<(), DataError> + 'a;
+
+fn each_row(path: &Path, text: &str, label: Option<&str>, take: &mut EachRow) -> Result<(), DataError> {
+    let file = File::open(path).map_err(|e| DataError::file(path, &e))?;
+    let size = file.metadata().map_err(|e| DataError::file(path, &e))?.len();
+    let source = Watched { file, bar: None, read: 0, size, since: Instant::now(), name: file_name(path) };
+    match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
+        "jsonl" | "ndjson" => json_lines::each(path, source, text, label, take),
+        "csv" => delimited::each(path, source, b',', text, label, take),
+        "tsv" => delimited::each(path, source, b'\t', text, label, take),
+        _ => Err(DataError::format(path)),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A file that shows how far it was read, where that takes long and somebody watches.
+struct Watched {
+    file: File,
+    bar: Option<ProgressBar>,
+    read: u64,
+    size: u64,
+    since: Instant,
+    name: String,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read += count as u64;
+        if self.bar.is_none() && self.since.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes} of {total_bytes}, {eta} left");
+            let bar = ProgressBar::new(self.size).with_message(format!("reading {}", self.name));
+            self.bar = Some(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.read);
+        }
+        Ok(count)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

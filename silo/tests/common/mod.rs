@@ -125,3 +125,24 @@ pub fn distance(x: &[f32], y: &[f32]) -> f64 {
     let difference: Vec<f32> = x.iter().zip(y).map(|(x, y)| x - y).collect();
     norm(&difference) / norm(y)
 }
+
+/// A tokenizer of whole words for the tiny model: `w0` … `w99`, and some words of feeling. Its file asks for padding to
+/// 128 tokens, as published ones do, which must be ignored. `[UNK]` can be left out to make it fail on other words.
+pub fn write_tokenizer(dir: &Path, unknown: bool) {
+    let mut words: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned).to_vec();
+    words.extend(["good", "fine", "bad", "poor", "the", "film", "was"].map(str::to_owned));
+    words.extend((0..100).map(|i| format!("w{i}")));
+    if !unknown {
+        words[1] = "[unused]".to_owned();
+    }
+    let vocab: serde_json::Map<_, _> = words.into_iter().enumerate().map(|(i, w)| (w, i.into())).collect();
+    let file = serde_json::json!({
+        "version": "1.0", "truncation": null,
+        "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                    "pad_type_id": 0, "pad_token": "[PAD]"},
+        "added_tokens": [], "normalizer": {"type": "Lowercase"}, "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"},
+    });
+    std::fs::write(dir.join("tokenizer.json"), file.to_string()).unwrap();
+}

@@ -1,0 +1,88 @@
+//! CSV and TSV with a first line that names the columns.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::path::Path;
+use std::rc::Rc;
+
+use csv::{ErrorKind, ReaderBuilder, StringRecord};
+
+use super::{DataError, EachRow, MAX_ROW_BYTES};
+
+/// Bytes that the csv reader may hold beyond the row it parses.
+const BUFFER: usize = 1 << 16;
+
+/// Calls `take` for each row below the first line.
+pub(super) fn each(
+    path: &Path,
+    source: impl Read,
+    delimiter: u8,
+    text: &str,
+    label: Option<&str>,
+    take: &mut EachRow,
+) -> Result<(), DataError> {
+    let budget = Rc::new(Cell::new(0));
+    let source = Bounded { source, budget: Rc::clone(&budget) };
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter)
+        .quoting(delimiter == b',')
+        .buffer_capacity(BUFFER)
+        .has_headers(false)
+        .from_reader(source);
+    let mut record = StringRecord::new();
+    let mut next = |record: &mut StringRecord| {
+        budget.set(MAX_ROW_BYTES + BUFFER as u64);
+        let line = reader.position().line();
+        let more = reader.read_record(record).map_err(|e| explain(path, line, &e))?;
+        // the row's own first line: the reader skips blank ones
+        Ok(more.then(|| record.position().map_or(line, csv::Position::line)))
+    };
+    let Some(first) = next(&mut record)? else { return Ok(()) };
+    let header: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    let column = |wanted: &str| {
+        let mut at = header.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(i, _)| i);
+        match (at.next(), at.next()) {
+            (Some(i), None) => Ok(i),
+            (None, _) => Err(DataError::column(path, first, wanted, 0)),
+            (Some(_), Some(_)) => Err(DataError::column(path, first, wanted, 2)),
+        }
+    };
+    let text = column(text)?;
+    let label = label.map(column).transpose()?;
+    while let Some(line) = next(&mut record)? {
+        let field = |i: usize| record.get(i).unwrap_or_default();
+        take(line, field(text), label.map(|i| field(i).trim()))?;
+    }
+    Ok(())
+}
+
+/// Our words for what the parser found; its own may quote the row.
+fn explain(path: &Path, line: u64, error: &csv::Error) -> DataError {
+    let line = error.position().map_or(line, csv::Position::line);
+    match error.kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            DataError::row(path, line, format!("the row has {len} fields, the first line {expected_len}"))
+        }
+        ErrorKind::Utf8 { .. } => DataError::not_utf8(path, line),
+        ErrorKind::Io(e) if e.kind() == std::io::ErrorKind::FileTooLarge => DataError::too_long(path, line),
+        ErrorKind::Io(e) => DataError::file(path, e),
+        _ => DataError::row(path, line, "the row cannot be read as CSV"),
+    }
+}
+
+/// A reader that gives out `budget` bytes and then an error, so that a row without an end is not collected whole.
+struct Bounded<R> {
+    source: R,
+    budget: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.budget.get() == 0 {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        let count = self.source.read(buffer)?;
+        self.budget.set(self.budget.get().saturating_sub(count as u64));
+        Ok(count)
+    }
+}

@@ -1,0 +1,58 @@
+//! From text to token ids, by the tokenizer that belongs to the base model.
+
+use std::path::Path;
+
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use super::DataError;
+
+/// Longest `tokenizer.json` that is read, in bytes.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// A tokenizer that cuts to a fixed length and never pads.
+pub struct Tokens {
+    tokenizer: Tokenizer,
+    max_tokens: usize,
+}
+
+impl Tokens {
+    /// Reads a `tokenizer.json`. Texts become at most `max_tokens` tokens, special tokens included; what the file itself
+    /// says about cutting and padding is ignored.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn open(path: &Path, max_tokens: usize) -> Result<Self, DataError> {
+        let broken = |what: &str| DataError { path: path.to_owned(), line: None, what: what.to_owned() };
+        let size = std::fs::metadata(path).map_err(|e| DataError::file(path, &e))?.len();
+        if size > MAX_TOKENIZER_BYTES {
+            return Err(broken("larger than any tokenizer.json"));
+        }
+        let bytes = std::fs::read(path).map_err(|e| DataError::file(path, &e))?;
+        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|_| {
+            broken("not a tokenizer.json that the tokenizers library reads; take the file that was published with the model")
+        })?;
+        let truncation = TruncationParams {
+            max_length: max_tokens,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+            direction: TruncationDirection::Right,
+        };
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|_| broken("max_sequence_tokens leaves no room beside its special tokens"))?;
+        tokenizer.with_padding(None);
+        Ok(Tokens { tokenizer, max_tokens })
+    }
+
+    /// The ids of `text` with special tokens, and whether it was cut.
+    pub(super) fn encode(&self, text: &str) -> Result<(Vec<u32>, bool), &'static str> {
+        // the library's message may quote the text
+        let encoding = self.tokenizer.encode_fast(text, true).map_err(|_| "the tokenizer cannot read the text")?;
+        let ids = encoding.get_ids().to_vec();
+        match ids.len() {
+            0 => Err("the text gives no tokens: the tokenizer adds no special tokens and the text is empty to it"),
+            n if n > self.max_tokens => Err("the tokenizer gives more tokens than it was asked for"),
+            _ => Ok((ids, !encoding.get_overflowing().is_empty())),
+        }
+    }
+}
