@@ -146,7 +146,7 @@ fn check_length(found: usize, segment: &Segment) -> Result<(), EncodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::rng;
+    use crate::testing::{Repeat, rng};
     use proptest::prelude::*;
 
     fn segment(length: u32, value_bits: u8, bound: f64, n: u16) -> Segment {
@@ -181,6 +181,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_bound_is_exact_where_its_product_with_the_scale_is_not() {
+        let mut inexact = 0;
+        for i in 1..2000 {
+            let bound = i as f32 * 0.37;
+            let s = segment(2, 24, f64::from(bound), 16);
+            let top = s.max_magnitude() as i32;
+            inexact += u32::from(f64::from(bound) * (f64::from(top) / f64::from(bound)) < f64::from(top));
+            for worst in [0x00, 0xff] {
+                let mut out = Vec::new();
+                encode(&[bound, -bound], &s, &mut Repeat(worst), &mut out).unwrap();
+                assert_eq!(out, [top, -top].map(|v| v as u32 & s.ring_mask()), "bound {bound}");
+            }
+        }
+        assert!(inexact > 0, "no bound of this test needs what it tests");
     }
 
     #[test]

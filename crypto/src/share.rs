@@ -26,6 +26,7 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -342,10 +343,16 @@ impl HeldShares {
 
     /// Keeps a pair; `false` where it was meant for another silo or this dealer's pair is already held.
     pub fn insert(&mut self, pair: HeldPair) -> bool {
-        if pair.recipient != self.owner || self.pairs.contains_key(&pair.dealer) {
+        if pair.recipient != self.owner {
             return false;
         }
-        self.pairs.insert(pair.dealer, pair.shares).is_none()
+        match self.pairs.entry(pair.dealer) {
+            Entry::Vacant(place) => {
+                place.insert(pair.shares);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
     }
 
     /// Dealers whose pair is held.

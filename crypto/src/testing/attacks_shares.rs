@@ -4,7 +4,7 @@ use super::*;
 use crate::complaint::{Complaint, PairOpening};
 use crate::identity::Signature;
 use crate::merkle;
-use crate::share::{Delivery, HeldPair, SealedBundle, pair_hashes};
+use crate::share::{Delivery, HeldPair, SealedBundle, ShareKind, pair_hashes};
 use crate::verify::DeliveryError;
 
 /// Lets a dealer sign whatever its pairs now are: a dishonest dealer.
@@ -234,6 +234,21 @@ fn sa06_held_shares_take_one_pair_per_dealer_meant_for_their_owner() {
     let mut held = HeldShares::new(SiloId(0));
     assert!(held.insert(pair(1, 0)));
     assert!(!held.insert(pair(1, 0)));
-    assert!(!held.insert(pair(1, 2)));
+    assert!(!held.insert(pair(2, 3)), "meant for another silo");
     assert_eq!(held.dealers().collect::<Vec<_>>(), ids(&[1]));
+}
+
+#[test]
+fn sa03_a_leaf_depends_on_session_dealer_recipient_and_kind() {
+    let kit = Kit::new(4, 3, 1);
+    let opening = kit.dealt[0].open(SiloId(1)).unwrap().shares.b.clone();
+    let (here, there) = (sha256(b"t1"), sha256(b"t1 of another session"));
+    let leaves = [
+        opening.leaf(&here, SiloId(0), SiloId(1), ShareKind::SelfMask),
+        opening.leaf(&there, SiloId(0), SiloId(1), ShareKind::SelfMask),
+        opening.leaf(&here, SiloId(2), SiloId(1), ShareKind::SelfMask),
+        opening.leaf(&here, SiloId(0), SiloId(2), ShareKind::SelfMask),
+        opening.leaf(&here, SiloId(0), SiloId(1), ShareKind::MaskSecret),
+    ];
+    assert_eq!(std::collections::BTreeSet::from(leaves).len(), leaves.len());
 }

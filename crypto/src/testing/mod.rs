@@ -22,12 +22,30 @@ use crate::roster::{Roster, RosterEntry};
 use crate::share::{self, Dealing, DealtShares, HeldShares, ShareHeader};
 use crate::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError};
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{SeedableRng, TryCryptoRng, TryRng};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
+
+/// "Randomness" of one repeated byte, for keys that are known and for the worst case.
+pub(crate) struct Repeat(pub u8);
+impl TryRng for Repeat {
+    type Error = Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes([self.0; 4]))
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from_le_bytes([self.0; 8]))
+    }
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.fill(self.0);
+        Ok(())
+    }
+}
+impl TryCryptoRng for Repeat {}
 
 pub(crate) fn ids(silos: &[u16]) -> Vec<SiloId> {
     silos.iter().map(|&i| SiloId(i)).collect()

@@ -14,31 +14,12 @@ use ctr::cipher::{KeyIvInit, StreamCipher};
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::Signer;
 use hkdf::Hkdf;
-use rand_core::{TryCryptoRng, TryRng};
 use sha2::Sha256;
-use std::convert::Infallible;
 use x25519_dalek::x25519;
 
 fn h<const N: usize>(text: &str) -> [u8; N] {
     hex::decode(text).unwrap().try_into().unwrap()
 }
-
-/// "Randomness" of one repeated byte, to get keys that are known.
-struct Repeat(u8);
-impl TryRng for Repeat {
-    type Error = Infallible;
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(u32::from_le_bytes([self.0; 4]))
-    }
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(u64::from_le_bytes([self.0; 8]))
-    }
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        bytes.fill(self.0);
-        Ok(())
-    }
-}
-impl TryCryptoRng for Repeat {}
 
 #[test]
 fn x25519_rfc_7748_section_5_2() {
