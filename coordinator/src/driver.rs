@@ -98,7 +98,7 @@ impl Coordinator {
         let plan = &prepared.plan;
         let names = prepared.roster.entries().iter().map(|entry| entry.name.clone());
         let codec = CoordinatorCodec::new(Limits::new(plan));
-        let listener = listen(prepared.config.listen, &prepared.credentials, names, codec, Settings::default())?;
+        let listener = listen(prepared.config.listen, &prepared.credentials, names, codec, settings())?;
         let address = listener.local_addr()?;
         info!(
             event = "listening",
@@ -281,7 +281,10 @@ impl Coordinator {
                 let (plan, roster) = (self.prepared.plan.clone(), self.prepared.roster.clone());
                 let mut output =
                     self.output.take().ok_or_else(|| CoordinatorError::Internal("the output is lost".into()))?;
-                events::log_round(&report, &roster, plan.last_round());
+                // After a restart the machine reports the last round once more.
+                if report.round > output.newest() {
+                    events::log_round(&report, &roster, plan.last_round());
+                }
                 let (output, result) = blocking(move || {
                     let result = output.keep(&report, &plan, &roster);
                     (output, result)
@@ -321,6 +324,12 @@ impl Coordinator {
         let everybody = self.told.len() == self.prepared.roster.len() && self.links.is_empty();
         everybody || since.elapsed() >= Duration::from_secs(u64::from(self.prepared.config.linger_seconds))
     }
+}
+
+/// A connection is given up sooner than by default: losing one costs a silo nothing, while one that hangs on to a
+/// coordinator that was restarted holds up a round.
+fn settings() -> Settings {
+    Settings { idle_timeout: Duration::from_secs(15), keep_alive: Duration::from_secs(4), ..Settings::default() }
 }
 
 /// Runs `task` on a thread for blocking work.

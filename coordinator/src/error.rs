@@ -17,6 +17,9 @@ pub enum CoordinatorError {
     /// A configuration, roster or job file, or files that do not belong together.
     #[error("{0}")]
     Config(String),
+    /// The base model's files are missing or not the job's.
+    #[error("{0}")]
+    Model(String),
     /// Keys and certificates.
     #[error(transparent)]
     Credentials(#[from] CertsError),
@@ -66,6 +69,7 @@ impl Exits for CoordinatorError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Toml(_) => ExitCode::Usage,
+            Self::Model(_) => ExitCode::Data,
             Self::Credentials(e) => e.exit_code(),
             Self::File { .. } | Self::Files(_) | Self::Adapter(_) | Self::Store(_) => ExitCode::Storage,
             Self::StateDir(e) => e.exit_code(),

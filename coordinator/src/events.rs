@@ -80,7 +80,7 @@ pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) {
 /// Writes a finished round to the log.
 pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
     let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
-    let dropped = names(roster, &report.dropped);
+    let dropped = names(roster, &report.dropped).join(", ");
     info!(
         event = "round_completed",
         round = report.round,
@@ -88,7 +88,7 @@ pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
         attempt = report.attempt,
         cohort = report.cohort.len(),
         survivors = report.survivors.len(),
-        dropped = ?dropped,
+        dropped,
         accuracy,
         saturated_share = report.saturated_share,
         masked_input_bytes = report.bytes.masked_input,
@@ -102,9 +102,7 @@ pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
         report.attempt,
         report.survivors.len(),
         report.cohort.len(),
-        accuracy.map_or_else(String::new, |accuracy| format!(
-            ", held-out accuracy before it {:.1} %",
-            accuracy * 100.0
-        ))
+        accuracy
+            .map_or_else(String::new, |accuracy| format!(", held-out accuracy before it {:.1} %", accuracy * 100.0))
     );
 }

@@ -19,7 +19,7 @@ use blindsum_protocol::coordinator::DisconnectReason;
 use blindsum_protocol::message::{CoordinatorMessage, Envelope, SiloMessage};
 use blindsum_transport::codec::CoordinatorCodec;
 use blindsum_transport::{CloseCode, Connection, TransportError};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 use tracing::{debug, error};
 
@@ -114,12 +114,15 @@ impl Links {
     /// read and was cut off.
     pub fn send(&mut self, silo: SiloId, envelope: Envelope<CoordinatorMessage>) -> bool {
         let Some(live) = self.live.get(&silo) else { return true };
-        if live.queue.try_send(Command::Send(envelope)).is_ok() {
-            return true;
+        match live.queue.try_send(Command::Send(envelope)) {
+            // Where the connection has just ended, its last event is on the way.
+            Ok(()) | Err(TrySendError::Closed(_)) => true,
+            Err(TrySendError::Full(_)) => {
+                // Dropping the queue closes the connection.
+                self.live.remove(&silo);
+                false
+            }
         }
-        // Full, or just ending. Dropping the queue closes the connection.
-        self.live.remove(&silo);
-        false
     }
 
     /// Closes a silo's connection for the machine's reason.

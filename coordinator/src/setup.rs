@@ -55,7 +55,7 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
     )?;
     let text = String::from_utf8_lossy(&text);
     let in_model = |problem: &dyn std::fmt::Display| {
-        CoordinatorError::Config(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
+        CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
     };
     let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
     let in_job =
@@ -70,7 +70,7 @@ fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> R
     let path = dir.join(name);
     let bytes = match read_public(&path, limit) {
         Err(FileError::Missing { .. }) => {
-            return Err(CoordinatorError::Config(format!(
+            return Err(CoordinatorError::Model(format!(
                 "{} is missing: base_model_dir must hold the base model's config.json and tokenizer.json",
                 path.display()
             )));
@@ -79,7 +79,7 @@ fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> R
     };
     let found: Digest = sha256(&bytes);
     if found.to_string() != expected {
-        return Err(CoordinatorError::Config(format!(
+        return Err(CoordinatorError::Model(format!(
             "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
              federation agreed on",
             path.display()

@@ -1,0 +1,170 @@
+//! The program itself, in fresh processes: what it refuses, with which exit code, and how it stops.
+
+#![allow(clippy::unwrap_used)] // a failed step fails the test
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use blindsum_certs::authority::Validity;
+use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
+use blindsum_certs::request::Request;
+use blindsum_certs::{Role, roster};
+use blindsum_crypto::sha256;
+
+const MODEL: &str = r#"{"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 16,
+    "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
+
+/// A federation of four with everything that the coordinator reads.
+struct Federation(tempfile::TempDir);
+
+impl Federation {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path();
+        let year = Validity::days(365).unwrap();
+        let authority = AuthorityFolder::init(&dir.join("authority"), "clinics", year).unwrap();
+        let made = coordinator_init(&dir.join("keys"), "hub", &["localhost".to_owned()]).unwrap();
+        let request = Request::from_pem(&std::fs::read_to_string(made.csr).unwrap()).unwrap();
+        let signed = dir.join("hub.pem");
+        authority.sign(&request, Role::Coordinator, year, false, &signed).unwrap();
+        install(&dir.join("keys"), &signed, &authority.certificate_path(), None).unwrap();
+        let silo = |name: &str| {
+            let made = silo_init(&dir.join(name), name).unwrap();
+            IdentityFile::load(&made.identity.unwrap()).unwrap()
+        };
+        let names = ["a", "b", "c", "d"];
+        let roster = roster::make("clinics", 1, names.map(silo).to_vec()).unwrap();
+        std::fs::write(dir.join("roster.toml"), roster::to_toml(&roster).unwrap()).unwrap();
+        std::fs::create_dir(dir.join("model")).unwrap();
+        std::fs::write(dir.join("model/config.json"), MODEL).unwrap();
+        std::fs::write(dir.join("model/tokenizer.json"), "{}").unwrap();
+        let job = include_str!("../../protocol/job.sample.toml");
+        let job = pin(job, "config_sha256", &sha256(MODEL.as_bytes()).to_string());
+        let job = pin(&job, "tokenizer_sha256", &sha256(b"{}").to_string());
+        std::fs::write(dir.join("job.toml"), job).unwrap();
+        let config = include_str!("../coordinator.sample.toml").replace("0.0.0.0:4433", "127.0.0.1:0");
+        std::fs::write(dir.join("coordinator.toml"), config).unwrap();
+        Federation(temporary)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(self.path(file), text.replace(from, to)).unwrap();
+    }
+
+    fn command(&self, command: &str) -> Command {
+        program(command, &self.path("coordinator.toml"))
+    }
+
+    /// Runs to its end: exit code and what it said.
+    fn ends(&self, command: &str) -> (i32, String) {
+        ends(self.command(command))
+    }
+
+    /// Starts it and waits until it listens: the process, its address, and the rest of its log.
+    fn listens(&self) -> (Child, String, BufReader<std::process::ChildStderr>) {
+        let mut child = self.command("run").stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while log.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, rest)) = line.split_once("\"address\":\"") {
+                return (child, rest.split('"').next().unwrap().to_owned(), log);
+            }
+            line.clear();
+        }
+        panic!("it ended before it listened: {:?}", child.wait());
+    }
+}
+
+/// Gives the key of a TOML text another string value.
+fn pin(text: &str, key: &str, value: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+    text.replace(line, &format!("{key} = \"{value}\""))
+}
+
+fn program(command: &str, config: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-coordinator"));
+    program.args([command, "--log-format", "json", "--config"]).arg(config).env_remove("RUST_LOG");
+    program
+}
+
+fn ends(mut command: Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_good_configuration_is_checked_without_a_trace() {
+    let federation = Federation::new();
+    let (code, log) = federation.ends("check");
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("fingerprint") && log.contains("m = 3"), "{log}");
+    assert!(!federation.path("state").exists() && !federation.path("adapter").exists());
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_exit_code() {
+    let (code, log) = ends(program("run", Path::new("/nowhere/coordinator.toml")));
+    assert!(code == 2 && log.contains("/nowhere/coordinator.toml"), "{code} {log}");
+
+    let federation = Federation::new();
+    federation.replace("coordinator.toml", "output_dir", "outptu_dir");
+    let (code, log) = federation.ends("run");
+    assert!(code == 2 && log.contains("outptu_dir"), "{code} {log}");
+    federation.replace("coordinator.toml", "outptu_dir", "output_dir");
+
+    federation.replace("job.toml", "rounds = 20", "rounds = 0");
+    let (code, log) = federation.ends("run");
+    assert!(code == 2 && log.contains("rounds") && log.contains("job.toml"), "{code} {log}");
+    federation.replace("job.toml", "rounds = 0", "rounds = 20");
+
+    federation.replace("model/config.json", "0", "0 ");
+    let (code, log) = federation.ends("run");
+    assert!(code == 3 && log.contains("another base model"), "{code} {log}");
+    federation.replace("model/config.json", "0 ", "0");
+
+    let key = federation.path("keys/tls.key");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, log) = federation.ends("run");
+    assert!(code == 4 && log.contains("tls.key"), "{code} {log}");
+}
+
+#[test]
+fn a_port_and_a_state_directory_have_one_owner() {
+    let first = Federation::new();
+    let (mut child, address, _log) = first.listens();
+
+    let (code, log) = first.ends("run");
+    assert!(code == 7 && log.contains("in use by another process"), "{code} {log}");
+
+    let second = Federation::new();
+    second.replace("coordinator.toml", "127.0.0.1:0", &address);
+    let (code, log) = second.ends("run");
+    assert!(code == 5 && log.contains("is in use already") && log.contains(&address), "{code} {log}");
+
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_signal_stops_it_in_order_and_a_restart_goes_on() {
+    let federation = Federation::new();
+    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+        let (mut child, _, _log) = federation.listens();
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+    federation.replace("job.toml", "rounds = 20", "rounds = 21");
+    let (code, log) = federation.ends("run");
+    assert!(code == 7 && log.contains("belongs to job"), "{code} {log}");
+}
