@@ -111,12 +111,10 @@ impl CoordinatorMachine {
         }
         let mut state = state;
         if state.list.survivors().iter().all(|id| state.answered.contains(id)) {
-            // SA-09: all answered, not all rightly; who did not is named by now and may be asked again when it returns
-            self.event(CoordinatorEvent::Stuck(format!("{at}: too few good shares were revealed")));
-            state.answered.clear();
-        } else {
-            self.event(CoordinatorEvent::Stuck(format!("{at} waits for silos that hold its last shares")));
+            // every reply is in and good, and still some secret lacks shares: no sum can come of this attempt
+            return self.fail(&state.shared.attempt, "its survivors hold too few shares", now_ms);
         }
+        self.event(CoordinatorEvent::Stuck(format!("{at} waits for silos that hold its last shares")));
         for &silo in state.list.survivors() {
             if !state.answered.contains(&silo) {
                 self.send_certificate(silo, at, &state.list, &state.certificate);
@@ -152,8 +150,9 @@ impl CoordinatorMachine {
         let result = Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, sum });
         self.output(CoordinatorOutput::Store(StoreRecord::Result(StoredResult::clone(&result))));
         self.next_phase(&mut attempt, now_ms);
-        self.phase_event(at, Phase::Result, self.ready().len());
-        for silo in self.ready() {
+        let ready: Vec<SiloId> = self.own.roster.ids().filter(|&silo| self.is_ready(silo)).collect();
+        self.phase_event(at, Phase::Result, ready.len());
+        for silo in ready {
             self.send_result(silo, &result, None);
         }
         self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, votes: BTreeMap::new() }));

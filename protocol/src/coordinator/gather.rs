@@ -144,7 +144,9 @@ impl CoordinatorMachine {
 
     /// A silo is ready, perhaps again: repeats what the state needs of it.
     pub(super) fn resume(&mut self, silo: SiloId) {
-        if self.excluded.contains(&silo) {
+        // who was at fault in the round sits out its sessions, but gets its result like everybody
+        let over = matches!(self.state, State::AwaitResults(_) | State::Closing { .. } | State::Finished);
+        if self.excluded.contains(&silo) && !over {
             return;
         }
         let unproven: Vec<u32> = self.unproven().collect();
@@ -195,6 +197,9 @@ impl CoordinatorMachine {
         let at = attempt.at;
         self.event(CoordinatorEvent::Failed(at, why.into()));
         self.failures = self.failures.saturating_add(1);
+        if self.own.roster.len() - self.excluded.len() < usize::from(self.own.quorum.m) {
+            self.excluded.clear();
+        }
         let phase = self.phase_ms(attempt.kind);
         let pause = (1000u64 << self.failures.min(16)).min(phase);
         self.state = State::Gathering { not_before: now_ms + pause, proofs_until: now_ms + phase };
@@ -261,9 +266,7 @@ impl CoordinatorMachine {
             State::AwaitMasked(s) => {
                 s.gone.insert(silo);
             }
-            State::AwaitReveals(s) => {
-                s.answered.insert(silo);
-            }
+            // past the commit point everybody is needed: a silo that errs may come back with its journaled reply
             _ => {}
         }
     }

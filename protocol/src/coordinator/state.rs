@@ -97,7 +97,7 @@ pub(super) struct AwaitReveals {
     pub list: VerifiedList,
     pub certificate: CommitCertificate,
     pub recovery: Recovery,
-    /// Silos whose reply is in, good or bad.
+    /// Silos whose good reply is in.
     pub answered: BTreeSet<SiloId>,
 }
 

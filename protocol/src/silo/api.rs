@@ -63,7 +63,8 @@ pub enum SetupError {
     Store(String),
 }
 
-/// Asks the service to run a round's local steps and held-out evaluation.
+/// Asks the service to run a round's local steps and held-out evaluation. A later request ends any earlier one, whose
+/// outcome nobody waits for any more.
 #[derive(Debug, Clone)]
 pub struct TrainRequest {
     /// Attempt that asked first; the answer is used for the newest attempt of the same round.

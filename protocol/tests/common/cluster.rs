@@ -57,6 +57,8 @@ pub struct SiloProcess {
     life: u32,
     pub executed: usize,
     pub crash: Option<Crash>,
+    /// Its adapter file is lost in a crash.
+    pub forgets_adapter: bool,
     /// Trainings run per round.
     pub trainings: BTreeMap<u32, u32>,
     latest: BTreeMap<u32, (Vec<f32>, HeldOutCounts)>,
@@ -164,6 +166,28 @@ impl Cluster {
     pub fn last_events(&self) -> Vec<String> {
         let skip = self.coordinator_events.len().saturating_sub(12);
         self.coordinator_events[skip..].iter().map(|e| e.to_string()).collect()
+    }
+
+    /// Hands a silo a message as if the coordinator had sent it.
+    pub fn inject(&mut self, silo: SiloId, message: CoordinatorMessage) {
+        let now = self.now;
+        if let Some(machine) = &mut self.silos[silo.index()].machine {
+            machine.handle_message(Envelope::bare(message), now);
+        }
+        self.pump_silo(silo);
+    }
+
+    /// Kills the coordinator for good.
+    pub fn kill_coordinator(&mut self) {
+        self.coordinator = None;
+        for silo in self.setup.roster.ids() {
+            self.cut(silo);
+        }
+    }
+
+    /// What a silo is waiting for until when.
+    pub fn silo_timeout(&self, silo: SiloId) -> Option<u64> {
+        self.silos[silo.index()].machine.as_ref()?.poll_timeout()
     }
 
     /// Kills a silo for good.
@@ -303,6 +327,9 @@ impl Cluster {
             if let Some(crash) = process.crash.filter(|c| process.executed == c.after) {
                 process.machine = None;
                 process.life += 1;
+                if process.forgets_adapter {
+                    process.held = None;
+                }
                 self.cut(silo);
                 if let Some(delay) = crash.restart_ms {
                     self.after(delay, Event::StartSilo(silo));

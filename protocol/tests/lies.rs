@@ -1,0 +1,376 @@
+//! A coordinator that lies, and what each lie comes to.
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use blindsum_crypto::advert::SessionSecrets;
+use blindsum_crypto::share::{self, ShareKind};
+use blindsum_crypto::verify::{self, Rules};
+use blindsum_crypto::{Advert, CommitCertificate, CommitVote, Digest, SiloId, SurvivorList, transcript};
+use blindsum_protocol::message::{DeclineReason, Open};
+use blindsum_protocol::silo::SiloEvent;
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage};
+use common::cluster::Cluster;
+use common::{DP, NONE, Setup, checks, job_text};
+
+const VICTIM: SiloId = SiloId(1);
+const FIRST: AttemptId = AttemptId { round: 1, attempt: 1 };
+
+fn cluster(n: u16) -> Cluster {
+    Cluster::new(Setup::new(n, &job_text(1, NONE, "held-out")))
+}
+
+fn events(cluster: &Cluster, silo: SiloId) -> Vec<String> {
+    cluster.silos[silo.index()].events.iter().map(|e| e.to_string()).collect()
+}
+
+fn reveals(cluster: &Cluster, silo: SiloId, at: AttemptId) -> Vec<(SiloId, ShareKind)> {
+    let sent = cluster.silos[silo.index()].sent.iter();
+    sent.filter_map(|e| match &e.message {
+        SiloMessage::Reveal { at: a, reveal } if *a == at => Some(reveal.shares.iter().map(|s| (s.peer(), s.kind()))),
+        _ => None,
+    })
+    .flatten()
+    .collect()
+}
+
+#[test]
+fn sa02_an_opening_that_differs_in_any_field_is_declined() {
+    let other = Digest([9; 32]);
+    type Lie = fn(&mut Open, Digest);
+    let lies: [(&str, Lie); 9] = [
+        ("federation", |o, _| o.context.federation_id.push('x')),
+        ("roster", |o, d| o.context.roster_hash = d),
+        ("roster", |o, _| o.context.roster_version += 1),
+        ("job", |o, d| o.context.job_digest = d),
+        ("parameters", |o, d| o.context.params_hash = d),
+        ("previous result", |o, d| o.context.previous_result_hash = d),
+        ("model", |o, d| o.context.model_hash = d),
+        ("opens round", |o, _| o.context.round += 1),
+        ("count from 1", |o, _| o.context.attempt = 0),
+    ];
+    for (named, lie) in lies {
+        let mut cluster = cluster(4);
+        cluster.down = Box::new(move |silo, mut envelope| {
+            if let (VICTIM, CoordinatorMessage::Open(open)) = (silo, &mut envelope.message) {
+                if open.context.round == 1 {
+                    lie(open, other);
+                }
+            }
+            vec![envelope]
+        });
+        cluster.finish();
+        checks::check(&cluster);
+        assert!(!cluster.reports[0].survivors.contains(&VICTIM));
+        let declined = cluster.silos[VICTIM.index()].events.iter().find_map(|e| match e {
+            SiloEvent::Declined(_, DeclineReason::Mismatch, why) => Some(why.clone()),
+            _ => None,
+        });
+        let why = declined.unwrap_or_else(|| panic!("joined in spite of another {named}"));
+        assert!(why.contains(named), "{why} does not name {named}");
+    }
+}
+
+#[test]
+fn sa07_an_old_attempt_is_not_joined_again() {
+    let mut cluster = cluster(4);
+    let opens: Rc<RefCell<Vec<CoordinatorMessage>>> = Rc::default();
+    let kept = Rc::clone(&opens);
+    cluster.down = Box::new(move |silo, envelope| {
+        if let (VICTIM, CoordinatorMessage::Open(_)) = (silo, &envelope.message) {
+            kept.borrow_mut().push(envelope.message.clone());
+        }
+        vec![envelope]
+    });
+    cluster.silos[VICTIM.index()].crash = Some(common::cluster::Crash { after: 12, restart_ms: Some(5) });
+    cluster.run(1_300);
+    let adverts = |c: &Cluster| {
+        c.silos[VICTIM.index()].sent.iter().filter(|e| matches!(e.message, SiloMessage::Advert { .. })).count()
+    };
+    let before = adverts(&cluster);
+    let open = opens.borrow()[0].clone();
+    cluster.inject(VICTIM, open);
+    assert_eq!(adverts(&cluster), before);
+    cluster.finish();
+    checks::check(&cluster);
+}
+
+#[test]
+fn sa01_adverts_that_differ_between_silos_end_in_no_sum_with_the_victim() {
+    // the victim sees another silo's key swapped: the signature fails; it sees its own advert missing: it leaves
+    for swap in [true, false] {
+        let mut cluster = cluster(4);
+        cluster.down = Box::new(move |silo, mut envelope| {
+            if let (VICTIM, CoordinatorMessage::Adverts { adverts, .. }) = (silo, &mut envelope.message) {
+                if swap {
+                    adverts[0].mask_key[3] ^= 1;
+                } else {
+                    adverts.retain(|a| a.silo != VICTIM);
+                }
+            }
+            vec![envelope]
+        });
+        cluster.run(60_000);
+        checks::check(&cluster);
+        assert!(events(&cluster, VICTIM).iter().any(|e| e.contains("SA-01")), "{:?}", events(&cluster, VICTIM));
+        let masked = |e: &Envelope<SiloMessage>| matches!(e.message, SiloMessage::MaskedInput { .. });
+        assert!(!cluster.silos[VICTIM.index()].sent.iter().any(masked));
+    }
+}
+
+#[test]
+fn sa02_sa14_a_subset_of_adverts_shown_to_one_half_never_gives_a_sum() {
+    // every signature is right, but T1 differs: shares do not open, headers do not verify
+    let mut cluster = Cluster::new(Setup::new(8, &job_text(1, NONE, "held-out")));
+    cluster.down = Box::new(|silo, mut envelope| {
+        if let CoordinatorMessage::Adverts { at, adverts } = &mut envelope.message {
+            if *at == FIRST && silo.0 >= 4 {
+                adverts.retain(|a| a.silo != SiloId(0));
+            }
+        }
+        vec![envelope]
+    });
+    cluster.run(60_000);
+    checks::check(&cluster);
+    assert!(cluster.reports.iter().all(|r| r.round > 1 || r.attempt > 1), "two transcripts gave a sum");
+}
+
+#[test]
+fn sa04_sa05_a_survivor_list_without_the_silo_or_with_a_forged_entry_gets_no_vote() {
+    type Lie = fn(&mut SurvivorList);
+    let lies: [(&str, Lie); 5] = [
+        ("omits it", |l| l.0.retain(|m| m.silo != VICTIM)),
+        ("another hash of its own", |l| l.0[1].hash = Digest([1; 32])),
+        ("another hash of a peer", |l| l.0[0].hash = Digest([1; 32])),
+        ("a repeated entry", |l| l.0[3] = l.0[2]),
+        ("too short", |l| l.0.truncate(2)),
+    ];
+    for (name, lie) in lies {
+        let mut cluster = cluster(4);
+        cluster.down = Box::new(move |silo, mut envelope| {
+            if let (VICTIM, CoordinatorMessage::CommitRequest { list, .. }) = (silo, &mut envelope.message) {
+                lie(list);
+            }
+            vec![envelope]
+        });
+        cluster.finish();
+        checks::check(&cluster);
+        let voted = |e: &Envelope<SiloMessage>| matches!(e.message, SiloMessage::Commit { .. });
+        assert!(!cluster.silos[VICTIM.index()].sent.iter().any(voted), "voted for a list that {name}");
+    }
+}
+
+/// Shows `{all}` to the lower half and `{all without silo 0}` to the upper half, with `colluders` signing both lists, and
+/// gives each half a certificate made of every vote that exists for its list. Who then holds which shares of silo 0?
+fn two_lists(colluders: &[u16]) -> (Vec<(SiloId, ShareKind)>, bool) {
+    let mut cluster = cluster(4);
+    let (q, roster) = (usize::from(cluster.setup.plan.quorum().q), Arc::clone(&cluster.setup.roster));
+    let lists: Rc<RefCell<Option<SurvivorList>>> = Rc::default();
+    let votes: Rc<RefCell<BTreeMap<(bool, SiloId), CommitVote>>> = Rc::default();
+    let contexts: Rc<RefCell<Option<Digest>>> = Rc::default();
+    let binds: Rc<RefCell<Option<Digest>>> = Rc::default();
+    let upper = |silo: SiloId| silo.0 >= 2;
+    let (list, ctx, bind) = (Rc::clone(&lists), Rc::clone(&contexts), Rc::clone(&binds));
+    let t1: RefCell<Option<Digest>> = RefCell::default();
+    cluster.down = Box::new(move |silo, mut envelope| {
+        match &mut envelope.message {
+            CoordinatorMessage::Open(open) => *ctx.borrow_mut() = Some(open.context.digest()),
+            CoordinatorMessage::Adverts { adverts, .. } => {
+                *t1.borrow_mut() = ctx.borrow().map(|ctx| transcript::t1(&ctx, adverts));
+            }
+            CoordinatorMessage::Shares { headers, .. } => {
+                *bind.borrow_mut() = t1.borrow().map(|t1| transcript::bind(&transcript::t2(&t1, headers)));
+            }
+            CoordinatorMessage::CommitRequest { list: full, .. } => {
+                *list.borrow_mut() = Some(full.clone());
+                if upper(silo) {
+                    full.0.remove(0);
+                }
+            }
+            _ => {}
+        }
+        vec![envelope]
+    });
+    let cast = Rc::clone(&votes);
+    cluster.up = Box::new(move |silo, envelope| {
+        if let SiloMessage::Commit { vote, .. } = &envelope.message {
+            cast.borrow_mut().insert((upper(silo), silo), *vote);
+            return vec![];
+        }
+        vec![envelope]
+    });
+    while lists.borrow().is_none() || votes.borrow().len() < 4 {
+        let next = cluster.now + 1;
+        cluster.run(next);
+        assert!(cluster.now < 10_000, "the lists never went out");
+    }
+    let full = lists.borrow().clone().unwrap();
+    let (ctx, bind) = (contexts.borrow().unwrap(), binds.borrow().unwrap());
+    let mut all_certified = true;
+    for half in [false, true] {
+        let mut list = full.clone();
+        if half {
+            list.0.remove(0);
+        }
+        let t3 = transcript::t3(&bind, &list.0);
+        let mut signed: BTreeMap<SiloId, CommitVote> =
+            votes.borrow().iter().filter(|((h, _), _)| *h == half).map(|((_, s), v)| (*s, *v)).collect();
+        for &colluder in colluders {
+            let silo = SiloId(colluder);
+            signed.insert(silo, CommitVote::sign(&cluster.setup.identity(silo), &ctx, silo, &t3));
+        }
+        all_certified &= signed.len() >= q;
+        let certificate = CommitCertificate(signed.into_values().collect());
+        for silo in roster.ids().filter(|&s| upper(s) == half && !colluders.contains(&s.0)) {
+            cluster.inject(silo, CoordinatorMessage::RevealRequest { at: FIRST, certificate: certificate.clone() });
+        }
+    }
+    let honest = roster.ids().filter(|s| !colluders.contains(&s.0));
+    let shares = honest.flat_map(|s| reveals(&cluster, s, FIRST)).filter(|(peer, _)| *peer == SiloId(0)).collect();
+    (shares, all_certified)
+}
+
+#[test]
+fn sa08_two_survivor_lists_release_at_most_one_kind_of_share_and_the_bound_is_sharp() {
+    let kinds = |shares: &[(SiloId, ShareKind)]| {
+        let b = shares.iter().any(|(_, k)| *k == ShareKind::SelfMask);
+        (b, shares.iter().any(|(_, k)| *k == ShareKind::MaskSecret))
+    };
+    // n = 4, c = 1, q = 3
+    let (shares, _) = two_lists(&[]);
+    assert_eq!(kinds(&shares), (false, false), "without colluders neither list has a quorum");
+    let (shares, certified) = two_lists(&[1]);
+    assert_eq!((kinds(&shares), certified), ((false, true), false), "c colluders get one list through, not both");
+    let (shares, certified) = two_lists(&[1, 2]);
+    assert_eq!((kinds(&shares), certified), ((true, true), true), "2q − n colluders break it: the test has teeth");
+}
+
+#[test]
+fn sa08_a_certificate_that_is_short_repeated_foreign_or_over_another_list_releases_nothing() {
+    type Lie = fn(&mut CommitCertificate, &Setup);
+    let lies: [(&str, Lie); 4] = [
+        ("short", |c, _| c.0.truncate(2)),
+        ("repeated", |c, _| {
+            let vote = c.0[0];
+            c.0 = vec![vote; 3];
+        }),
+        ("over another list", |c, setup| {
+            for vote in &mut c.0 {
+                *vote = CommitVote::sign(&setup.identity(vote.silo), &Digest([2; 32]), vote.silo, &Digest([3; 32]));
+            }
+        }),
+        ("by an outsider", |c, _| c.0[2].silo = SiloId(77)),
+    ];
+    for (name, lie) in lies {
+        let mut cluster = cluster(4);
+        let setup = Setup::new(4, &job_text(1, NONE, "held-out"));
+        cluster.down = Box::new(move |silo, mut envelope| {
+            if let (VICTIM, CoordinatorMessage::RevealRequest { certificate, .. }) = (silo, &mut envelope.message) {
+                lie(certificate, &setup);
+            }
+            vec![envelope]
+        });
+        cluster.finish();
+        checks::check(&cluster);
+        assert!(reveals(&cluster, VICTIM, FIRST).is_empty(), "a certificate that is {name} released shares");
+    }
+}
+
+#[test]
+fn sa07_a_second_list_after_the_vote_changes_nothing() {
+    let mut cluster = cluster(4);
+    cluster.down = Box::new(|silo, envelope| {
+        if let (VICTIM, CoordinatorMessage::CommitRequest { at, list }) = (silo, &envelope.message) {
+            let mut other = list.clone();
+            other.0.remove(0);
+            let second = CoordinatorMessage::CommitRequest { at: *at, list: other };
+            return vec![envelope.clone(), Envelope::bare(second)];
+        }
+        vec![envelope]
+    });
+    cluster.finish();
+    checks::check(&cluster);
+    assert!(reveals(&cluster, VICTIM, FIRST).iter().all(|(_, kind)| *kind == ShareKind::SelfMask));
+}
+
+#[test]
+fn a_false_sum_given_to_one_silo_is_not_adopted_and_is_noticed() {
+    let mut cluster = cluster(4);
+    cluster.down = Box::new(|silo, mut envelope| {
+        if let (VICTIM, CoordinatorMessage::Result(result)) = (silo, &envelope.message) {
+            if result.certificate.is_none() {
+                let mut sum = envelope.payload.clone().unwrap().to_vec();
+                sum[0] ^= 1;
+                envelope.payload = Some(Arc::new(sum));
+            }
+        }
+        vec![envelope]
+    });
+    cluster.finish();
+    checks::check(&cluster);
+    assert!(cluster.silos[VICTIM.index()].events.iter().any(|e| matches!(e, SiloEvent::Forked(_))));
+    assert_eq!(cluster.silos[VICTIM.index()].adopted.len(), 2, "it adopts what q others signed");
+}
+
+#[test]
+fn a_sum_whose_canary_is_wrong_is_signed_by_nobody() {
+    let mut cluster = cluster(4);
+    cluster.down = Box::new(|_, mut envelope| {
+        if let CoordinatorMessage::Result(_) = &envelope.message {
+            let mut sum = envelope.payload.clone().unwrap().to_vec();
+            let canary = sum.len() - 20;
+            sum[canary] ^= 1;
+            envelope.payload = Some(Arc::new(sum));
+        }
+        vec![envelope]
+    });
+    cluster.run(20_000);
+    checks::check(&cluster);
+    assert!(cluster.reports.is_empty());
+    assert!(events(&cluster, VICTIM).iter().any(|e| e.contains("canary")));
+    let voted = |e: &Envelope<SiloMessage>| matches!(e.message, SiloMessage::ResultVote { .. });
+    assert!(cluster.silos.iter().all(|s| !s.sent.iter().any(voted)));
+}
+
+#[test]
+fn a_dealer_whose_shares_do_not_open_is_found_out_and_the_round_goes_on_without_it() {
+    // sealed with another channel key than the one advertised, signed by the dealer itself: all others complain
+    let mut cluster = Cluster::new(Setup::new(4, &job_text(1, DP, "held-out")));
+    let setup = Setup::new(4, &job_text(1, DP, "held-out"));
+    let keys: Rc<RefCell<Option<(Digest, Vec<Advert>)>>> = Rc::default();
+    let seen = Rc::clone(&keys);
+    let ctx: RefCell<Option<Digest>> = RefCell::default();
+    cluster.down = Box::new(move |_, envelope| {
+        match &envelope.message {
+            CoordinatorMessage::Open(open) => *ctx.borrow_mut() = Some(open.context.digest()),
+            CoordinatorMessage::Adverts { adverts, .. } => {
+                *seen.borrow_mut() = ctx.borrow().map(|ctx| (ctx, adverts.clone()));
+            }
+            _ => {}
+        }
+        vec![envelope]
+    });
+    cluster.up = Box::new(move |silo, mut envelope| {
+        if let (VICTIM, SiloMessage::Shares { at: FIRST, dealing }) = (silo, &mut envelope.message) {
+            let (ctx, adverts) = keys.borrow().clone().unwrap();
+            let (roster, quorum) = (&setup.roster, setup.plan.quorum());
+            let rules = Rules { roster, ctx: &ctx, quorum: &quorum };
+            let adverts = verify::adverts(&rules, adverts, None, &[]).unwrap();
+            let mut rng = common::rng(99);
+            let secrets = SessionSecrets::generate(&ctx, &mut rng);
+            let identity = setup.identity(VICTIM);
+            *dealing = share::deal(&identity, VICTIM, &secrets, &adverts, quorum.t, &mut rng).unwrap().0;
+        }
+        vec![envelope]
+    });
+    cluster.run(200_000);
+    checks::sums_are_exact(&cluster);
+    let blamed = cluster.coordinator_events.iter().any(|e| e.to_string().contains("silo 1 dealt shares"));
+    assert!(blamed, "{:?}", cluster.last_events());
+    assert_eq!(cluster.reports[0].survivors, [SiloId(0), SiloId(2), SiloId(3)]);
+    assert_eq!(cluster.reports[0].attempt, 2);
+}
