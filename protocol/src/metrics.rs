@@ -47,7 +47,7 @@ pub(crate) fn encode(plan: &Plan, counts: HeldOutCounts, saturated: u64) -> Vec<
         MetricsMode::HeldOut => {
             let (examples, correct) = (u64::from(counts.examples), u64::from(counts.correct.min(counts.examples)));
             // At most 10⁶, and n ≤ 1000: the sum stays below 2³².
-            let accuracy = if examples == 0 { 0 } else { (correct * 1_000_000 + examples / 2) / examples };
+            let accuracy = (correct * 1_000_000 + examples / 2).checked_div(examples).unwrap_or(0);
             let accuracy = u32::try_from(accuracy).expect("correct ≤ examples, so at most 10^6");
             vec![1, counts.examples.min(cap), counts.correct.min(counts.examples).min(cap), accuracy, saturated]
         }

@@ -1,4 +1,5 @@
 //! A coordinator that lies, and what each lie comes to.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -56,10 +57,9 @@ fn sa02_an_opening_that_differs_in_any_field_is_declined() {
     for (named, lie) in lies {
         let mut cluster = cluster(4);
         cluster.down = Box::new(move |silo, mut envelope| {
-            if let (VICTIM, CoordinatorMessage::Open(open)) = (silo, &mut envelope.message) {
-                if open.context.round == 1 {
-                    lie(open, other);
-                }
+            match (silo, &mut envelope.message) {
+                (VICTIM, CoordinatorMessage::Open(open)) if open.context.round == 1 => lie(open, other),
+                _ => {}
             }
             vec![envelope]
         });
@@ -127,10 +127,11 @@ fn sa02_sa14_a_subset_of_adverts_shown_to_one_half_never_gives_a_sum() {
     // every signature is right, but T1 differs: shares do not open, headers do not verify
     let mut cluster = Cluster::new(Setup::new(8, &job_text(1, NONE, "held-out")));
     cluster.down = Box::new(|silo, mut envelope| {
-        if let CoordinatorMessage::Adverts { at, adverts } = &mut envelope.message {
-            if *at == FIRST && silo.0 >= 4 {
+        match &mut envelope.message {
+            CoordinatorMessage::Adverts { at: FIRST, adverts } if silo.0 >= 4 => {
                 adverts.retain(|a| a.silo != SiloId(0));
             }
+            _ => {}
         }
         vec![envelope]
     });
@@ -301,12 +302,13 @@ fn sa07_a_second_list_after_the_vote_changes_nothing() {
 fn a_false_sum_given_to_one_silo_is_not_adopted_and_is_noticed() {
     let mut cluster = cluster(4);
     cluster.down = Box::new(|silo, mut envelope| {
-        if let (VICTIM, CoordinatorMessage::Result(result)) = (silo, &envelope.message) {
-            if result.certificate.is_none() {
+        match &envelope.message {
+            CoordinatorMessage::Result(result) if silo == VICTIM && result.certificate.is_none() => {
                 let mut sum = envelope.payload.clone().unwrap().to_vec();
                 sum[0] ^= 1;
                 envelope.payload = Some(Arc::new(sum));
             }
+            _ => {}
         }
         vec![envelope]
     });
@@ -341,7 +343,8 @@ fn a_dealer_whose_shares_do_not_open_is_found_out_and_the_round_goes_on_without_
     // sealed with another channel key than the one advertised, signed by the dealer itself: all others complain
     let mut cluster = Cluster::new(Setup::new(4, &job_text(1, DP, "held-out")));
     let setup = Setup::new(4, &job_text(1, DP, "held-out"));
-    let keys: Rc<RefCell<Option<(Digest, Vec<Advert>)>>> = Rc::default();
+    type Keys = Option<(Digest, Vec<Advert>)>;
+    let keys: Rc<RefCell<Keys>> = Rc::default();
     let seen = Rc::clone(&keys);
     let ctx: RefCell<Option<Digest>> = RefCell::default();
     cluster.down = Box::new(move |_, envelope| {

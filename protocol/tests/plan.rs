@@ -1,4 +1,5 @@
 //! What a plan derives from a job, and the sizes that follow from it.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

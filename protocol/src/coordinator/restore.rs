@@ -86,11 +86,11 @@ impl CoordinatorMachine {
             let attempt = resumed(result.at, self.context(result.at, kind).digest());
             let votes = BTreeMap::new();
             self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, votes }));
-        } else if let Some(stored) = attempt.filter(|a| a.at.round == round && a.list.is_some()) {
-            if !self.proven(stored.at.attempt) {
-                let attempt = resumed(stored.at, self.context(stored.at, kind).digest());
-                self.take_up(attempt, stored, now_ms)?;
-            }
+        } else if let Some(stored) =
+            attempt.filter(|a| a.at.round == round && a.list.is_some()).filter(|a| !self.proven(a.at.attempt))
+        {
+            let attempt = resumed(stored.at, self.context(stored.at, kind).digest());
+            self.take_up(attempt, stored, now_ms)?;
         }
         Ok(())
     }

@@ -54,10 +54,8 @@ impl SiloMachine {
                 let (at, vote) = (step.at, *vote);
                 return self.send(SiloMessage::ResultVote { at, vote });
             }
-            (Some((step, _)), Some(certificate)) if step.at == at => {
-                if self.is_certified(step, certificate) {
-                    return self.on_certified(at, certificate.clone());
-                }
+            (Some((step, _)), Some(certificate)) if step.at == at && self.is_certified(step, certificate) => {
+                return self.on_certified(at, certificate.clone());
             }
             _ => {}
         }
@@ -134,11 +132,9 @@ impl SiloMachine {
     }
 
     pub(super) fn on_certified(&mut self, at: AttemptId, certificate: ResultCertificate) {
-        if let Some((applying, slot)) = &mut self.results.applying {
-            if *applying == at {
-                *slot = Some(certificate);
-                return;
-            }
+        if let Some((_, slot)) = self.results.applying.as_mut().filter(|(applying, _)| *applying == at) {
+            *slot = Some(certificate);
+            return;
         }
         match self.results.signed.take() {
             Some((step, _)) if step.at == at && self.is_certified(&step, &certificate) => self.adopt(step),

@@ -220,19 +220,17 @@ impl Cluster {
     fn fire_timers(&mut self) {
         let now = self.now;
         for silo in self.setup.roster.ids() {
-            if let Some(machine) = self.silos[silo.index()].machine.as_mut() {
-                if machine.poll_timeout().is_some_and(|at| at <= now) {
-                    machine.handle_timeout(now);
-                    assert!(machine.poll_timeout().is_none_or(|at| at > now), "a silo's timer does not move on");
-                }
+            let due = |m: &&mut SiloMachine| m.poll_timeout().is_some_and(|at| at <= now);
+            if let Some(machine) = self.silos[silo.index()].machine.as_mut().filter(due) {
+                machine.handle_timeout(now);
+                assert!(machine.poll_timeout().is_none_or(|at| at > now), "a silo's timer does not move on");
             }
             self.pump_silo(silo);
         }
-        if let Some(machine) = self.coordinator.as_mut() {
-            if machine.poll_timeout().is_some_and(|at| at <= now) {
-                machine.handle_timeout(now);
-                assert!(machine.poll_timeout().is_none_or(|at| at > now), "the coordinator's timer does not move on");
-            }
+        let due = |m: &&mut CoordinatorMachine| m.poll_timeout().is_some_and(|at| at <= now);
+        if let Some(machine) = self.coordinator.as_mut().filter(due) {
+            machine.handle_timeout(now);
+            assert!(machine.poll_timeout().is_none_or(|at| at > now), "the coordinator's timer does not move on");
         }
         self.pump_coordinator();
     }
