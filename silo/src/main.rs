@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 /// One organisation's side of a federation.
 #[derive(Parser)]
-#[command(name = "blindsum-silo", version)]
+#[command(name = "blindsum-silo", version = command::VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,8 +23,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(args) => command::run(&args, env!("CARGO_PKG_VERSION")),
-        Command::Check(args) => command::check(&args, env!("CARGO_PKG_VERSION")),
+        Command::Run(args) => command::run(&args),
+        Command::Check(args) => command::check(&args),
     }
     .into()
 }

@@ -139,11 +139,14 @@ fn files_that_do_not_belong_together_are_refused() {
     let (code, log) = silo.ends(&["run"]);
     assert!(code == 6 && log.contains("1/200"), "{code} {log}");
 
+    std::fs::set_permissions(silo.path("a/identity.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (code, log) = silo.ends(&["run"]);
+    assert!(code == 4 && log.contains("identity.key"), "{code} {log}");
+
     let other = Silo::new();
     std::fs::copy(other.path("a/certificate.pem"), silo.path("a/certificate.pem")).unwrap();
     let (code, log) = silo.ends(&["run"]);
     assert!(code == 4, "{code} {log}");
-    std::fs::set_permissions(silo.path("a/identity.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(!silo.path("state").exists(), "nothing was written");
 }
 

@@ -11,6 +11,16 @@ use crate::agent::{Agent, AgentError, Ended, EngineFactory, Prepared, prepare};
 use crate::config::SiloConfig;
 use crate::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
 
+/// Version, commit, and the libtorch that the program was built for.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("BLINDSUM_COMMIT"),
+    ", libtorch ",
+    env!("BLINDSUM_LIBTORCH"),
+    ")"
+);
+
 /// What both commands take.
 #[derive(Debug, Args)]
 pub struct Common {
@@ -44,10 +54,10 @@ pub struct CheckArgs {
 
 /// Takes part in the job until it is over; returns how the process should end.
 #[must_use]
-pub fn run(args: &RunArgs, version: &str) -> ExitCode {
+pub fn run(args: &RunArgs) -> ExitCode {
     with_log(&args.common, || {
         let prepared = load(&args.common)?;
-        prepared.announce(version);
+        prepared.announce(VERSION);
         let timeout = args.connect_timeout_seconds.map(Duration::from_secs);
         let fault = |e: std::io::Error| AgentError::Internal(e.to_string());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fault)?;
@@ -64,10 +74,10 @@ pub fn run(args: &RunArgs, version: &str) -> ExitCode {
 
 /// Checks configuration, credentials, roster, job, policy, model and data; connects to nobody and writes nothing.
 #[must_use]
-pub fn check(args: &CheckArgs, version: &str) -> ExitCode {
+pub fn check(args: &CheckArgs) -> ExitCode {
     with_log(&args.common, || {
         let prepared = load(&args.common)?;
-        prepared.announce(version);
+        prepared.announce(VERSION);
         drop(torch()(&prepared.config, &prepared.plan)?);
         println!("everything that the configuration names is in order");
         Ok(ExitCode::Done)

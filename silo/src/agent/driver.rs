@@ -38,6 +38,9 @@ use crate::agent::seams::Seams;
 use crate::agent::training::{Trained, Trainer};
 use crate::journal::JournalFile;
 
+/// Both ends of a queue from threads to the loop.
+pub(crate) type Queue<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
+
 /// Everything that the loop owns.
 pub(crate) struct Driver<S: Seams> {
     pub machine: SiloMachine,
@@ -50,7 +53,7 @@ pub(crate) struct Driver<S: Seams> {
     pub seams: Arc<Mutex<S>>,
     pub started: Instant,
     pub stop: Stop,
-    pub work: (mpsc::UnboundedSender<SiloWorkDone>, mpsc::UnboundedReceiver<SiloWorkDone>),
+    pub work: Queue<SiloWorkDone>,
     /// Held for its lock.
     pub _state: StateDir,
 }
@@ -58,10 +61,7 @@ pub(crate) struct Driver<S: Seams> {
 /// The engine and its rows, at rest or on a thread.
 pub(crate) struct Training {
     pub idle: Option<Trainer>,
-    pub done: (
-        mpsc::UnboundedSender<(Trainer, TrainRequest, Trained)>,
-        mpsc::UnboundedReceiver<(Trainer, TrainRequest, Trained)>,
-    ),
+    pub done: Queue<(Trainer, TrainRequest, Trained)>,
     pub cancel: Arc<AtomicBool>,
     /// Asked for while an older one was running.
     pub next: Option<TrainRequest>,

@@ -16,6 +16,7 @@ use crate::engine::EngineError;
 use crate::journal::JournalError;
 use crate::ledger::LedgerError;
 use crate::local::LocalError;
+use crate::model::ModelError;
 use crate::policy::PolicyError;
 
 /// Why the agent does not start or cannot go on.
@@ -33,7 +34,10 @@ pub enum AgentError {
     /// A file of the data.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The base model or the engine.
+    /// The base model's directory.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The organisation does not accept the job.
@@ -84,7 +88,7 @@ impl Exits for AgentError {
         match self {
             AgentError::Config(_) | AgentError::File(_) => ExitCode::Usage,
             AgentError::Credentials(e) => e.exit_code(),
-            AgentError::Data(_) | AgentError::Engine(_) | AgentError::Local(_) => ExitCode::Data,
+            AgentError::Data(_) | AgentError::Model(_) | AgentError::Engine(_) | AgentError::Local(_) => ExitCode::Data,
             AgentError::Policy(_) | AgentError::Privacy(_) => ExitCode::Refused,
             AgentError::Ledger(LedgerError::Io { .. }) => ExitCode::Storage,
             AgentError::Ledger(_) => ExitCode::Refused,

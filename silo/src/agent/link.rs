@@ -66,7 +66,13 @@ impl Link {
         give_up_after: Option<Duration>,
         stop: Stop,
     ) -> Result<Self, AgentError> {
-        let dialer = Dialer::new(address, credentials, SiloCodec::new(Limits::new(plan)), Settings::default())?;
+        // Losing a connection costs nothing; hanging on to a coordinator that was restarted holds up a round.
+        let settings = Settings {
+            idle_timeout: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(4),
+            ..Settings::default()
+        };
+        let dialer = Dialer::new(address, credentials, SiloCodec::new(Limits::new(plan)), settings)?;
         let (sink, events) = mpsc::channel(EVENTS);
         let (commands, queue) = mpsc::unbounded_channel();
         let task = tokio::spawn(keep_up(dialer, sink, queue, give_up_after, stop));
@@ -114,7 +120,7 @@ enum Over {
     /// Dial again.
     Again(String),
     /// End with this event, if any.
-    End(Option<LinkEvent>),
+    End(Option<Box<LinkEvent>>),
 }
 
 async fn keep_up(
@@ -148,7 +154,7 @@ async fn keep_up(
             }
             Over::End(event) => {
                 if let Some(event) = event {
-                    drop(events.send((number, event)).await);
+                    drop(events.send((number, *event)).await);
                 }
                 break;
             }
@@ -198,9 +204,9 @@ async fn serve(
         }
     };
     match error {
-        TransportError::ClosedByPeer { code: CloseCode::Finished, .. } => Over::End(Some(LinkEvent::Over)),
+        TransportError::ClosedByPeer { code: CloseCode::Finished, .. } => Over::End(Some(Box::new(LinkEvent::Over))),
         error if error.retry() => Over::Again(error.to_string()),
-        error => Over::End(Some(ended(error))),
+        error => Over::End(Some(Box::new(ended(error)))),
     }
 }
 

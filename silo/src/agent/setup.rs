@@ -8,19 +8,14 @@
 //! Contract: [`prepare`] reads only; it makes no directory and connects to nobody, so that `check` can run beside a
 //! running silo. Errors about data name file and line, never a text or a label.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
-use blindsum_adapter::{AdapterLayout, BaseShape};
-use blindsum_certs::files::{self, FileError};
+use blindsum_adapter::AdapterLayout;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
-use blindsum_crypto::{Digest, IdentityKey, Roster, SiloId};
+use blindsum_crypto::{IdentityKey, Roster, SiloId};
 use blindsum_privacy::SiloPrivacy;
 use blindsum_protocol::job::{Job, Protection};
 use blindsum_protocol::plan::Plan;
-use sha2::Digest as _;
 use tracing::{info, warn};
 
 use crate::agent::data::{self, Rows};
@@ -28,10 +23,8 @@ use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
 use crate::ledger::Covers;
 use crate::local::TrainSpec;
+use crate::model::ModelDir;
 use crate::policy;
-
-/// Longest `config.json` or tokenizer, bytes.
-const MAX_SMALL: u64 = 1 << 28;
 
 /// A configuration whose files were read, checked, accepted by the policy and found to belong together.
 pub struct Prepared {
@@ -68,18 +61,13 @@ pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
     let roster = roster::load(&config.roster)?;
     let me = place(&config, &credentials, &identity, &roster)?;
     let job: Job = blindsum_transport::config::load(&config.job)?;
-    let dir = &config.model_dir;
-    model_file(dir, "config.json", "config_sha256", &job.model.config_sha256)?;
-    model_file(dir, "tokenizer.json", "tokenizer_sha256", &job.model.tokenizer_sha256)?;
-    model_file(dir, "model.safetensors", "weights_sha256", &job.model.weights_sha256)?;
-    let text = files::read_public(&dir.join("config.json"), MAX_SMALL)?;
-    let shape = BaseShape::from_config_json(&String::from_utf8_lossy(&text))
-        .map_err(|e| AgentError::Config(format!("{}: {e}", dir.join("config.json").display())))?;
+    let model = ModelDir::open(&config.model_dir)?;
+    model.check(&job.model)?;
     let in_job = |problem: &dyn std::fmt::Display| AgentError::Config(format!("{}: {problem}", config.job.display()));
-    let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
     let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
     policy::check(&config.policy, &job, &roster, &plan.quorum())?;
-    let rows = data::load(&config, &job, &shape)?;
+    let rows = data::load(&config, &job, &model)?;
     let (spec, privacy) = TrainSpec::derive(&job, rows.train.len())?;
     Ok(Prepared {
         config,
@@ -122,40 +110,6 @@ fn place(
         )));
     }
     Ok(me)
-}
-
-fn model_file(dir: &Path, name: &str, key: &str, expected: &str) -> Result<(), AgentError> {
-    let path = dir.join(name);
-    let found = match sha256_of(&path) {
-        Err(FileError::Missing { .. }) => {
-            return Err(AgentError::Config(format!(
-                "{} is missing: model_dir must hold config.json, model.safetensors and tokenizer.json",
-                path.display()
-            )));
-        }
-        other => other?,
-    };
-    if found.to_string() == expected {
-        return Ok(());
-    }
-    Err(AgentError::Config(format!(
-        "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
-         federation agreed on",
-        path.display()
-    )))
-}
-
-/// SHA-256 of a file of any size.
-pub(crate) fn sha256_of(path: &Path) -> Result<Digest, FileError> {
-    let mut file = File::open(path).map_err(|e| FileError::from_io("open", path, e))?;
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(|e| FileError::from_io("read", path, e))? {
-            0 => return Ok(Digest(hasher.finalize().into())),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
 }
 
 impl Prepared {
