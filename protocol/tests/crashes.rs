@@ -1,8 +1,10 @@
 //! A process killed after each of its outputs in turn, then restarted from what it had made durable.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
 use blindsum_crypto::SiloId;
+use blindsum_protocol::{AttemptId, CoordinatorMessage, SiloMessage};
 use common::cluster::{Cluster, Crash};
 use common::{DP, NONE, Setup, checks, job_text};
 
@@ -75,4 +77,63 @@ fn two_silos_restarted_together_cost_an_attempt_at_most() {
         checks::check(&cluster);
         assert_eq!(cluster.reports.len(), 2, "killed after output {after}");
     }
+}
+
+#[test]
+fn sa07_a_whole_federation_restarted_after_its_votes_finishes_with_the_journaled_replies() {
+    for when in [
+        (|m: &SiloMessage| matches!(m, SiloMessage::Commit { .. })) as fn(&SiloMessage) -> bool,
+        |m| matches!(m, SiloMessage::Reveal { .. }),
+        |m| matches!(m, SiloMessage::ResultVote { .. }),
+    ] {
+        for privacy in [NONE, DP] {
+            let mut cluster = cluster(4, privacy);
+            cluster.restart_when = Some(when);
+            cluster.finish();
+            checks::check(&cluster);
+            assert_eq!(cluster.reports[0].attempt, 1);
+            assert_eq!(cluster.reports[0].survivors.len(), 4);
+        }
+    }
+}
+
+#[test]
+fn sa13_a_whole_federation_restarted_after_its_masked_inputs_sends_no_second_one_without_dp() {
+    let masked = |m: &SiloMessage| matches!(m, SiloMessage::MaskedInput { .. });
+    for (privacy, most) in [(NONE, 1), (DP, 2)] {
+        let mut cluster = cluster(4, privacy);
+        // the restart is early enough that no masked input arrives
+        cluster.restart_when = Some(masked);
+        cluster.run(60_000);
+        checks::check(&cluster);
+        for process in &cluster.silos {
+            let round_1 = process.sent.iter().filter(|e| masked(&e.message) && e.message.at().unwrap().round == 1);
+            assert_eq!(round_1.count(), most);
+        }
+        assert_eq!(cluster.reports.is_empty(), privacy == NONE, "with fresh noise it goes on, else nobody may");
+    }
+}
+
+#[test]
+fn sa07_after_a_restart_from_an_old_copy_of_the_journal_nothing_new_is_signed() {
+    let silo = SiloId(1);
+    let at = AttemptId { round: 1, attempt: 1 };
+    let committed =
+        |c: &Cluster| c.silos[silo.index()].sent.iter().any(|e| matches!(e.message, SiloMessage::Commit { .. }));
+    let mut cluster = cluster(4, NONE);
+    // no COMMIT arrives, so that the attempt stays open
+    cluster.up = Box::new(|_, e| if matches!(e.message, SiloMessage::Commit { .. }) { vec![] } else { vec![e] });
+    while !committed(&cluster) {
+        let next = cluster.now + 1;
+        cluster.run(next);
+    }
+    cluster.kill(silo);
+    let journal = &mut cluster.silos[silo.index()].journal;
+    journal.truncate(journal.len() - 1);
+    cluster.start(silo);
+    cluster.inject(silo, CoordinatorMessage::AbandonRequest { at });
+    cluster.run(cluster.now + 100);
+    let abandoned = |m: &SiloMessage| matches!(m, SiloMessage::Abandon { .. });
+    assert!(!cluster.silos[silo.index()].sent.iter().any(|e| abandoned(&e.message)), "it forgot its COMMIT");
+    checks::no_silo_contradicts_itself(&cluster);
 }

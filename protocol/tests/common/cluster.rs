@@ -59,6 +59,7 @@ pub struct SiloProcess {
     pub crash: Option<Crash>,
     /// Its adapter file is lost in a crash.
     pub forgets_adapter: bool,
+    restarted: bool,
     /// Trainings run per round.
     pub trainings: BTreeMap<u32, u32>,
     latest: BTreeMap<u32, (Vec<f32>, HeldOutCounts)>,
@@ -84,6 +85,8 @@ pub struct Cluster {
     links: Vec<Option<u32>>,
     connections: u32,
     pub kill_when: Option<KillWhen>,
+    /// Each silo is killed once, when it has sent such a message, and started again.
+    pub restart_when: Option<fn(&SiloMessage) -> bool>,
     pub up: UpTap,
     pub down: DownTap,
     pub reports: Vec<RoundReport>,
@@ -111,6 +114,7 @@ impl Cluster {
             links: vec![None; n],
             connections: 0,
             kill_when: None,
+            restart_when: None,
             up: Box::new(|_, envelope| vec![envelope]),
             down: Box::new(|_, envelope| vec![envelope]),
             reports: Vec::new(),
@@ -177,6 +181,11 @@ impl Cluster {
         self.pump_silo(silo);
     }
 
+    /// Starts a killed silo again, from whatever its journal now says.
+    pub fn start(&mut self, silo: SiloId) {
+        self.start_silo(silo);
+    }
+
     /// Kills the coordinator for good.
     pub fn kill_coordinator(&mut self) {
         self.coordinator = None;
@@ -193,6 +202,7 @@ impl Cluster {
     /// Kills a silo for good.
     pub fn kill(&mut self, silo: SiloId) {
         self.silos[silo.index()].machine = None;
+        self.silos[silo.index()].life += 1;
         self.cut(silo);
     }
 
@@ -354,9 +364,15 @@ impl Cluster {
                     }
                     return self.cut(silo);
                 }
+                let restart = !process.restarted && self.restart_when.is_some_and(|when| when(&envelope.message));
+                process.restarted |= restart;
                 for envelope in (self.up)(silo, envelope) {
                     self.check_frame(&envelope);
                     self.after(5, Event::ToCoordinator(silo, link, envelope));
+                }
+                if restart {
+                    self.kill(silo);
+                    self.after(60, Event::StartSilo(silo));
                 }
             }
             SiloOutput::Journal(entry) => process.journal.push(codec::encode(&entry).unwrap()),
