@@ -10,14 +10,14 @@
 use anyhow::{Context, Result};
 use blindsum_adapter::{AdapterLayout, server};
 use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SegmentKind, fixed_point};
-use blindsum_protocol::job::{Job, JobFile, Protection};
+use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::{Plan, RoundKind};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::{Engine, best};
 use blindsum_silo::local::{LocalTrainer, TrainSpec, os_rng};
-use indicatif::ProgressBar;
 
 use crate::corpus::Corpus;
+use crate::progress::Steps;
 
 /// Which rows an arm trains on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn vary(job: &Job, learning_rate: f64, seed: u64) -> Result<Job> {
 ///
 /// # Errors
 /// When the job cannot be had with these rows, or the engine fails.
-pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &ProgressBar) -> Result<Vec<f32>> {
+pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Steps) -> Result<Vec<f32>> {
     match arm {
         Arm::Federation => federation(job, engine, corpus, bar),
         Arm::Alone(silo) => single(job, engine, &corpus.sources[silo].train, bar),
@@ -59,19 +59,19 @@ pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar:
     }
 }
 
-fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &ProgressBar) -> Result<Vec<f32>> {
+fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &Steps) -> Result<Vec<f32>> {
     let (spec, _) = TrainSpec::derive(job, rows.len())?;
     let trainer = LocalTrainer::new(rows.to_vec(), spec)?;
     let mut values = blindsum_adapter::initial_values(engine.layout());
     let mut rng = os_rng()?;
     for _ in 0..job.rounds {
-        let update = trainer.round(engine, &values, &mut rng, &mut |_| tick(bar))?;
+        let update = trainer.round(engine, &values, &mut rng, &mut |_| bar.tick())?;
         values.iter_mut().zip(&update.values).for_each(|(value, delta)| *value += delta);
     }
     Ok(values)
 }
 
-fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &ProgressBar) -> Result<Vec<f32>> {
+fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Steps) -> Result<Vec<f32>> {
     let plan = plan(job, engine.layout(), corpus.sources.len())?;
     let segments = &plan.params(RoundKind::Train).segments;
     let trainers = corpus
@@ -84,7 +84,7 @@ fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Progres
     for _ in 0..job.rounds {
         let mut sums: Vec<Vec<u32>> = segments.iter().map(|segment| vec![0; segment.length as usize]).collect();
         for trainer in &trainers {
-            let update = trainer.round(engine, &global, &mut rng, &mut |_| tick(bar))?;
+            let update = trainer.round(engine, &global, &mut rng, &mut |_| bar.tick())?;
             let mut rest = update.values.as_slice();
             for (segment, sum) in segments.iter().zip(&mut sums) {
                 if !matches!(segment.kind, SegmentKind::FixedPoint { .. }) {
@@ -106,11 +106,6 @@ fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Progres
         global = server::fed_avg(&global, &total, u32::try_from(trainers.len())?);
     }
     Ok(global)
-}
-
-fn tick(bar: &ProgressBar) -> bool {
-    bar.inc(1);
-    true
 }
 
 /// The plan of a federation of `names` silos; the keys are drawn for the occasion and sign nothing.
@@ -142,14 +137,4 @@ pub fn hits(engine: &mut dyn Engine, values: &[f32], sources: &[&[Example]]) -> 
             Ok(logits.iter().zip(&examples).map(|(row, example)| best(row) == example.label as usize).collect())
         })
         .collect()
-}
-
-/// What a silo of `records` rows spends on the whole job, as ε at the job's δ; `None` without record-level privacy.
-///
-/// # Errors
-/// When the job's privacy cannot be had with so few rows.
-pub fn epsilon(job: &Job, records: usize) -> Result<Option<(f64, f64)>> {
-    let Protection::RecordDp { delta, .. } = job.protection() else { return Ok(None) };
-    let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);
-    Ok(TrainSpec::derive(job, records)?.1.map(|privacy| (privacy.spent(steps), delta)))
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use blindsum_protocol::job::Job;
-use blindsum_silo::data::Example;
-use tokenizers::{Tokenizer, TruncationParams};
+use blindsum_silo::data::{Columns, Example, Tokens, read};
+
 use crate::statistics::accuracy;
 
 /// The sources in the order of the roster.
@@ -46,20 +46,10 @@ impl Corpus {
         let text = std::fs::read_to_string(&config)
             .with_context(|| format!("cannot read {}; make demo fetches it", config.display()))?;
         let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.labels.len())?;
-        let mut tokenizer = Tokenizer::from_file(model.join("tokenizer.json")).map_err(|e| anyhow!("tokenizer: {e}"))?;
-        let max_length = job.model.max_sequence_tokens as usize;
-        tokenizer.with_truncation(Some(TruncationParams { max_length, ..Default::default() })).map_err(|e| anyhow!("{e}"))?;
-        tokenizer.with_padding(None);
+        let tokens = Tokens::open(&model.join("tokenizer.json"), job.model.max_sequence_tokens as usize)?;
         let read = |source: &str, split: &str| -> Result<Vec<Example>> {
             let path = data.join(source).join(format!("{split}.jsonl"));
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            text.lines().map(|line| {
-                let row: serde_json::Value = serde_json::from_str(line)?;
-                let text = row["text"].as_str().context("text")?;
-                let label = job.model.labels.iter().position(|l| Some(l.as_str()) == row["label"].as_str()).context("label")?;
-                let ids = tokenizer.encode(text, true).map_err(|e| anyhow!("{e}"))?.get_ids().to_vec();
-                Ok(Example { ids, label: u32::try_from(label)? })
-            }).collect()
+            Ok(read(&path, &Columns::default(), &job.model.labels, &tokens)?.examples)
         };
         let sources = SOURCES
             .into_iter()
@@ -78,7 +68,12 @@ impl Corpus {
     /// Prints the number of rows of each source.
     pub fn print(&self) {
         for Source { name, train, validation, test } in &self.sources {
-            println!("  {name:<12}{:>6} rows to train on, {:>4} to choose by, {:>4} to test on", train.len(), validation.len(), test.len());
+            println!(
+                "  {name:<12}{:>6} rows to train on, {:>4} to choose by, {:>4} to test on",
+                train.len(),
+                validation.len(),
+                test.len()
+            );
         }
     }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::arms::{self, Arm};
 use crate::bench::Bench;
 use crate::corpus::Corpus;
-use crate::progress;
+use crate::progress::Steps;
 use crate::statistics::{Hits, macro_accuracy, mean_macro_accuracy, paired_bootstrap};
 
 /// What to run.
@@ -56,7 +56,8 @@ pub fn run(job: &Job, bench: &mut Bench, corpus: &Corpus, settings: &Settings) -
         .collect();
     let mut rates = BTreeMap::new();
     let first = settings.seeds[0];
-    let mut report = String::from("| arm | learning rate (validation accuracy of each) | test accuracy by seed | mean |\n");
+    let mut report =
+        String::from("| arm | learning rate (validation accuracy of each) | test accuracy by seed | mean |\n");
     report.push_str("|---|---|---|---|\n");
     let mut hits: BTreeMap<&str, Hits> = BTreeMap::new();
     for (name, arm) in &arms {
@@ -106,9 +107,10 @@ fn train(
         return serde_json::from_str(&text).with_context(|| format!("{} is damaged: remove it", kept.display()));
     }
     let engine = bench.engine(&job)?;
-    let bar = progress::steps(arms::steps(arm, &job, corpus), format!("{name}, learning rate {rate}, seed {seed}"));
+    let what = format!("{name}, learning rate {rate}, seed {seed}");
+    let bar = Steps::new(arms::steps(arm, &job, corpus), what, None);
     let values = arms::train(arm, &job, engine, corpus, &bar)?;
-    bar.finish_and_clear();
+    bar.done();
     let validation: Vec<_> = corpus.sources.iter().map(|source| source.validation.as_slice()).collect();
     let test: Vec<_> = corpus.sources.iter().map(|source| source.test.as_slice()).collect();
     let trained =

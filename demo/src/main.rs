@@ -9,6 +9,7 @@ use blindsum_demo::corpus::Corpus;
 use blindsum_demo::federation::Inputs;
 use blindsum_demo::{experiment, run};
 use blindsum_protocol::job::{Job, JobFile};
+use blindsum_transport::signals;
 use clap::{Parser, Subcommand};
 
 /// Fine-tunes one model across four institutions on this machine, over real sockets and processes.
@@ -48,7 +49,7 @@ enum Command {
         #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
         seeds: Vec<u64>,
         /// Learning rates to choose from, at most three.
-        #[arg(long, value_delimiter = ',', default_value = "8,16,32")]
+        #[arg(long, value_delimiter = ',', default_value = "2,4,8")]
         learning_rates: Vec<f64>,
         /// Rounds, for a quick look.
         #[arg(long)]
@@ -88,10 +89,19 @@ fn inputs(home: &std::path::Path) -> Result<Inputs> {
     Ok(Inputs { programs, model: home.join("models/all-MiniLM-L6-v2"), data: home.join("data") })
 }
 
-/// Runs until done or Ctrl-C; dropping the run kills its processes.
+/// Runs until done or Ctrl-C. The federation's processes are killed when the run is dropped; training in this process
+/// stops with it.
 fn interruptible(settings: &run::Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(run::run(settings))
+    let result = runtime.block_on(async {
+        let stop = signals::stop().context("cannot listen for signals")?;
+        tokio::select! {
+            result = run::run(settings, &stop) => result,
+            () = stop.stopped() => Err(anyhow::anyhow!("stopped; nothing is left running")),
+        }
+    });
+    runtime.shutdown_background();
+    result
 }
 
 fn experiment(

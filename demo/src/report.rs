@@ -109,7 +109,9 @@ impl<'a> Report<'a> {
             }
         }
         if self.job.is_private() {
-            println!("  ε does not cover the held-out rows behind the accuracies, nor the choice of the learning rate.");
+            println!(
+                "  ε does not cover the held-out rows behind the accuracies, nor the choice of the learning rate."
+            );
         } else {
             println!("  No differential privacy: the adapter may give away training rows.");
         }
@@ -143,7 +145,10 @@ impl<'a> Report<'a> {
         let (base, labels) = (&self.corpus.model, self.job.model.labels.len());
         println!("\nThe adapter is in {}. In Python, with transformers and peft:\n", adapter.display());
         println!("  from transformers import AutoModelForSequenceClassification; from peft import PeftModel");
-        println!("  base = AutoModelForSequenceClassification.from_pretrained({:?}, num_labels={labels})", base.display());
+        println!(
+            "  base = AutoModelForSequenceClassification.from_pretrained({:?}, num_labels={labels})",
+            base.display()
+        );
         println!("  model = PeftModel.from_pretrained(base, {:?})", adapter.display());
     }
 }

@@ -1,17 +1,18 @@
 //! `blindsum-demo run`: the main job on this machine, from keys to adapter, then what it is worth beside other ways.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use blindsum_protocol::job::Job;
-use indicatif::{ProgressBar, ProgressStyle};
+use blindsum_transport::signals::Stop;
+use indicatif::ProgressBar;
 
 use crate::arms::{self, Arm};
 use crate::bench::Bench;
 use crate::corpus::Corpus;
 use crate::federation::{Federation, Inputs, Running};
-use crate::progress;
+use crate::progress::{Steps, style};
 use crate::report::{Costs, Report};
 use crate::statistics::macro_accuracy;
 use crate::watch::{Line, Tail, last_words, spent};
@@ -35,9 +36,9 @@ pub struct Settings {
 ///
 /// # Errors
 /// When anything fails; the message says where the logs are.
-pub async fn run(settings: &Settings) -> Result<()> {
-    let text = std::fs::read_to_string(&settings.job)
-        .with_context(|| format!("cannot read {}", settings.job.display()))?;
+pub async fn run(settings: &Settings, stop: &Stop) -> Result<()> {
+    let text =
+        std::fs::read_to_string(&settings.job).with_context(|| format!("cannot read {}", settings.job.display()))?;
     let job: Job = toml::from_str(&text).with_context(|| format!("{} is not a job", settings.job.display()))?;
     println!("Reading and tokenising the rows of four institutions…");
     let corpus = Corpus::open(&settings.inputs.data, &settings.inputs.model, &job)?;
@@ -57,7 +58,7 @@ pub async fn run(settings: &Settings) -> Result<()> {
     report.federation = test(&mut bench, &job, &corpus, &values)?;
     report.base = base(&mut bench, &job, &corpus)?;
     if !settings.federation_only {
-        compare(&mut report, settings, &job, &corpus, &mut bench)?;
+        compare(&mut report, settings, &job, &corpus, &mut bench, stop)?;
     }
     report.print();
     Ok(())
@@ -85,8 +86,7 @@ fn announce(job: &Job, corpus: &Corpus, bench: &mut Bench, federation_only: bool
 async fn follow(federation: &Federation, mut running: Running, job: &Job) -> Result<Costs> {
     let mut tail = Tail::new(federation.log("coordinator"));
     let bar = ProgressBar::new(u64::from(job.rounds) + 1);
-    let template = "  {bar:30} {msg}";
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(style("  {bar:30} {msg}"));
     bar.enable_steady_tick(Duration::from_millis(250));
     let mut costs = Costs::default();
     let mut shown = Shown::default();
@@ -150,8 +150,12 @@ impl Shown {
                 costs.take(line);
                 self.accuracy = line.accuracy.or(self.accuracy);
                 self.sent += line.payload_up_bytes + line.control_up_bytes;
-                self.epsilon =
-                    federation.silos().iter().filter_map(|s| spent(&federation.ledger(s))).map(|s| s.0).reduce(f64::max);
+                self.epsilon = federation
+                    .silos()
+                    .iter()
+                    .filter_map(|s| spent(&federation.ledger(s)))
+                    .map(|s| s.0)
+                    .reduce(f64::max);
                 bar.set_position(u64::from(line.round));
                 bar.println(self.round_line(line));
             }
@@ -160,8 +164,9 @@ impl Shown {
     }
 
     fn round_line(&self, line: &Line) -> String {
-        let accuracy =
-            line.accuracy.map_or_else(String::new, |a| format!(", accuracy on held-out rows before it {:.1} %", 100.0 * a));
+        let accuracy = line
+            .accuracy
+            .map_or_else(String::new, |a| format!(", accuracy on held-out rows before it {:.1} %", 100.0 * a));
         let epsilon = self.epsilon.map_or_else(String::new, |e| format!(", ε spent so far {e:.2}"));
         format!(
             "  round {:>2}: {} of {} silos in the sum{accuracy}{epsilon}, {:.2} MB sent up so far",
@@ -193,29 +198,31 @@ fn base(bench: &mut Bench, job: &Job, corpus: &Corpus) -> Result<Vec<Vec<bool>>>
     test(bench, job, corpus, &values)
 }
 
-fn compare(report: &mut Report, settings: &Settings, job: &Job, corpus: &Corpus, bench: &mut Bench) -> Result<()> {
+fn compare(
+    report: &mut Report,
+    settings: &Settings,
+    job: &Job,
+    corpus: &Corpus,
+    bench: &mut Bench,
+    stop: &Stop,
+) -> Result<()> {
     println!("Training what to compare it with: each silo alone and the pooled rows, same steps, same privacy mode");
     let (alone, pooled) = settings.rates;
     let alone = arms::vary(job, alone.unwrap_or(job.training.learning_rate), job.lora.seed)?;
     let pooled = arms::vary(job, pooled.unwrap_or(job.training.learning_rate), job.lora.seed)?;
     for (index, source) in corpus.sources.iter().enumerate() {
-        let hits = arm(bench, Arm::Alone(index), &alone, corpus, format!("{} alone", source.name))?;
+        let hits = arm(bench, Arm::Alone(index), &alone, corpus, format!("{} alone", source.name), stop)?;
         report.alone.push((source.name, hits));
     }
-    report.pooled = arm(bench, Arm::Pooled, &pooled, corpus, "pooled rows".to_owned())?;
+    report.pooled = arm(bench, Arm::Pooled, &pooled, corpus, "pooled rows".to_owned(), stop)?;
     Ok(())
 }
 
-fn arm(bench: &mut Bench, arm: Arm, job: &Job, corpus: &Corpus, what: String) -> Result<Vec<Vec<bool>>> {
-    let bar = progress::steps(arms::steps(arm, job, corpus), what.clone());
+fn arm(bench: &mut Bench, arm: Arm, job: &Job, corpus: &Corpus, what: String, stop: &Stop) -> Result<Vec<Vec<bool>>> {
+    let bar = Steps::new(arms::steps(arm, job, corpus), what.clone(), Some(stop.clone()));
     let values = arms::train(arm, job, bench.engine(job)?, corpus, &bar)?;
-    bar.finish_and_clear();
+    bar.done();
     let hits = test(bench, job, corpus, &values)?;
     println!("  {what}: {:.1} %", 100.0 * macro_accuracy(&hits));
     Ok(hits)
-}
-
-/// Removes what an earlier run left, and says where this one goes.
-pub fn root(base: &Path, job: &Job) -> PathBuf {
-    base.join(if job.is_private() { "private" } else { "open" })
 }
