@@ -281,17 +281,19 @@ impl Coordinator {
                 let (plan, roster) = (self.prepared.plan.clone(), self.prepared.roster.clone());
                 let mut output =
                     self.output.take().ok_or_else(|| CoordinatorError::Internal("the output is lost".into()))?;
-                // After a restart the machine reports the last round once more.
-                if report.round > output.newest() {
-                    events::log_round(&report, &roster, plan.last_round());
-                }
+                // After a restart the machine reports the last round once more; it is logged when it is kept, once.
+                let (is_new, rounds) = (report.round > output.newest(), plan.last_round());
+                let kept = report.clone();
                 let (output, result) = blocking(move || {
-                    let result = output.keep(&report, &plan, &roster);
+                    let result = output.keep(&kept, &plan, &roster);
                     (output, result)
                 })
                 .await?;
                 self.output = Some(output);
                 result?;
+                if is_new {
+                    events::log_round(&report, &self.prepared.roster, rounds);
+                }
             }
             CoordinatorOutput::Event(event) => {
                 events::log(&event, &self.prepared.roster);
