@@ -116,7 +116,7 @@ impl Federation {
     fn coordinator_toml(&self, port: u16) -> String {
         format!(
             "listen = \"127.0.0.1:{port}\"\nroster = \"../roster.toml\"\njob = \"../job.toml\"\nbase_model_dir = {:?}\n\
-             base_model_name = {:?}\nstate_dir = \"state\"\noutput_dir = \"adapter\"\ncredentials_dir = \"keys\"\n",
+             base_model_name = {:?}\nstate_dir = \"state\"\noutput_dir = \"adapter\"\ncredentials_dir = \"keys\"\nlinger_seconds = 20\n",
             self.inputs.model, self.inputs.model
         )
     }
@@ -124,8 +124,8 @@ impl Federation {
     fn silo_toml(&self, silo: &str, port: u16, private: bool) -> String {
         let data = self.inputs.data.join(silo);
         format!(
-            "name = \"{silo}\"\nroster = \"../roster.toml\"\njob = \"../job.toml\"\ncredentials_dir = \"keys\"\n\
-             model_dir = {:?}\nstate_dir = \"state\"\nthreads = 1\n\n[coordinator]\naddress = \"localhost:{port}\"\n\n\
+            "name = \"{silo}\"\ncoordinator = \"localhost:{port}\"\nroster = \"../roster.toml\"\njob = \"../job.toml\"\ncredentials_dir = \"keys\"\n\
+             model_dir = {:?}\nstate_dir = \"state\"\nthreads = 1\n\n\
              [data]\ntrain = {:?}\nheld_out = {:?}\n\n[policy]\nmax_epsilon = 8.0\nmax_delta = 1e-5\nmin_names = 4\n\
              danger_allow_no_privacy = {}\n",
             self.inputs.model,

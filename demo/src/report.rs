@@ -34,9 +34,9 @@ impl Default for Costs {
 }
 
 impl Costs {
-    /// Adds a finished round. The closing round, which only measures, does not count.
-    pub fn take(&mut self, line: &Line) {
-        if line.round > line.rounds || line.cohort == 0 {
+    /// Adds a finished round of a job of `rounds`. The closing round, which only measures, does not count.
+    pub fn take(&mut self, line: &Line, rounds: u32) {
+        if line.round > rounds || line.cohort == 0 {
             return;
         }
         self.first_round.get_or_insert_with(|| self.started.elapsed());

@@ -92,7 +92,7 @@ async fn follow(federation: &Federation, mut running: Running, job: &Job) -> Res
     let mut shown = Shown::default();
     loop {
         while let Some(line) = tail.next_line() {
-            shown.take(&line, &mut costs, federation, &bar);
+            shown.take(&line, &mut costs, federation, job, &bar);
         }
         bar.set_message(shown.text(job));
         for (silo, process) in &mut running.silos {
@@ -113,7 +113,7 @@ async fn follow(federation: &Federation, mut running: Running, job: &Job) -> Res
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     while let Some(line) = tail.next_line() {
-        shown.take(&line, &mut costs, federation, &bar);
+        shown.take(&line, &mut costs, federation, job, &bar);
     }
     for (silo, process) in &mut running.silos {
         let ended = tokio::time::timeout(Duration::from_secs(30), process.wait()).await;
@@ -138,7 +138,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn take(&mut self, line: &Line, costs: &mut Costs, federation: &Federation, bar: &ProgressBar) {
+    fn take(&mut self, line: &Line, costs: &mut Costs, federation: &Federation, job: &Job, bar: &ProgressBar) {
         match line.event.as_str() {
             "phase" => {
                 self.round = line.round;
@@ -147,7 +147,7 @@ impl Shown {
             }
             "dropped" | "attempt_failed" => bar.println(format!("  {}", line.message)),
             "round_completed" => {
-                costs.take(line);
+                costs.take(line, job.rounds);
                 self.accuracy = line.accuracy.or(self.accuracy);
                 self.sent += line.payload_up_bytes + line.control_up_bytes;
                 self.epsilon = federation

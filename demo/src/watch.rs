@@ -16,9 +16,6 @@ pub struct Line {
     /// Round, from 1.
     #[serde(default)]
     pub round: u32,
-    /// Rounds of the job.
-    #[serde(default)]
-    pub rounds: u32,
     /// Name of the phase.
     #[serde(default)]
     pub phase: String,
