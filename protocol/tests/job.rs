@@ -1,0 +1,106 @@
+//! The job file: read, checked, named where it is wrong.
+
+use blindsum_protocol::Job;
+
+const TEXT: &str = r#"
+schema = 1
+name = "sentiment"
+federation = "wards"
+rounds = 20
+[model]
+config_sha256 = "abababababababababababababababababababababababababababababababab"
+weights_sha256 = "abababababababababababababababababababababababababababababababab"
+tokenizer_sha256 = "abababababababababababababababababababababababababababababababab"
+labels = ["negative", "positive"]
+max_sequence_tokens = 128
+[lora]
+method = "ffa-lora"
+r = 8
+lora_alpha = 16.0
+seed = 7
+[training]
+local_steps = 5
+expected_batch_examples = 96
+optimizer = "sgd"
+learning_rate = 16.0
+[privacy]
+mode = "record-dp"
+epsilon = 6.0
+delta = 1e-5
+clip_norm = 0.5
+noise_multiplier_max = 2.0
+[aggregation]
+value_bits = 16
+metrics = "held-out"
+[deadlines]
+training_seconds = 600
+phase_seconds = 30
+"#;
+
+fn read(change: &[(&str, &str)]) -> Result<Job, String> {
+    let mut text = TEXT.to_owned();
+    for (from, to) in change {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    toml::from_str(&text).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_job_survives_its_own_text_with_the_same_digest() {
+    let job = read(&[]).unwrap();
+    assert!(job.is_private());
+    let again: Job = toml::from_str(&toml::to_string(&job).unwrap()).unwrap();
+    assert_eq!((job.digest(), &job), (again.digest(), &again));
+}
+
+#[test]
+fn sa02_every_changed_value_changes_the_digest() {
+    let base = read(&[]).unwrap().digest();
+    for change in [
+        ("rounds = 20", "rounds = 21"),
+        ("name = \"sentiment\"", "name = \"sentiments\""),
+        ("[\"negative\", \"positive\"]", "[\"positive\", \"negative\"]"),
+        ("seed = 7", "seed = 8"),
+        ("learning_rate = 16.0", "learning_rate = 16.000001"),
+        ("clip_norm = 0.5", "clip_norm = 0.25"),
+        ("metrics = \"held-out\"", "metrics = \"off\""),
+        ("metrics = \"held-out\"", "metrics = \"held-out\"\nmax_colluders = 1"),
+        ("phase_seconds = 30", "phase_seconds = 31"),
+    ] {
+        assert_ne!(read(&[change]).unwrap().digest(), base, "{change:?}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_remedy() {
+    for (from, to, key, remedy) in [
+        ("schema = 1", "schema = 2", "`schema`", "schema = 1"),
+        ("rounds = 20", "rounds = 0", "`rounds`", "1 to 10000"),
+        ("\"wards\"", "\"The Wards\"", "`federation`", "lower-case"),
+        ("abababab", "ABABABAB", "model.config_sha256", "sha256sum"),
+        ("[\"negative\", \"positive\"]", "[\"a\", \"a\"]", "model.labels", "once"),
+        ("[\"negative\", \"positive\"]", "[\"a\"]", "model.labels", "2 to 1,000"),
+        ("local_steps = 5", "local_steps = 0", "training.local_steps", "1 to"),
+        ("learning_rate = 16.0", "learning_rate = -1.0", "training.learning_rate", "above 0"),
+        ("learning_rate = 16.0", "learning_rate = nan", "training.learning_rate", "above 0"),
+        ("learning_rate = 16.0", "learning_rate = 1.0\nmax_grad_norm = 1.0", "training.max_grad_norm", "remove"),
+        ("epsilon = 6.0\n", "", "privacy.epsilon", "record-dp"),
+        ("delta = 1e-5", "delta = 1.0", "privacy.delta", "below"),
+        ("mode = \"record-dp\"", "mode = \"none\"", "privacy.epsilon", "remove it"),
+        ("value_bits = 16", "value_bits = 25", "aggregation.value_bits", "2 to 24"),
+        ("phase_seconds = 30", "phase_seconds = 0", "deadlines.phase_seconds", "1 to 3600"),
+    ] {
+        let error = read(&[(from, to)]).unwrap_err();
+        assert!(error.contains(key) && error.contains(remedy), "{to}: {error}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_in_every_table() {
+    for table in ["[model]", "[lora]", "[training]", "[privacy]", "[aggregation]", "[deadlines]"] {
+        let error = read(&[(table, &format!("{table}\nsurprise = 1"))]).unwrap_err();
+        assert!(error.contains("surprise"), "{table}: {error}");
+    }
+    assert!(read(&[("schema = 1", "schema = 1\nsurprise = 1")]).unwrap_err().contains("surprise"));
+}
