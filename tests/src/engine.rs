@@ -1,0 +1,93 @@
+//! A training engine without libtorch: deterministic, and exact on the fixed-point grid.
+//!
+//! Contract: with [`crate::site`]'s job without privacy (SGD at rate 1, batches of [`BATCH`], coordinate bound
+//! [`BOUND`]), a round's update is a whole multiple of 2⁻¹⁶ in every coordinate and far inside the bound. Stochastic
+//! rounding never moves a whole number, so what a silo encodes is known from the update alone, and sums can be compared
+//! as integers. Each silo's updates are its own random numbers: recognisable in any memory.
+
+use blindsum_adapter::AdapterLayout;
+use blindsum_silo::data::Example;
+use blindsum_silo::engine::{Engine, EngineError, GradientSum};
+
+/// Grid points per unit.
+pub const GRID: f64 = 65536.0;
+/// The coordinate bound at which one grid point is one unit of a 16-bit value.
+pub const BOUND: f64 = 32767.0 / GRID;
+/// Expected examples per step; a power of two, so that dividing by it is exact.
+pub const BATCH: u32 = 8;
+/// Largest grid points of one step; two steps stay inside the bound.
+const STEP: i32 = 8000;
+
+/// Small reproducible numbers (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// A stream of its own for each seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xD134_2543_DE82_EF95))
+    }
+
+    /// The next 64 bits.
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    /// A whole number from `low` to `high`, both included.
+    pub fn between(&mut self, low: i32, high: i32) -> i32 {
+        let span = u64::try_from(i64::from(high) - i64::from(low) + 1).unwrap();
+        low + i32::try_from(self.draw() % span).unwrap()
+    }
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct GridEngine {
+    layout: AdapterLayout,
+    noise: Noise,
+}
+
+impl GridEngine {
+    /// An engine whose gradients depend on `seed` and the number of steps taken, not on the rows.
+    pub fn new(layout: &AdapterLayout, seed: u64) -> Self {
+        Self { layout: layout.clone(), noise: Noise::new(seed) }
+    }
+}
+
+impl Engine for GridEngine {
+    fn layout(&self) -> &AdapterLayout {
+        &self.layout
+    }
+
+    fn gradient_sum(
+        &mut self,
+        _adapter: &[f32],
+        batch: &[&Example],
+        _clip: Option<f64>,
+    ) -> Result<GradientSum, EngineError> {
+        // At most 8000 · 8 · 2⁻¹⁶: exact in f32.
+        let mut point = || (f64::from(self.noise.between(-STEP, STEP)) * f64::from(BATCH) / GRID) as f32;
+        let sum = (0..self.layout.len()).map(|_| point()).collect();
+        Ok(GradientSum { sum, losses: vec![0.0; batch.len()], norms: Vec::new() })
+    }
+
+    fn logits(&mut self, _adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
+        Ok(examples.iter().map(|_| vec![0.0, 1.0]).collect())
+    }
+}
+
+/// An update as whole grid points.
+///
+/// # Panics
+/// If a coordinate is none.
+pub fn grid_points(update: &[f32]) -> Vec<i64> {
+    let point = |&x: &f32| {
+        let scaled = f64::from(x) * GRID;
+        assert!(scaled.fract() == 0.0 && scaled.abs() <= 32767.0, "{x} is no point of the grid");
+        scaled as i64
+    };
+    update.iter().map(point).collect()
+}

@@ -1,0 +1,40 @@
+//! The real engine on a tiny BERT, with differential privacy: the sum over QUIC is the sum of the updates, up to rounding.
+
+use blindsum_silo::agent::command;
+use blindsum_tests::cluster::{self, Cluster};
+use blindsum_tests::site::{SILOS, Site, Terms};
+use blindsum_tests::{expect, seams};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_silos_train_with_libtorch_under_differential_privacy() {
+    cluster::log();
+    let site = Site::new(Terms { private: true, ..Terms::default() });
+    let mut cluster = Cluster::start(site).await;
+    (0..4).for_each(|i| cluster.start_silo_with(i, Vec::new(), command::torch()));
+    cluster.finish().await;
+    let site = &cluster.site;
+    let plan = site.plan();
+    let mut global = plan.initial_global().to_vec();
+    for round in [1, 2] {
+        let updates = SILOS.map(|silo| seams::read(&site.record(silo), &seams::updated(round)).unwrap());
+        let adopted = SILOS.map(|silo| seams::read(&site.record(silo), &seams::adopted(round)).unwrap());
+        assert!(adopted.iter().all(|a| expect::bits(a) == expect::bits(&adopted[0])), "all hold one adapter");
+        // Stochastic rounding moves each value by less than one step of the fixed point, the mean by less than that.
+        let step = plan.coordinate_bound() / 32767.0;
+        for (k, (&after, before)) in adopted[0].iter().zip(&global).enumerate() {
+            let mean = updates.iter().map(|u| f64::from(u[k])).sum::<f64>() / 4.0;
+            let error = (f64::from(after) - f64::from(*before) - mean).abs();
+            assert!(error <= step * 1.001, "round {round}, coordinate {k}: off by {error}, a step is {step}");
+        }
+        let moved = updates[0].iter().map(|x| f64::from(x.abs())).sum::<f64>() / updates[0].len() as f64;
+        assert!(moved > 2.0 * step, "updates of {moved} would vanish in rounding of {step}");
+        global.clone_from_slice(&adopted[0]);
+    }
+    assert_eq!(expect::bits(&site.published()), expect::bits(&global));
+    for silo in SILOS {
+        let ledger = std::fs::read_to_string(site.path(&format!("state-{silo}/ledger.jsonl"))).unwrap();
+        assert!(ledger.lines().filter(|line| line.contains("\"steps\"")).count() >= 2, "{silo} debited both rounds");
+    }
+    let history = site.history();
+    assert_eq!((history.len(), history[0].held_out_examples), (3, Some(15)));
+}
