@@ -95,7 +95,7 @@ pub fn layout_of(dir: &Path, lora: &LoraConfig, labels: usize) -> AdapterLayout 
 }
 
 pub fn open(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, precision: Precision) -> TorchEngine {
-    let options = TorchOptions { precision, threads: 1, micro_batch_tokens: 256 };
+    let options = TorchOptions { precision, threads: 2, micro_batch_tokens: 256 };
     TorchEngine::open(&dir.join("model.safetensors"), layout, frozen, options).unwrap()
 }
 

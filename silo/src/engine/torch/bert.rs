@@ -47,9 +47,28 @@ struct LayerNorm {
 }
 
 impl LayerNorm {
+    fn share(&self) -> Self {
+        LayerNorm { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), eps: self.eps }
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let size = self.weight.size();
         x.f_layer_norm(&size, Some(&self.weight), Some(&self.bias), self.eps, false).map_err(torch_error)
+    }
+}
+
+impl Layer {
+    fn share(&self) -> Self {
+        Layer {
+            query: self.query.share(),
+            key: self.key.share(),
+            value: self.value.share(),
+            attention_output: self.attention_output.share(),
+            attention_norm: self.attention_norm.share(),
+            intermediate: self.intermediate.share(),
+            output: self.output.share(),
+            output_norm: self.output_norm.share(),
+        }
     }
 }
 
@@ -108,6 +127,20 @@ impl Bert {
             let pooler = builder.linear("pooler.dense", hidden, hidden, Kind::Float)?;
             Ok(Bert { kind, words, positions, token_type, norm, layers, pooler, shape: shape.clone() })
         })
+    }
+
+    /// The same model for another thread: handles to the same memory.
+    pub(super) fn share(&self) -> Self {
+        Bert {
+            shape: self.shape.clone(),
+            kind: self.kind,
+            words: self.words.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            token_type: self.token_type.shallow_clone(),
+            norm: self.norm.share(),
+            layers: self.layers.iter().map(Layer::share).collect(),
+            pooler: self.pooler.share(),
+        }
     }
 
     /// Number format of each adapted layer, by module.

@@ -44,6 +44,11 @@ impl Linear {
         Ok(Linear { weight: cast(&weight, kind)?, bias: cast(&bias, kind)?, module })
     }
 
+    /// The same weights for another thread.
+    pub(super) fn share(&self) -> Self {
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), module: self.module }
+    }
+
     /// Number format of input and output.
     pub(super) fn kind(&self) -> Kind {
         self.weight.kind()

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Contract: every call into libtorch is one of the fallible `f_` functions and its error is mapped; indices (token
-//! ids, labels, lengths) are checked before they reach it. The number of threads is a setting of the whole process, so
-//! the engine that was opened last decides it.
+//! ids, labels, lengths) are checked before they reach it. Threads share out micro-batches; inside an operation libtorch
+//! uses one thread, a setting that this engine makes for the whole process.
 
 mod bert;
 mod checkpoint;
@@ -17,6 +17,7 @@ mod precision;
 mod step;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use blindsum_adapter::AdapterLayout;
 use tch::{Kind, TchError, Tensor};
@@ -24,7 +25,7 @@ use tch::{Kind, TchError, Tensor};
 use self::bert::Bert;
 use self::checkpoint::Checkpoint;
 use self::lora::{Loras, cast};
-use self::packing::Limits;
+use self::packing::{Limits, Packed};
 use super::{Engine, EngineError, GradientSum};
 use crate::data::Example;
 
@@ -40,9 +41,9 @@ const PER_EXAMPLE_NUMBERS: usize = 1 << 26;
 pub struct TorchOptions {
     /// Number format of the large matrix products.
     pub precision: Precision,
-    /// Threads inside one operation; 0 for one per core. A setting of the whole process.
+    /// Micro-batches at a time, each on a thread; 0 for one per core.
     pub threads: usize,
-    /// Tokens in one micro-batch; bounds memory (about 60 kB per token for MiniLM).
+    /// Tokens in one micro-batch; bounds memory (about 200 kB per token and thread for MiniLM).
     pub micro_batch_tokens: usize,
 }
 
@@ -70,8 +71,14 @@ impl FrozenParts {
 
 /// A BERT classifier with an FFA-LoRA adapter, on the CPU.
 pub struct TorchEngine {
-    layout: AdapterLayout,
+    layout: Arc<AdapterLayout>,
     options: TorchOptions,
+    workers: Vec<Worker>,
+}
+
+/// The model as one thread holds it; all share the same memory.
+struct Worker {
+    layout: Arc<AdapterLayout>,
     bert: Bert,
     a: Vec<Tensor>,
     head: (Tensor, Tensor),
@@ -87,7 +94,7 @@ impl TorchEngine {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+        tch::set_num_threads(1);
         let _guard = tch::no_grad_guard();
         let bert = Bert::load(&Checkpoint::open(weights)?, layout, options.precision.kind())?;
         let kinds = bert.module_kinds(layout.modules().len());
@@ -99,21 +106,16 @@ impl TorchEngine {
         let a = a.map(|((m, a), &kind)| cast(&matrix(a, &[rank, m.in_features])?, kind)).collect::<Result<_>>()?;
         let weight = matrix(&frozen.head.0, &[layout.labels(), layout.hidden()])?;
         let bias = matrix(&frozen.head.1, &[layout.labels()])?;
-        Ok(TorchEngine { layout: layout.clone(), options, bert, a, head: (weight, bias) })
+        let layout = Arc::new(layout.clone());
+        let first = Worker { layout: Arc::clone(&layout), bert, a, head: (weight, bias) };
+        let mut workers: Vec<Worker> = (1..threads).map(|_| first.share()).collect();
+        workers.push(first);
+        Ok(TorchEngine { layout, options, workers })
     }
 
     /// Whether matrix products run in bf16.
     pub fn uses_bf16(&self) -> bool {
         self.options.precision.uses_bf16()
-    }
-
-    /// Head weight and bias for this adapter vector.
-    fn head(&self, adapter: &[f32]) -> Result<(Tensor, Tensor)> {
-        let Some(ranges) = self.layout.head_ranges() else {
-            return Ok((self.head.0.shallow_clone(), self.head.1.shallow_clone()));
-        };
-        let weight = matrix(&adapter[ranges.weight], &[self.layout.labels(), self.layout.hidden()])?;
-        Ok((weight, matrix(&adapter[ranges.bias], &[self.layout.labels()])?))
     }
 
     fn check(&self, adapter: &[f32], batch: &[&Example], labelled: bool) -> Result<()> {
@@ -144,10 +146,45 @@ impl TorchEngine {
         Ok(())
     }
 
-    fn limits(&self, per_example: bool) -> Limits {
+    fn pack(&self, batch: &[&Example], per_example: bool) -> Vec<Packed> {
         let examples = if per_example { (PER_EXAMPLE_NUMBERS / self.layout.len()).max(1) } else { usize::MAX };
         let attention_breakeven = self.layout.hidden().div_ceil(2);
-        Limits { tokens: self.options.micro_batch_tokens, examples, attention_breakeven }
+        let (tokens, threads) = (self.options.micro_batch_tokens, self.workers.len());
+        packing::pack(batch, Limits { tokens, examples, attention_breakeven, threads })
+    }
+
+    /// Shares micro-batches out among the workers, each on a thread of its own, and returns what each made of its
+    /// share.
+    ///
+    /// One thread to a micro-batch, rather than all threads inside each operation: nobody waits at the end of every
+    /// small product, which costs most where other programs use the same cores.
+    fn share_out<T: Send>(
+        &mut self,
+        parts: Vec<Packed>,
+        work: impl Fn(&mut Worker, Vec<Packed>) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let busy = self.workers.len().min(parts.len());
+        if busy <= 1 {
+            let [worker, ..] = self.workers.as_mut_slice() else { return Ok(Vec::new()) };
+            return Ok(vec![work(worker, parts)?]);
+        }
+        let mut shares: Vec<Vec<Packed>> = (0..busy).map(|_| Vec::new()).collect();
+        for (i, part) in parts.into_iter().enumerate() {
+            shares[i % busy].push(part);
+        }
+        std::thread::scope(|scope| {
+            let spawn = |(worker, share): (_, _)| {
+                let work = &work;
+                scope.spawn(move || {
+                    // libtorch keeps this per thread
+                    tch::set_num_threads(1);
+                    work(worker, share)
+                })
+            };
+            let threads: Vec<_> = self.workers.iter_mut().zip(shares).map(spawn).collect();
+            let died = || EngineError::Torch("a thread of the engine died".to_owned());
+            threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(died()))).collect()
+        })
     }
 }
 
@@ -158,22 +195,65 @@ impl Engine for TorchEngine {
 
     fn gradient_sum(&mut self, adapter: &[f32], batch: &[&Example], clip: Option<f64>) -> Result<GradientSum> {
         self.check(adapter, batch, true)?;
-        self.sum_gradients(adapter, batch, clip)
+        let parts = self.pack(batch, clip.is_some());
+        let mut shares = self.share_out(parts, |worker, parts| worker.sum_gradients(adapter, batch, parts, clip))?;
+        let norms = if clip.is_some() { vec![0.0; batch.len()] } else { Vec::new() };
+        let mut total = GradientSum { sum: vec![0.0; adapter.len()], losses: vec![0.0; batch.len()], norms };
+        for share in &mut shares {
+            // in the workers' order, so that the same batch gives the same bits
+            total.sum.iter_mut().zip(&share.sum).for_each(|(sum, x)| *sum += x);
+            for (i, loss, norm) in share.seen.drain(..) {
+                total.losses[i] = loss;
+                if let Some(slot) = total.norms.get_mut(i) {
+                    *slot = norm;
+                }
+            }
+        }
+        Ok(total)
     }
 
     fn logits(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
         self.check(adapter, examples, false)?;
+        let parts = self.pack(examples, false);
+        let shares = self.share_out(parts, |worker, parts| worker.logits(adapter, parts))?;
+        let mut rows = vec![Vec::new(); examples.len()];
+        for (i, row) in shares.into_iter().flatten() {
+            rows[i] = row;
+        }
+        Ok(rows)
+    }
+}
+
+impl Worker {
+    fn share(&self) -> Self {
+        Worker {
+            layout: Arc::clone(&self.layout),
+            bert: self.bert.share(),
+            a: self.a.iter().map(Tensor::shallow_clone).collect(),
+            head: (self.head.0.shallow_clone(), self.head.1.shallow_clone()),
+        }
+    }
+
+    /// Head weight and bias for this adapter vector.
+    fn head(&self, adapter: &[f32]) -> Result<(Tensor, Tensor)> {
+        let Some(ranges) = self.layout.head_ranges() else {
+            return Ok((self.head.0.shallow_clone(), self.head.1.shallow_clone()));
+        };
+        let weight = matrix(&adapter[ranges.weight], &[self.layout.labels(), self.layout.hidden()])?;
+        Ok((weight, matrix(&adapter[ranges.bias], &[self.layout.labels()])?))
+    }
+
+    /// The logits of each packed example, with its index in the batch.
+    fn logits(&self, adapter: &[f32], parts: Vec<Packed>) -> Result<Vec<(usize, Vec<f32>)>> {
         let _guard = tch::no_grad_guard();
         let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
         let (weight, bias) = self.head(adapter)?;
-        let mut rows = vec![Vec::new(); examples.len()];
-        for packed in packing::pack(examples, self.limits(false)) {
+        let mut rows = Vec::new();
+        for packed in parts {
             let pooled = self.bert.forward(&packed, &mut loras)?;
-            let logits = pooled.f_linear(&weight, Some(&bias)).map_err(torch_error)?;
-            let values = values(&logits)?;
-            for (&i, row) in packed.members.iter().zip(values.chunks_exact(self.layout.labels())) {
-                rows[i] = row.to_vec();
-            }
+            let logits = values(&pooled.f_linear(&weight, Some(&bias)).map_err(torch_error)?)?;
+            let logits = logits.chunks_exact(self.layout.labels()).map(<[f32]>::to_vec);
+            rows.extend(packed.members.iter().copied().zip(logits));
         }
         Ok(rows)
     }

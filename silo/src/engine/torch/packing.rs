@@ -29,6 +29,13 @@ pub(super) struct Limits {
     pub examples: usize,
     /// Tokens at which attention costs as much as everything else, about half the hidden size.
     pub attention_breakeven: usize,
+    /// Threads that share the micro-batches.
+    pub threads: usize,
+}
+
+impl Limits {
+    /// For one example, whatever its length.
+    pub(super) const ALONE: Limits = Limits { tokens: usize::MAX, examples: 1, attention_breakeven: 1, threads: 1 };
 }
 
 /// Some examples laid out in rows.
@@ -51,13 +58,13 @@ pub(super) struct Packed {
     pub segments: Vec<i64>,
 }
 
-/// Splits a batch into micro-batches of similar lengths and even sizes.
+/// Splits a batch into micro-batches of similar lengths and even sizes, as many for each thread.
 pub(super) fn pack(batch: &[&Example], limits: Limits) -> Vec<Packed> {
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(batch[i].ids.len()));
     let total: usize = batch.iter().map(|e| e.ids.len()).sum();
-    let parts = total.div_ceil(limits.tokens.max(1)).max(1);
-    let target = total.div_ceil(parts);
+    let parts = total.div_ceil(limits.tokens.max(1)).max(1).next_multiple_of(limits.threads.max(1));
+    let target = total.div_ceil(parts).max(MIN_WIDTH);
     let mut out = Vec::new();
     let (mut start, mut tokens) = (0, 0);
     for (at, &i) in order.iter().enumerate() {
@@ -146,7 +153,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { tokens: 512, examples: 40, attention_breakeven: 192 };
+    const LIMITS: Limits = Limits { tokens: 512, examples: 40, attention_breakeven: 192, threads: 1 };
 
     fn examples(lengths: &[usize]) -> Vec<Example> {
         lengths.iter().map(|&n| Example { ids: (1..=n as u32).collect(), label: 0 }).collect()

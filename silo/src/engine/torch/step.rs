@@ -6,10 +6,9 @@
 use tch::{Kind, Reduction, Tensor};
 
 use super::lora::{Loras, Rows, Taken, cast};
-use super::packing::{Packed, pack};
-use super::{Result, TorchEngine, torch_error, values};
+use super::packing::{Limits, Packed, pack};
+use super::{Result, Worker, torch_error, values};
 use crate::data::Example;
-use crate::engine::GradientSum;
 
 /// Factor on a clipped gradient that keeps its norm at or below the clip after f32 rounding.
 const ROUNDING_MARGIN: f64 = 1.0 - 1e-6;
@@ -26,31 +25,52 @@ struct Backward {
     losses: Vec<f32>,
 }
 
-impl TorchEngine {
-    pub(super) fn sum_gradients(&self, adapter: &[f32], batch: &[&Example], clip: Option<f64>) -> Result<GradientSum> {
-        let mut total =
-            GradientSum { sum: vec![0.0; adapter.len()], losses: vec![0.0; batch.len()], norms: Vec::new() };
-        if clip.is_some() {
-            total.norms = vec![0.0; batch.len()];
-        }
+/// What one worker's share of a batch contributes.
+pub(super) struct Share {
+    /// Sum of the (clipped) gradients, in the adapter's layout.
+    pub sum: Vec<f32>,
+    /// Index in the batch, loss, and norm before clipping (0 without a clip) of each example.
+    pub seen: Vec<(usize, f32, f64)>,
+}
+
+impl Worker {
+    pub(super) fn sum_gradients(
+        &self,
+        adapter: &[f32],
+        batch: &[&Example],
+        parts: Vec<Packed>,
+        clip: Option<f64>,
+    ) -> Result<Share> {
+        let mut share = Share { sum: vec![0.0; adapter.len()], seen: Vec::with_capacity(batch.len()) };
         let mut loras = Loras::new(&self.layout, &self.a, adapter, true)?;
         let head = self.head(adapter)?;
-        for packed in pack(batch, self.limits(clip.is_some())) {
+        for packed in parts {
             let back = self.backward(&mut loras, &head, packed, batch)?;
-            for (&i, &loss) in back.packed.members.iter().zip(&back.losses) {
-                total.losses[i] = loss;
-            }
-            let _guard = tch::no_grad_guard();
-            match clip {
-                None => self.add_plain(&back, &mut total.sum)?,
-                Some(clip) => {
-                    if !self.add_clipped(&back, clip, &mut total)? && back.packed.members.len() > 1 {
-                        self.add_one_by_one(adapter, batch, &back.packed.members, clip, &mut total)?;
+            let norms = {
+                let _guard = tch::no_grad_guard();
+                match clip {
+                    None => {
+                        self.add_plain(&back, &mut share.sum)?;
+                        vec![0.0; back.losses.len()]
                     }
+                    Some(clip) => self.add_clipped(&back, clip, &mut share.sum)?,
                 }
+            };
+            let members = &back.packed.members;
+            if members.len() > 1 && norms.iter().any(|n| !n.is_finite()) {
+                // nothing was added: neighbours in a row can catch each other's overflow, so each goes alone
+                for &i in members {
+                    let alone = pack(&[batch[i]], Limits::ALONE);
+                    let alone = self.sum_gradients(adapter, &[batch[i]], alone, clip)?;
+                    share.seen.extend(alone.seen.iter().map(|&(_, loss, norm)| (i, loss, norm)));
+                    share.sum.iter_mut().zip(alone.sum).for_each(|(sum, x)| *sum += x);
+                }
+                continue;
             }
+            let seen = members.iter().zip(&back.losses).zip(&norms);
+            share.seen.extend(seen.map(|((&i, &loss), &norm)| (i, loss, norm)));
         }
-        Ok(total)
+        Ok(share)
     }
 
     /// Forward and backward; all numbers that leave are f32 and without history.
@@ -97,14 +117,11 @@ impl TorchEngine {
         Ok(())
     }
 
-    /// Adds the clipped gradients and notes the norms; returns false, having added nothing, if a norm is not finite
-    /// and the micro-batch has other examples, which may have caught it from their neighbour. A lone example with such
-    /// a norm contributes zero.
-    fn add_clipped(&self, back: &Backward, clip: f64, total: &mut GradientSum) -> Result<bool> {
-        let members = &back.packed.members;
+    /// Adds the clipped gradients and returns the norms before clipping; adds nothing if one of them is not finite.
+    fn add_clipped(&self, back: &Backward, clip: f64, sum: &mut [f32]) -> Result<Vec<f64>> {
         let per_layer: Vec<Vec<Tensor>> =
             back.layers.iter().map(|layer| self.per_example(layer, &back.packed)).collect::<Result<_>>()?;
-        let mut squares = vec![0.0f64; members.len()];
+        let mut squares = vec![0.0f64; back.losses.len()];
         for parts in &per_layer {
             let norms = parts.iter().map(row_square_norms).collect::<Result<Vec<_>>>()?;
             for (square, part) in squares.iter_mut().zip(norms.into_iter().flatten()) {
@@ -119,17 +136,14 @@ impl TorchEngine {
             }
         }
         let norms: Vec<f64> = squares.into_iter().map(f64::sqrt).collect();
-        for (&i, &norm) in members.iter().zip(&norms) {
-            total.norms[i] = norm;
-        }
         if norms.iter().any(|n| !n.is_finite()) {
-            return Ok(false);
+            return Ok(norms);
         }
         let scale = |norm: f64| if norm > clip { clip / norm * ROUNDING_MARGIN } else { 1.0 };
         let factors: Vec<f32> = norms.iter().map(|&n| scale(n) as f32).collect();
         let factors = Tensor::f_from_slice(&factors).map_err(torch_error)?;
         for (layer, parts) in back.layers.iter().zip(&per_layer) {
-            let range = &mut total.sum[self.layout.b_range(layer.module)];
+            let range = &mut sum[self.layout.b_range(layer.module)];
             let mut start = 0;
             for part in parts {
                 let n = part.size()[0];
@@ -141,10 +155,10 @@ impl TorchEngine {
         if let Some(ranges) = head {
             let d = factors.f_unsqueeze(1).and_then(|f| back.dlogits.f_mul(&f)).map_err(torch_error)?;
             let weight = d.f_transpose(0, 1).and_then(|d| d.f_mm(&back.pooled)).map_err(torch_error)?;
-            accumulate(&mut total.sum[ranges.weight], &weight)?;
-            accumulate(&mut total.sum[ranges.bias], &column_sums(&d)?)?;
+            accumulate(&mut sum[ranges.weight], &weight)?;
+            accumulate(&mut sum[ranges.bias], &column_sums(&d)?)?;
         }
-        Ok(true)
+        Ok(norms)
     }
 
     /// Gradients of one layer's B for each example, flattened: parts `[some, out·r]`, together in packed order.
@@ -176,26 +190,6 @@ impl TorchEngine {
             parts.push(product().map_err(torch_error)?);
         }
         Ok(parts)
-    }
-
-    /// Each example in a micro-batch of its own, so that one whose numbers overflow touches no other.
-    fn add_one_by_one(
-        &self,
-        adapter: &[f32],
-        batch: &[&Example],
-        members: &[usize],
-        clip: f64,
-        total: &mut GradientSum,
-    ) -> Result<()> {
-        for &i in members {
-            let alone = tch::with_grad(|| self.sum_gradients(adapter, &[batch[i]], Some(clip)))?;
-            total.norms[i] = alone.norms[0];
-            total.losses[i] = alone.losses[0];
-            for (sum, x) in total.sum.iter_mut().zip(alone.sum) {
-                *sum += x;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,95 @@
+//! The commands that need no federation: train one silo alone, evaluate an adapter, predict with it.
+//!
+//! Contract: each reads its files, prints what it found on standard output, and ends with one sentence and an exit code
+//! of the common table where something is wrong. Nothing that is printed quotes a record.
+
+mod error;
+mod evaluate;
+mod predict;
+mod train;
+
+use std::path::PathBuf;
+
+use blindsum_adapter::peft;
+use blindsum_transport::ExitCode;
+use clap::Args;
+
+use self::error::CommandError;
+use crate::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use crate::model::ModelDir;
+
+pub use self::evaluate::{EvaluateArgs, evaluate};
+pub use self::predict::{PredictArgs, predict};
+pub use self::train::{TrainArgs, train};
+
+/// How the engine computes: the same options for every command.
+#[derive(Debug, Args)]
+struct EngineArgs {
+    /// Number format of the large matrix products: auto (bf16 where the processor has it), f32 or bf16
+    #[arg(long, default_value = "auto", value_name = "FORMAT")]
+    precision: Precision,
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroU16>,
+}
+
+impl EngineArgs {
+    fn options(&self) -> TorchOptions {
+        let threads = self.threads.map_or(0, |n| usize::from(n.get()));
+        TorchOptions { precision: self.precision, threads, ..TorchOptions::default() }
+    }
+}
+
+/// A base model and a trained adapter on it.
+#[derive(Debug, Args)]
+struct AdapterArgs {
+    /// Base model: a Hugging Face directory with config.json, model.safetensors and tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Adapter: the directory that training wrote (PEFT's format)
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// Cut texts to this many tokens, as the job did (its model.max_sequence_tokens) [default: what the model reads]
+    #[arg(long, value_name = "N")]
+    max_sequence_tokens: Option<std::num::NonZeroU32>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// An adapter on its base model, ready to run.
+struct Ready {
+    engine: TorchEngine,
+    tokens: crate::data::Tokens,
+    values: Vec<f32>,
+    labels: Vec<String>,
+}
+
+impl AdapterArgs {
+    fn open(&self) -> Result<Ready, CommandError> {
+        let model = ModelDir::open(&self.model)?;
+        let adapter = peft::load(&self.adapter, model.shape())?;
+        let longest = model.shape().max_positions;
+        let wanted = self.max_sequence_tokens.map_or(longest, |n| n.get() as usize);
+        let tokens = crate::data::Tokens::open(&model.tokenizer(), wanted.min(longest))?;
+        let frozen = FrozenParts { a: adapter.a, head: adapter.head };
+        let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
+        Ok(Ready { engine, tokens, values: adapter.values, labels: adapter.meta.labels })
+    }
+}
+
+/// One sentence on standard error, and the code.
+fn finish(result: Result<(), CommandError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::Done,
+        Err(error) => {
+            eprintln!("blindsum-silo: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// Writes a line to standard output; a reader that went away is no error of ours.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,71 @@
+//! `blindsum-silo predict`: an adapter's answers to rows without labels.
+
+use std::path::PathBuf;
+
+use blindsum_certs::files::write_atomic;
+use blindsum_transport::ExitCode;
+use clap::Args;
+use serde::Serialize;
+
+use super::error::CommandError;
+use super::{AdapterArgs, finish, say};
+use crate::data::{self, Example};
+use crate::engine::{Engine, best};
+
+/// `blindsum-silo predict`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    blindsum-silo predict --model all-MiniLM-L6-v2 --adapter adapter --input rows.jsonl --output answers.jsonl\n\n\
+    The output has one object for each input row, in order, and never the text:\n  \
+    {\"row\":1,\"label\":\"positive\",\"probability\":0.934}")]
+pub struct PredictArgs {
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Rows: .jsonl, .csv or .tsv
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Where the answers go, as JSON Lines; replaced if it exists
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Column (or JSON key) of the text
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    text_column: String,
+    /// Write the classifier's outputs too, in the order of the labels
+    #[arg(long)]
+    logits: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    row: usize,
+    label: &'a str,
+    probability: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<&'a [f32]>,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn predict(args: &PredictArgs) -> ExitCode {
+    finish(run(args))
+}
+
+fn run(args: &PredictArgs) -> Result<(), CommandError> {
+    let mut ready = args.adapter.open()?;
+    let rows = data::read_texts(&args.input, &args.text_column, &ready.tokens)?.examples;
+    let rows: Vec<&Example> = rows.iter().collect();
+    let mut out = String::new();
+    for (i, logits) in ready.engine.logits(&ready.values, &rows)?.iter().enumerate() {
+        let top = best(logits);
+        let rest: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(logits[top])).exp()).sum();
+        let probability = 1.0 / rest;
+        let answer =
+            Answer { row: i + 1, label: &ready.labels[top], probability, logits: args.logits.then_some(logits) };
+        let line = serde_json::to_string(&answer).map_err(|e| CommandError::Usage(e.to_string()))?;
+        out.push_str(&line);
+        out.push('\n');
+    }
+    write_atomic(&args.output, out.as_bytes(), 0o600)?;
+    say(&format!("wrote {} answers to {}", rows.len(), args.output.display()));
+    Ok(())
+}

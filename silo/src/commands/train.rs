@@ -1,0 +1,157 @@
+//! `blindsum-silo train`: the job on this silo's rows alone, with the job's steps and privacy, and nobody else.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_adapter::{AdapterLayout, initial_values, server};
+use blindsum_protocol::job::{Job, JobFile, Protection};
+use blindsum_transport::{ExitCode, config};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::error::CommandError;
+use super::{EngineArgs, finish, say};
+use crate::data::{self, Columns, Example, Tokens};
+use crate::engine::torch::{FrozenParts, TorchEngine};
+use crate::engine::{self, Engine};
+use crate::local::{LocalTrainer, TrainSpec, os_rng};
+use crate::model::ModelDir;
+
+/// `blindsum-silo train`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    blindsum-silo train --job job.toml --model all-MiniLM-L6-v2 --data-train train.jsonl \\\n      \
+    --data-validation validation.jsonl --out adapter\n\n\
+    The privacy spent is that of this adapter alone; whoever publishes it beside a federation's adapter that was trained \
+    on the same rows has spent both.")]
+pub struct TrainArgs {
+    /// The job: what is trained, for how many steps, under which privacy
+    #[arg(long, value_name = "FILE")]
+    job: PathBuf,
+    /// Base model: a Hugging Face directory with config.json, model.safetensors and tokenizer.json, as the job pins them
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Training rows: .jsonl, .csv or .tsv
+    #[arg(long, value_name = "FILE")]
+    data_train: PathBuf,
+    /// Held-out rows, never trained on and not covered by the privacy guarantee
+    #[arg(long, value_name = "FILE")]
+    data_validation: Option<PathBuf>,
+    /// Column (or JSON key) of the text
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    text_column: String,
+    /// Column (or JSON key) of the label
+    #[arg(long, default_value = "label", value_name = "NAME")]
+    label_column: String,
+    /// Where the adapter goes, in PEFT's format
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rounds instead of the job's; the noise is planned anew for them
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Learning rate instead of the job's
+    #[arg(long, value_name = "X")]
+    learning_rate: Option<f64>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn train(args: &TrainArgs) -> ExitCode {
+    finish(run(args))
+}
+
+fn run(args: &TrainArgs) -> Result<(), CommandError> {
+    let job = job(args)?;
+    let model = ModelDir::open(&args.model)?;
+    model.check(&job.model)?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.labels.len())?;
+    let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
+    if max_tokens > longest {
+        let message =
+            format!("job: model.max_sequence_tokens is {max_tokens}, but the base model reads at most {longest}");
+        return Err(CommandError::Usage(message));
+    }
+    let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
+    let columns = Columns { text: args.text_column.clone(), label: args.label_column.clone() };
+    let read = |path: &Path| data::read(path, &columns, &job.model.labels, &tokens);
+    let train = read(&args.data_train)?.examples;
+    let held_out = args.data_validation.as_deref().map(read).transpose()?.map(|d| d.examples);
+    let (spec, privacy) = TrainSpec::derive(&job, train.len())?;
+    let frozen = FrozenParts::from_seed(&layout);
+    let mut engine = TorchEngine::open(&model.weights(), &layout, &frozen, args.engine.options())?;
+
+    let steps = job.rounds * spec.local_steps;
+    let (rows, batch) = (train.len(), spec.expected_batch);
+    let format = if engine.uses_bf16() { "bf16" } else { "f32" };
+    say(&format!(
+        "{rows} training rows, {} rounds of {} steps, {batch} rows per step, {format}",
+        job.rounds, spec.local_steps
+    ));
+    match job.protection() {
+        Protection::RecordDp { epsilon, delta, clip_norm, .. } => {
+            let noise = privacy.map_or(0.0, |p| p.noise_multiplier);
+            say(&format!(
+                "record-level privacy ε ≤ {epsilon} at δ = {delta:e}: clip norm {clip_norm}, noise multiplier {noise:.3}"
+            ));
+        }
+        Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
+    }
+    let mut values = initial_values(&layout);
+    report("before", &mut engine, &values, held_out.as_deref())?;
+
+    let trainer = LocalTrainer::new(train, spec)?;
+    let mut rng = os_rng()?;
+    let style = ProgressStyle::with_template("{msg} {bar:30} step {pos} of {len}, {eta} left");
+    let bar = ProgressBar::new(u64::from(steps)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let (started, mut drawn) = (Instant::now(), 0);
+    for round in 1..=job.rounds {
+        bar.set_message(format!("round {round}"));
+        let done = u64::from((round - 1) * trainer.spec().local_steps);
+        let update = trainer.round(&mut engine, &values, &mut rng, &mut |step| {
+            bar.set_position(done + u64::from(step));
+            true
+        })?;
+        drawn += update.drawn;
+        let sum: Vec<f64> = update.values.iter().map(|&x| f64::from(x)).collect();
+        values = server::fed_avg(&values, &sum, 1);
+    }
+    bar.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
+    say(&format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
+    report("after", &mut engine, &values, held_out.as_deref())?;
+    if let Some(privacy) = privacy {
+        say(&format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
+    }
+    let meta = PeftMeta { base_model_name_or_path: args.model.display().to_string(), labels: job.model.labels.clone() };
+    peft::save(&args.out, &layout, &frozen.a, &frozen.head, &values, &meta)?;
+    say(&format!("adapter in {}", args.out.display()));
+    Ok(())
+}
+
+/// The job with what the command line changes.
+fn job(args: &TrainArgs) -> Result<Job, CommandError> {
+    let mut file = JobFile::from(config::load::<Job>(&args.job)?);
+    file.rounds = args.rounds.unwrap_or(file.rounds);
+    file.training.learning_rate = args.learning_rate.unwrap_or(file.training.learning_rate);
+    Ok(Job::try_from(file)?)
+}
+
+fn report(
+    when: &str,
+    engine: &mut dyn Engine,
+    values: &[f32],
+    held_out: Option<&[Example]>,
+) -> Result<(), CommandError> {
+    let Some(rows) = held_out else { return Ok(()) };
+    let rows: Vec<&Example> = rows.iter().collect();
+    let result = engine::evaluate(engine, values, &rows)?;
+    let (accuracy, loss) = (result.accuracy(), result.mean_loss);
+    let (correct, rows) = (result.correct, result.examples);
+    say(&format!(
+        "{when} training: accuracy {accuracy:.4} on held-out rows ({correct} of {rows}), mean loss {loss:.4}"
+    ));
+    Ok(())
+}
