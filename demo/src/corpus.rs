@@ -1,5 +1,6 @@
 //! The demo's rows: four sources, each an institution, split into rows for training, choosing and testing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -77,13 +78,29 @@ impl Corpus {
         }
     }
 
-    /// Mean over the sources of the accuracy of always answering a source's most frequent test label.
+    /// Macro accuracy of always answering the label that is most frequent in all training rows together: the best
+    /// that one adapter can do without reading the text.
     pub fn majority(&self) -> f64 {
-        let of = |source: &Source| {
-            (0..=source.test.iter().map(|e| e.label).max().unwrap_or(0))
-                .map(|label| accuracy(&source.test.iter().map(|e| e.label == label).collect::<Vec<_>>()))
-                .fold(0.0, f64::max)
-        };
+        let label = most_frequent(self.sources.iter().flat_map(|source| &source.train));
+        self.sources.iter().map(|source| share(&source.test, label)).sum::<f64>() / self.sources.len() as f64
+    }
+
+    /// Macro accuracy of always answering each source's own most frequent training label, which no single adapter can.
+    pub fn majority_by_source(&self) -> f64 {
+        let of = |source: &Source| share(&source.test, most_frequent(&source.train));
         self.sources.iter().map(of).sum::<f64>() / self.sources.len() as f64
     }
+}
+
+/// The label that most rows have, the first of equals.
+fn most_frequent<'a>(rows: impl IntoIterator<Item = &'a Example>) -> u32 {
+    let mut counts = BTreeMap::<u32, usize>::new();
+    rows.into_iter().for_each(|row| *counts.entry(row.label).or_default() += 1);
+    let most = counts.values().copied().max().unwrap_or(0);
+    counts.into_iter().find(|(_, count)| *count == most).map_or(0, |(label, _)| label)
+}
+
+/// Share of rows with this label.
+fn share(rows: &[Example], label: u32) -> f64 {
+    accuracy(&rows.iter().map(|row| row.label == label).collect::<Vec<_>>())
 }

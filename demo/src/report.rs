@@ -89,7 +89,7 @@ impl<'a> Report<'a> {
         if !self.pooled.is_empty() {
             self.row("pooled rows (upper bound)", &self.pooled);
         }
-        println!("  {:<28}{:>58.1}", "majority class of each source", 100.0 * self.corpus.majority());
+        println!("  {:<28}{:>58.1}", "always the majority label", 100.0 * self.corpus.majority());
         self.privacy();
         self.bytes();
         self.times();

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -11,10 +12,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use blindsum_certs::authority::Validity;
-use blindsum_certs::folder::{AuthorityFolder, IdentityFile, install, silo_init};
+use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
 use blindsum_certs::request::Request;
-use blindsum_certs::{Role, roster};
+use blindsum_certs::{Credentials, Role, roster};
 use blindsum_crypto::sha256;
+use blindsum_protocol::message::{AttemptId, CoordinatorMessage, Envelope, Open, SiloMessage};
+use blindsum_protocol::{Limits, Plan, RoundKind};
+use blindsum_silo::agent::prepare;
+use blindsum_silo::config::SiloConfig;
+use blindsum_transport::codec::CoordinatorCodec;
+use blindsum_transport::{Listener, Settings, config, listen};
 use common::{TINY_CONFIG, tiny_tensors, write_model};
 
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -34,13 +41,18 @@ impl Silo {
         let dir = temporary.path();
         let year = Validity::days(365).unwrap();
         let authority = AuthorityFolder::init(&dir.join("authority"), "clinics", year).unwrap();
+        let certify = |name: &str, csr: PathBuf, role: Role| {
+            let request = Request::from_pem(&std::fs::read_to_string(csr).unwrap()).unwrap();
+            let signed = dir.join(format!("{name}.pem"));
+            authority.sign(&request, role, year, false, &signed).unwrap();
+            install(&dir.join(name), &signed, &authority.certificate_path(), None).unwrap();
+        };
+        let hub = coordinator_init(&dir.join("hub"), "hub", &["localhost".to_owned()]).unwrap();
+        certify("hub", hub.csr, Role::Coordinator);
         let mut identities = Vec::new();
         for name in ["a", "b", "c", "d"] {
             let made = silo_init(&dir.join(name), name).unwrap();
-            let request = Request::from_pem(&std::fs::read_to_string(made.csr).unwrap()).unwrap();
-            let signed = dir.join(format!("{name}.pem"));
-            authority.sign(&request, Role::Silo, year, false, &signed).unwrap();
-            install(&dir.join(name), &signed, &authority.certificate_path(), None).unwrap();
+            certify(name, made.csr.clone(), Role::Silo);
             identities.push(IdentityFile::load(&made.identity.unwrap()).unwrap());
         }
         let roster = roster::make("clinics", 1, identities).unwrap();
@@ -92,6 +104,20 @@ impl Silo {
         program.args(arguments).args(["--log-format", "json", "--config"]).arg(self.path("silo.toml"));
         program.env_remove("RUST_LOG");
         program
+    }
+
+    /// A coordinator for a test to speak for, with the credentials of `federation`'s; the silo is told its address. Needs
+    /// a runtime.
+    fn coordinator(&self, federation: &Silo) -> (Plan, Listener<CoordinatorCodec>) {
+        let parsed: SiloConfig = config::load(&self.path("silo.toml")).unwrap();
+        let plan = prepare(parsed.clone().resolved(self.dir.path())).unwrap().plan;
+        let credentials = Credentials::load(&federation.path("hub"), Role::Coordinator).unwrap();
+        let (names, codec) = (["a", "b", "c", "d"].map(str::to_owned), CoordinatorCodec::new(Limits::new(&plan)));
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listener = listen(any, &credentials, names, codec, Settings::default()).unwrap();
+        let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+        self.replace("silo.toml", &parsed.coordinator, &address);
+        (Plan::clone(&plan), listener)
     }
 
     /// Runs `check` (or what is given) to its end: exit code and what it said.
@@ -204,4 +230,65 @@ fn a_signal_stops_it_in_order_and_its_state_has_one_owner() {
     std::fs::write(&journal, bytes).unwrap();
     let (code, log) = silo.ends(&["run"]);
     assert!(code == 7 && log.contains("damaged in entry 1"), "{code} {log}");
+}
+
+#[test]
+fn missing_files_and_keys_that_others_can_read_are_refused() {
+    let silo = Silo::new();
+    for (file, expected) in [
+        ("silo.toml", 2),
+        ("job.toml", 2),
+        ("roster.toml", 4),
+        ("a/identity.key", 4),
+        ("model/model.safetensors", 3),
+        ("data/train.jsonl", 3),
+    ] {
+        let (path, away) = (silo.path(file), silo.path("away"));
+        std::fs::rename(&path, &away).unwrap();
+        let (code, log) = silo.ends(&["run"]);
+        assert!(code == expected && log.contains(file), "{file}: {code} {log}");
+        std::fs::rename(&away, &path).unwrap();
+    }
+    for key in ["a/tls.key", "a/identity.key"] {
+        std::fs::set_permissions(silo.path(key), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let (code, log) = silo.ends(&["run"]);
+        assert!(code == 4 && log.contains(key) && log.contains("chmod 600"), "{code} {log}");
+        std::fs::set_permissions(silo.path(key), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert!(!silo.path("state").exists(), "nothing was written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_of_another_authority_is_refused_for_good() {
+    let (silo, other) = (Silo::new(), Silo::new());
+    let (_plan, listener) = silo.coordinator(&other);
+    let (code, log) = tokio::task::spawn_blocking(move || silo.ends(&["run"])).await.unwrap();
+    assert!(code == 4 && log.contains("authority"), "{code} {log}");
+    drop(listener);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_while_it_trains_stops_it_in_order_and_its_debit_stands() {
+    let silo = Silo::new();
+    // Far longer than the test, were it not stopped.
+    silo.replace("job.toml", "local_steps = 5", "local_steps = 10000");
+    silo.replace("job.toml", "rounds = 20", "rounds = 1");
+    let (plan, mut listener) = silo.coordinator(&silo);
+    let mut child = silo.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut connection = listener.accept().await.unwrap().unwrap();
+    assert!(matches!(connection.recv().await.unwrap().message, SiloMessage::Hello(_)));
+    let at = AttemptId { round: 1, attempt: 1 };
+    let context = plan.context(at, RoundKind::Train, plan.job_digest(), plan.model_hash(&plan.initial_global()));
+    let open = CoordinatorMessage::Open(Open { context, abandoned: Vec::new() });
+    connection.send(Envelope::bare(open)).await.unwrap();
+
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let training = log.any(|line| line.contains("\"event\":\"training\""));
+    assert!(training, "it ended before it trained: {:?}", child.wait());
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = log.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("\"event\":\"stopping\"")), "{rest:?}");
+    let ledger = std::fs::read_to_string(silo.path("state/ledger.jsonl")).unwrap();
+    assert!(ledger.contains("10000"), "what was begun is charged: {ledger}");
 }
