@@ -1,8 +1,10 @@
 //! Coordinator and four silos in one process: the aggregate is the plaintext sum over the survivors, whoever drops out.
 
+use std::panic::AssertUnwindSafe;
+
 use blindsum_tests::cluster::{self, Cluster};
 use blindsum_tests::expect;
-use blindsum_tests::seams::{Milestone, Pause};
+use blindsum_tests::seams::{self, Milestone, Pause};
 use blindsum_tests::site::{SILOS, Site, Terms};
 
 async fn cluster(terms: Terms) -> Cluster {
@@ -17,6 +19,15 @@ async fn four_silos_complete_a_job_and_adopt_the_plaintext_sum() {
     cluster.finish().await;
     let survivors = expect::check(&cluster.site);
     assert_eq!(survivors, vec![SILOS.map(str::to_owned).to_vec(); 4], "three rounds and the closing one");
+
+    // The comparison has teeth: it notices one unit in one coordinate of one silo.
+    let path = cluster.site.record("south").join(seams::updated(2));
+    let mut update = std::fs::read(&path).unwrap();
+    let off = seams::read(&cluster.site.record("south"), &seams::updated(2)).unwrap()[9] + 1.0 / 65536.0;
+    update[36..40].copy_from_slice(&off.to_le_bytes());
+    std::fs::write(&path, update).unwrap();
+    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| expect::check(&cluster.site)));
+    assert!(checked.is_err(), "a sum that is off by one went unnoticed");
 }
 
 /// Silo 2 crashes in round 1 before it sends `message`; the round completes over `survivors`, and the silo comes back for

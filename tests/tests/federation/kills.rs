@@ -46,3 +46,25 @@ fn sigkill_between_shares_and_masked_input_leaves_that_silo_out_of_an_exact_sum(
 fn sigkill_between_masked_input_and_reveal_leaves_that_silo_in_an_exact_sum() {
     killed_before("reveal", &SILOS);
 }
+
+/// The coordinator's store holds list and masked inputs by then: what is committed is finished, not begun again.
+#[test]
+fn sigkill_of_the_coordinator_between_masked_inputs_and_votes_costs_no_attempt() {
+    let site = Site::new(Terms::default());
+    let (coordinator, address) = Process::coordinator(COORDINATOR, &site.write_coordinator("127.0.0.1:0"));
+    let vote = Pause::new("commit", 1);
+    let start = |(seed, name)| {
+        Process::silo(SILO, &site.write_silo(name, &address), &site.record(name), seed, std::slice::from_ref(&vote))
+    };
+    let mut silos: Vec<Process> = (0..).zip(SILOS).map(start).collect();
+    silos.iter_mut().for_each(|silo| silo.reached(&Milestone::Paused("commit".into(), 1)));
+    coordinator.kill();
+    let (coordinator, _) = Process::coordinator(COORDINATOR, &site.write_coordinator(&address));
+    silos.iter_mut().for_each(Process::resume);
+    for process in silos.into_iter().chain([coordinator]) {
+        let (code, said) = process.end();
+        assert_eq!(code, 0, "{said}");
+    }
+    assert_eq!(expect::check(&site), vec![SILOS.map(str::to_owned).to_vec(); 3]);
+    assert_eq!(site.history()[0].attempt, 1);
+}
