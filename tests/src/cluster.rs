@@ -124,9 +124,11 @@ impl Cluster {
 
     /// Ends silo `i` where it stands.
     pub async fn crash(&mut self, i: usize) {
-        let Silo { task, .. } = self.silos[i].take().unwrap();
-        task.abort();
-        assert!(within("a crash", task).await.unwrap_err().is_cancelled());
+        let mut silo = self.silos[i].take().unwrap();
+        silo.task.abort();
+        assert!(within("a crash", &mut silo.task).await.unwrap_err().is_cancelled());
+        // Only now may a pause end: nobody is left to go on after it.
+        drop(silo.resume);
     }
 
     /// Waits until the job is over for the coordinator and every silo that runs.
