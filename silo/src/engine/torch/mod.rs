@@ -49,7 +49,7 @@ pub struct TorchOptions {
 
 impl Default for TorchOptions {
     fn default() -> Self {
-        TorchOptions { precision: Precision::Auto, threads: 0, micro_batch_tokens: 2048 }
+        TorchOptions { precision: Precision::Auto, threads: 0, micro_batch_tokens: 1024 }
     }
 }
 
