@@ -21,10 +21,14 @@ import sys
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 ORDER = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
          "intermediate.dense", "output.dense"]
+SENTENCES = ["The patient was discharged from the hospital.",
+             "Severe headache and nausea followed the second dose of the drug.",
+             "Shares of the bank fell by 4% after the report.",
+             "Once upon a time, there was a little girl named Lily."]
 TINY = dict(vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
             max_position_embeddings=512, type_vocab_size=2, hidden_act="gelu", layer_norm_eps=1e-12)
 
@@ -95,8 +99,12 @@ def main(which):
         p.requires_grad_(True)
 
     cases = []
-    for k, n in enumerate([1, 2, 7, 33, 64, 65, 130, 512]):
-        ids, label = sentence(n, *marks), k % 3
+    inputs = [(None, sentence(n, *marks)) for n in [1, 2, 7, 33, 64, 65, 130, 512]]
+    if not which.startswith("tiny"):
+        tokenizer = AutoTokenizer.from_pretrained(which)
+        inputs = [(text, tokenizer(text)["input_ids"]) for text in SENTENCES] + inputs
+    for k, (text, ids) in enumerate(inputs):
+        label = k % 3
         x = torch.tensor([ids])
         model.zero_grad(set_to_none=True)
         logits = model(input_ids=x, attention_mask=torch.ones_like(x), token_type_ids=torch.zeros_like(x)).logits
@@ -104,7 +112,7 @@ def main(which):
         loss.backward()
         norms = [float(p.grad.double().norm()) for _, p in b]
         cases.append({
-            "input_ids": ids, "label": label, "logits": logits[0].tolist(), "loss": loss.item(),
+            "text": text, "input_ids": ids, "label": label, "logits": logits[0].tolist(), "loss": loss.item(),
             "module_norms": norms, "head_norm": math.sqrt(sum(float(p.grad.double().norm()) ** 2 for p in head)),
             "norm": math.sqrt(sum(q * q for q in norms)),
             "last_module_corner": b[-1][1].grad[:2, :4].tolist(),

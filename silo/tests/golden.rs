@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::{AdapterLayout, Head};
-use blindsum_silo::data::Example;
+use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine};
 use common::{TINY_CONFIG, layout_of, lora, norm, open, tiny_tensors, write_model};
@@ -23,6 +23,7 @@ struct Golden {
 
 #[derive(Deserialize)]
 struct Case {
+    text: Option<String>,
     input_ids: Vec<u32>,
     label: u32,
     logits: Vec<f64>,
@@ -153,6 +154,18 @@ fn minilm_agrees_with_hugging_face() {
     if let Some(dir) = minilm() {
         check(read("minilm.json"), &dir);
     }
+}
+
+#[test]
+fn texts_become_the_ids_that_hugging_face_gives() {
+    let Some(model) = minilm() else { return };
+    let cases: Vec<Case> = read("minilm.json").cases.into_iter().filter(|c| c.text.is_some()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let rows: String = cases.iter().map(|c| serde_json::json!({"text": c.text}).to_string() + "\n").collect();
+    std::fs::write(dir.path().join("rows.jsonl"), rows).unwrap();
+    let tokens = Tokens::open(&model.join("tokenizer.json"), 64).unwrap();
+    let found = read_texts(&dir.path().join("rows.jsonl"), "text", &tokens).unwrap().examples;
+    assert!(cases.len() == 4 && found.iter().map(|e| &e.ids).eq(cases.iter().map(|c| &c.input_ids)));
 }
 
 #[test]
