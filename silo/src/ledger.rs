@@ -11,6 +11,8 @@
 //!   spent on rows that may still be there, at a sampling rate that no longer holds. See [`LedgerError::OtherData`].
 //! - A last line that was cut off by a crash is removed and reported: its debit was never acknowledged, so nothing was
 //!   trained under it. Any other unreadable line is refused.
+//! - After an error of the disk the ledger takes no further debit: what reached the disk is known again only after
+//!   opening it anew. The agent stops.
 //! - It counts for one state directory. It cannot know what other jobs spent on the same rows: ε adds up over jobs.
 
 use std::fs::{File, OpenOptions};
@@ -162,6 +164,8 @@ pub struct Ledger {
     steps: u64,
     /// Bytes of a torn last line that were cut off.
     cut_bytes: u64,
+    /// A line may have been written in part: another one after it would make the file unreadable.
+    broken: bool,
 }
 
 impl Ledger {
@@ -194,7 +198,8 @@ impl Ledger {
         }
         file.seek(SeekFrom::Start(whole as u64)).map_err(io)?;
 
-        let mut ledger = Self { path: path.to_owned(), file, covers, debits: Vec::new(), steps: 0, cut_bytes };
+        let (debits, path_kept) = (Vec::new(), path.to_owned());
+        let mut ledger = Self { path: path_kept, file, covers, debits, steps: 0, cut_bytes, broken: false };
         let mut lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         match lines.next() {
             None => {
@@ -247,6 +252,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Exhausted`] if the limit would be passed: nothing was written, nothing may be trained.
+    /// [`LedgerError::Io`] from the disk, and again at every later call.
     pub fn debit(&mut self, round: u32, attempt: u32, steps: u64) -> Result<f64, LedgerError> {
         let would_be = self.epsilon_after(steps);
         // Calibration lands on the limit itself; an ulp of it is not an overdraft. NaN and ∞ are.
@@ -307,8 +313,14 @@ impl Ledger {
         let io = |source| LedgerError::Io { path: self.path.clone(), source };
         let mut line = line.as_ref().map_err(|error| io(std::io::Error::other(error.to_string())))?.clone();
         line.push(b'\n');
+        if self.broken {
+            return Err(io(std::io::Error::other("an earlier line could not be written; restart the silo")));
+        }
+        self.broken = true;
         self.file.write_all(&line).map_err(io)?;
-        self.file.sync_all().map_err(io)
+        self.file.sync_all().map_err(io)?;
+        self.broken = false;
+        Ok(())
     }
 }
 
@@ -317,6 +329,15 @@ pub(crate) fn sync_parent(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+impl Ledger {
+    /// Makes the disk refuse: writes go to a handle that cannot write, `partial` stands at the end of the file.
+    pub(crate) fn break_disk(&mut self, partial: &[u8]) {
+        self.file.write_all(partial).expect("the disk of the tests");
+        self.file = File::open(&self.path).expect("the ledger");
     }
 }
 

@@ -91,3 +91,23 @@ fn a_torn_last_line_is_cut_and_said_a_damaged_one_is_refused() {
     let error = open(&dir, covers()).unwrap_err();
     assert!(matches!(error, LedgerError::Damaged { line: 2, .. }), "{error}");
 }
+
+#[test]
+fn after_a_full_disk_no_line_follows_the_torn_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(&dir, covers()).unwrap();
+    ledger.debit(1, 1, 5).unwrap();
+    let good = ledger.file.try_clone().unwrap();
+    ledger.break_disk(b"{\"round\":1,\"atte");
+    let error = ledger.debit(1, 2, 5).unwrap_err();
+    assert!(matches!(error, LedgerError::Io { .. }), "{error}");
+    // The disk is back, the torn line still there.
+    ledger.file = good;
+    let error = ledger.debit(1, 3, 5).unwrap_err();
+    assert!(error.to_string().contains("restart the silo"), "{error}");
+    drop(ledger);
+    let mut ledger = open(&dir, covers()).unwrap();
+    assert!(ledger.cut_bytes() > 0);
+    assert_eq!(ledger.debits().len(), 1);
+    ledger.debit(1, 4, 5).unwrap();
+}

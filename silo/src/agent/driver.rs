@@ -8,7 +8,8 @@
 //! ```
 //!
 //! # Contract
-//! - A `Journal` output is on the disk before the next output is looked at; if that fails, the agent stops.
+//! - A `Journal` output is on the disk before the next output is looked at; if that fails, the agent stops. So it does
+//!   when the privacy ledger cannot be written.
 //! - One training runs at a time; a newer request cancels an older one at its next step.
 //! - A stop ends between two outputs, cancels training at its next step, and loses nothing that was promised.
 
@@ -22,9 +23,9 @@ use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{
     Adoption, HeldResult, JournalEntry, SiloMachine, SiloOutput, SiloWorkDone, TrainFailure, TrainOutcome, TrainRequest,
 };
-use blindsum_transport::CloseCode;
 use blindsum_transport::files::StateDir;
 use blindsum_transport::signals::Stop;
+use blindsum_transport::{CloseCode, ExitCode, Exits};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
@@ -100,7 +101,7 @@ impl<S: Seams> Driver<S> {
         let code = match &result {
             Ok(Ended::Finished) => CloseCode::Finished,
             Ok(Ended::Stopped) => CloseCode::Stopping,
-            Err(AgentError::Journal(_) | AgentError::Held(_)) => CloseCode::Storage,
+            Err(error) if error.exit_code() == ExitCode::Storage => CloseCode::Storage,
             Err(_) => CloseCode::Internal,
         };
         self.link.finish(code).await;
@@ -133,7 +134,9 @@ impl<S: Seams> Driver<S> {
                     let now = self.now();
                     self.machine.handle_work_done(done, now);
                 }
-                Some((trainer, request, result)) = self.training.done.1.recv() => self.trained(trainer, &request, result),
+                Some((trainer, request, result)) = self.training.done.1.recv() => {
+                    self.trained(trainer, &request, result)?;
+                }
                 () = tokio::time::sleep(timer.unwrap_or(Duration::from_secs(3600))) => {
                     let now = self.now();
                     if self.machine.poll_timeout().is_some_and(|at| at <= now) {
@@ -241,7 +244,7 @@ impl<S: Seams> Driver<S> {
         blocking(move || keep.keep(&held, &plan)).await?
     }
 
-    fn trained(&mut self, trainer: Trainer, request: &TrainRequest, result: Trained) {
+    fn trained(&mut self, trainer: Trainer, request: &TrainRequest, result: Trained) -> Result<(), AgentError> {
         self.training.idle = Some(trainer);
         let now = self.now();
         let round = request.at.round;
@@ -254,11 +257,13 @@ impl<S: Seams> Driver<S> {
                 error!(event = "training_failed", round, "round {round}: {why}");
                 self.machine.handle_trained(TrainOutcome { round, result: Err(TrainFailure) }, now);
             }
+            Trained::Fatal(why) => return Err(why),
             Trained::Cancelled => debug!(event = "training_cancelled", round, "training was cancelled"),
         }
         if let Some(next) = self.training.next.take() {
             self.training.start(next);
         }
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::agent::data::Rows;
 use crate::agent::error::AgentError;
 use crate::data::Example;
 use crate::engine::{self, Engine, EngineError};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::local::{LocalError, LocalTrainer, TrainSpec, os_rng};
 
 /// Held-out rows looked at between two looks at the cancel flag.
@@ -32,6 +32,8 @@ pub(crate) enum Trained {
     Update(LocalUpdate),
     /// It cannot be done; says why.
     Failed(AgentError),
+    /// The ledger cannot be written: the agent must end, as with its journal.
+    Fatal(AgentError),
     /// It was cancelled.
     Cancelled,
 }
@@ -60,6 +62,7 @@ impl Trainer {
         match self.update(request, cancel) {
             Ok(update) => Trained::Update(update),
             Err(AgentError::Local(LocalError::Stopped)) => Trained::Cancelled,
+            Err(error @ AgentError::Ledger(LedgerError::Io { .. })) => Trained::Fatal(error),
             Err(error) => Trained::Failed(error),
         }
     }
@@ -132,3 +135,7 @@ impl Trainer {
         Ok(counts)
     }
 }
+
+#[cfg(test)]
+#[path = "training_tests.rs"]
+mod tests;
