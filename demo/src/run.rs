@@ -145,7 +145,7 @@ impl Shown {
                 self.phase.clone_from(&line.phase);
                 self.cohort = line.cohort;
             }
-            "dropped" | "attempt_failed" => bar.println(format!("  {}", line.message)),
+            "dropped" | "attempt_failed" => bar.suspend(|| println!("  {}", line.message)),
             "round_completed" => {
                 costs.take(line, job.rounds);
                 self.accuracy = line.accuracy.or(self.accuracy);
@@ -157,7 +157,7 @@ impl Shown {
                     .map(|s| s.0)
                     .reduce(f64::max);
                 bar.set_position(u64::from(line.round));
-                bar.println(self.round_line(line));
+                bar.suspend(|| println!("{}", self.round_line(line)));
             }
             _ => {}
         }
