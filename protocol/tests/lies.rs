@@ -11,8 +11,10 @@ use std::sync::Arc;
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, ShareKind};
 use blindsum_crypto::verify::{self, Rules};
-use blindsum_crypto::{Advert, CommitCertificate, CommitVote, Digest, SiloId, SurvivorList, transcript};
-use blindsum_protocol::message::{DeclineReason, Open};
+use blindsum_crypto::{
+    AbandonCertificate, Advert, CommitCertificate, CommitVote, Digest, SiloId, SurvivorList, transcript,
+};
+use blindsum_protocol::message::{Abandoned, DeclineReason, Open};
 use blindsum_protocol::silo::SiloEvent;
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage};
 use common::cluster::Cluster;
@@ -97,6 +99,49 @@ fn sa07_an_old_attempt_is_not_joined_again() {
     assert_eq!(adverts(&cluster), before);
     cluster.finish();
     checks::check(&cluster);
+}
+
+#[test]
+fn sa07_an_attempt_declined_and_abandoned_does_not_upset_the_one_in_progress() {
+    let mut cluster = Cluster::new(Setup::new(4, &job_text(1, DP, "held-out")));
+    let second = AttemptId { round: 1, attempt: 2 };
+    let third = AttemptId { round: 1, attempt: 3 };
+    let held_back: Rc<RefCell<Vec<CoordinatorMessage>>> = Rc::default();
+    let opened: Rc<RefCell<Option<Open>>> = Rc::default();
+    let (hold, open) = (Rc::clone(&held_back), Rc::clone(&opened));
+    cluster.down = Box::new(move |silo, envelope| match &envelope.message {
+        CoordinatorMessage::Shares { at, .. } if silo == VICTIM && *at == second => {
+            hold.borrow_mut().push(envelope.message.clone());
+            vec![]
+        }
+        CoordinatorMessage::Open(o) if o.context.attempt == 2 => {
+            *open.borrow_mut() = Some(o.clone());
+            vec![envelope]
+        }
+        _ => vec![envelope],
+    });
+    cluster.up = Box::new(|_, envelope| match &envelope.message {
+        SiloMessage::MaskedInput { at: FIRST, .. } | SiloMessage::Abandon { at: FIRST, .. } => vec![],
+        _ => vec![envelope],
+    });
+    while held_back.borrow().is_empty() {
+        let next = cluster.now + 1;
+        cluster.run(next);
+        assert!(cluster.now < 60_000, "attempt 2 never dealt its shares");
+    }
+    let mut open = opened.borrow().clone().unwrap();
+    open.context.attempt = 3;
+    open.abandoned = vec![Abandoned { attempt: 1, certificate: AbandonCertificate(Vec::new()) }];
+    cluster.inject(VICTIM, CoordinatorMessage::Open(open));
+    cluster.inject(VICTIM, CoordinatorMessage::AbandonRequest { at: third });
+    let shares = held_back.borrow()[0].clone();
+    cluster.inject(VICTIM, shares);
+    let masked = |e: &Envelope<SiloMessage>| matches!(e.message, SiloMessage::MaskedInput { at, .. } if at == second);
+    assert!(cluster.silos[VICTIM.index()].sent.iter().any(masked), "{:?}", events(&cluster, VICTIM));
+    cluster.down = Box::new(|_, envelope| vec![envelope]);
+    cluster.finish();
+    checks::check(&cluster);
+    assert_eq!(cluster.reports[0].survivors.len(), 4);
 }
 
 #[test]

@@ -233,7 +233,10 @@ impl JournalState {
             (None, _) => Err("does not begin with whose journal it is"),
             (Some(_), JournalEntry::Begin { .. }) => Err("begins a second time"),
             (_, JournalEntry::Joined { at }) if *at <= self.newest => Err("joins an attempt that is not new"),
-            (_, JournalEntry::Masked { at }) if *at != self.newest => Err("masks for an attempt that was not joined"),
+            (_, JournalEntry::Masked { at }) if *at != self.joined || at.round != self.newest.round => {
+                Err("masks for an attempt that was not joined last")
+            }
+            (_, JournalEntry::Masked { at }) if self.has_voted(*at) => Err("masks after its vote"),
             (_, JournalEntry::Masked { at }) if self.masked.contains(&at.attempt) => Err("masks twice in one attempt"),
             (_, JournalEntry::Committed { at, .. } | JournalEntry::Abandoned { at, .. }) if self.has_voted(*at) => {
                 Err("votes twice in one attempt")

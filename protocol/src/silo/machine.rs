@@ -156,7 +156,9 @@ impl SiloMachine {
         };
         if machine.journal.owner.is_none() {
             let (roster_hash, job_digest, silo) = owner;
-            machine.write(JournalEntry::Begin { roster_hash, job_digest, silo });
+            if !machine.write(JournalEntry::Begin { roster_hash, job_digest, silo }) {
+                return Err(SetupError::ForeignJournal);
+            }
         }
         machine.session = machine.restored_session();
         Ok(machine)
@@ -289,9 +291,17 @@ impl SiloMachine {
         self.own.plan.context(at, kind, self.held.result_hash, self.held.model_hash)
     }
 
-    pub(super) fn write(&mut self, entry: JournalEntry) {
-        self.journal.apply(&entry).expect("the machine checks before it writes an entry");
+    /// Writes a journal entry, or, where the journal admits none such, does nothing of what depends on it: leaves the
+    /// session and the connection. An honest coordinator never leads there.
+    #[must_use]
+    pub(super) fn write(&mut self, entry: JournalEntry) -> bool {
+        if let Err(problem) = self.journal.apply(&entry) {
+            self.leave("its journal admits no next step");
+            self.misbehaviour(format!("the coordinator led to a step that {problem} (SA-07)"));
+            return false;
+        }
         self.output(SiloOutput::Journal(entry));
+        true
     }
 
     pub(super) fn send(&mut self, message: SiloMessage) {

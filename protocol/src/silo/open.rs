@@ -51,7 +51,9 @@ impl SiloMachine {
             }
         }
         self.leave("a later attempt began");
-        self.write(JournalEntry::Joined { at });
+        if !self.write(JournalEntry::Joined { at }) {
+            return;
+        }
         self.event(SiloEvent::Joined(at));
         let params = self.own.plan.params(kind);
         let deadline = now_ms + params.training_deadline_ms + params.phase_deadline_ms;

@@ -123,7 +123,9 @@ impl SiloMachine {
                 let own = &self.own;
                 let (result_hash, model_hash) = (step.result_hash, step.model_hash);
                 let vote = ResultVote::sign(&own.identity, &ctx, own.me, &result_hash, &model_hash);
-                self.write(JournalEntry::Result { at, result_hash, model_hash, vote });
+                if !self.write(JournalEntry::Result { at, result_hash, model_hash, vote }) {
+                    return;
+                }
                 vote
             }
         };
@@ -160,7 +162,11 @@ impl SiloMachine {
         let mut forked = signed_other.is_some_and(|v| v.result_hash != result_hash);
         match self.journal.adopted {
             Some((round, hash, _)) if round >= at.round => forked |= round == at.round && hash != result_hash,
-            _ => self.write(JournalEntry::Adopted { at, result_hash, model_hash }),
+            _ => {
+                if !self.write(JournalEntry::Adopted { at, result_hash, model_hash }) {
+                    return;
+                }
+            }
         }
         if forked {
             self.event(SiloEvent::Forked(at));

@@ -113,7 +113,9 @@ impl SiloMachine {
             Err(e) => return self.refuse(at, e.to_string()),
         };
         let peers = adverts.adverts().iter().filter(|a| a.silo != own.me);
-        self.write(JournalEntry::Peers { marks: peers.map(|a| (a.silo, a.journal())).collect() });
+        if !self.write(JournalEntry::Peers { marks: peers.map(|a| (a.silo, a.journal())).collect() }) {
+            return;
+        }
         let header = dealing.header.clone();
         let own_pair = dealt.own();
         head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
@@ -211,7 +213,9 @@ impl SiloMachine {
         };
         let own = self.own.clone();
         let masked = MaskedHeader::sign(&own.identity, &head.ctx, &headers.bind(), own.me, &packed);
-        self.write(JournalEntry::Masked { at });
+        if !self.write(JournalEntry::Masked { at }) {
+            return;
+        }
         if let Update::Ready { sent_in, .. } = &mut self.update {
             sent_in.push(at.attempt);
         }

@@ -40,7 +40,9 @@ impl SiloMachine {
         let AwaitList { mut head, shares, .. } = state;
         let reply = shares.into_reply(&list);
         let vote = CommitVote::sign(&own.identity, &head.ctx, own.me, &list.t3());
-        self.write(JournalEntry::Committed { at, ctx: head.ctx, vote, reply });
+        if !self.write(JournalEntry::Committed { at, ctx: head.ctx, vote, reply }) {
+            return;
+        }
         self.event(SiloEvent::Committed(at, list.survivors().len()));
         head.deadline = None;
         let message = Envelope::bare(SiloMessage::Commit { at, vote });
@@ -93,7 +95,9 @@ impl SiloMachine {
             self.leave("it is abandoned");
         }
         let vote = AbandonVote::sign(&self.own.identity, &ctx, self.own.me);
-        self.write(JournalEntry::Abandoned { at, vote });
+        if !self.write(JournalEntry::Abandoned { at, vote }) {
+            return;
+        }
         self.event(SiloEvent::Abandoned(at));
         self.send(SiloMessage::Abandon { at, vote });
     }
