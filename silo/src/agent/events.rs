@@ -1,7 +1,7 @@
 //! The log's lines: one per phase change and adopted round, under stable event names.
 //!
-//! Ids and counts only. With differential privacy, training losses and counts are not logged above `debug`: they come
-//! from training rows without noise, and a log travels further than its writer thinks.
+//! Ids and counts only. With differential privacy, training losses and counts are not logged at any level: they come from
+//! training rows without noise, and a log travels further than its writer thinks.
 
 use blindsum_crypto::Roster;
 use blindsum_protocol::silo::{Adoption, SiloEvent};

@@ -7,7 +7,7 @@
 //! # Contract
 //! Runs on a thread for blocking work. With differential privacy, nothing is computed from training rows before the
 //! debit is on the disk; what a cancelled or failed round has been charged stays charged. Losses and counts of training
-//! rows are logged at `debug` only and go nowhere else.
+//! rows come from them without noise: with differential privacy they are not logged, without it at `debug` only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,7 +21,7 @@ use crate::agent::error::AgentError;
 use crate::data::Example;
 use crate::engine::{self, Engine, EngineError};
 use crate::ledger::{Ledger, LedgerError};
-use crate::local::{LocalError, LocalTrainer, TrainSpec, os_rng};
+use crate::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, os_rng};
 
 /// Held-out rows looked at between two looks at the cancel flag.
 const CHUNK: usize = 256;
@@ -87,17 +87,20 @@ impl Trainer {
             go_on()
         };
         let local = self.local.round(&mut *self.engine, &request.global, &mut rng, &mut before_step)?;
-        debug!(
-            event = "trained",
-            round,
-            attempt,
-            drawn = local.drawn,
-            empty_batches = local.empty_batches,
-            clipped = local.clipped,
-            mean_loss = local.mean_loss,
-            seconds = started.elapsed().as_secs_f64(),
-            "trained; these numbers come from training rows without noise and stay here"
-        );
+        let seconds = started.elapsed().as_secs_f64();
+        match self.local.spec().privacy {
+            StepPrivacy::RecordDp { .. } => debug!(event = "trained", round, attempt, seconds, "trained"),
+            StepPrivacy::None { .. } => debug!(
+                event = "trained",
+                round,
+                attempt,
+                seconds,
+                drawn = local.drawn,
+                empty_batches = local.empty_batches,
+                mean_loss = local.mean_loss,
+                "trained; these numbers come from training rows and stay here"
+            ),
+        }
         Ok(LocalUpdate { update: local.values, held_out })
     }
 

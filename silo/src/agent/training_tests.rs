@@ -1,6 +1,7 @@
 //! Tests of one round's work: what ends the agent, and what the log may hold.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use blindsum_crypto::Digest;
@@ -79,4 +80,44 @@ fn a_ledger_that_cannot_be_written_ends_the_agent() {
         Trained::Fatal(error) => assert_eq!(error.exit_code(), ExitCode::Storage),
         _ => panic!("a full disk is no reason to decline and go on"),
     }
+}
+
+/// The log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything that one round logs.
+fn logged(privacy: StepPrivacy) -> String {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let (mut trainer, request) = trainer(privacy, None);
+    tracing::subscriber::with_default(subscriber, || {
+        assert!(matches!(trainer.run(&request, &AtomicBool::new(false)), Trained::Update(_)));
+    });
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn under_differential_privacy_the_log_holds_nothing_of_training_rows() {
+    let names = ["drawn", "empty_batches", "clipped", "loss"];
+    let log = logged(DP);
+    assert!(log.contains("trained"), "{log}");
+    assert!(names.iter().all(|name| !log.contains(name)), "{log}");
+    assert!(logged(StepPrivacy::None { max_grad_norm: 1.0 }).contains("mean_loss"));
 }
