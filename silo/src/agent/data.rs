@@ -11,7 +11,7 @@ use sha2::Digest as _;
 
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::data::{self, Columns, Example, Tokens};
+use crate::data::{self, Columns, DataError, Example, Tokens};
 use crate::model::ModelDir;
 
 /// What the agent trains on and measures with.
@@ -39,13 +39,25 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
     }
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
     let columns = Columns { text: config.data.text_column.clone(), label: config.data.label_column.clone() };
-    let train = data::read(&config.data.train, &columns, &job.model.labels, &tokens)?.examples;
-    let train_sha256 = sha256_of(&config.data.train)?;
+    let read = |path: &Path| data::read(path, &columns, &job.model.labels, &tokens);
+    let (train, train_sha256) = unchanged(&config.data.train, read)?;
+    let train = train.examples;
     let held_out = match &config.data.held_out {
-        Some(path) => data::read(path, &columns, &job.model.labels, &tokens)?.examples,
+        Some(path) => read(path)?.examples,
         None => Vec::new(),
     };
     Ok(Rows { train, train_sha256, held_out })
+}
+
+/// Reads a file, and refuses it if it was written to meanwhile: the ledger would count for other rows than those read.
+fn unchanged<T>(path: &Path, read: impl FnOnce(&Path) -> Result<T, DataError>) -> Result<(T, Digest), AgentError> {
+    let before = sha256_of(path)?;
+    let value = read(path)?;
+    if sha256_of(path)? != before {
+        let what = "the file changed while it was read; start again when nobody writes to it".to_owned();
+        return Err(DataError { path: path.to_owned(), line: None, what }.into());
+    }
+    Ok((value, before))
 }
 
 /// SHA-256 of a file of any size.
@@ -58,5 +70,23 @@ fn sha256_of(path: &Path) -> Result<Digest, FileError> {
             0 => return Ok(Digest(hasher.finalize().into())),
             length => hasher.update(&buffer[..length]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_under_the_reader_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.tsv");
+        std::fs::write(&path, "abc").unwrap();
+        let file = |e: std::io::Error| DataError { path: path.clone(), line: None, what: e.to_string() };
+        let (text, hash) = unchanged(&path, |path| std::fs::read(path).map_err(file)).unwrap();
+        assert_eq!((text, hash), (b"abc".to_vec(), Digest(sha2::Sha256::digest(b"abc").into())));
+
+        let error = unchanged(&path, |path| std::fs::write(path, "abcd").map_err(file)).unwrap_err();
+        assert!(matches!(error, AgentError::Data(_)) && error.to_string().contains("train.tsv"), "{error}");
     }
 }
