@@ -49,6 +49,8 @@ pub(crate) struct Driver<S: Seams> {
     pub roster: Arc<Roster>,
     pub journal: Option<JournalFile>,
     pub keep: Keep,
+    /// Round of the newest result that is kept; 0 before the first.
+    pub held_round: u32,
     pub training: Training,
     pub link: Link,
     pub seams: Arc<Mutex<S>>,
@@ -167,14 +169,7 @@ impl<S: Seams> Driver<S> {
                 warn!(event = "disconnected", why, "{why}");
                 self.machine.handle_disconnected(now);
             }
-            LinkEvent::Over => {
-                warn!(
-                    event = "finished",
-                    "the coordinator says that the job is over, but this silo does not hold its last result: ask for the \
-                     adapter's files"
-                );
-                return Ok(Some(Ended::Finished));
-            }
+            LinkEvent::Over => return over(self.held_round, self.plan.last_round()).map(Some),
             LinkEvent::Ended(error) => return Err(error),
         }
         Ok(None)
@@ -241,7 +236,10 @@ impl<S: Seams> Driver<S> {
         let held =
             HeldResult { round: adoption.at.round, result_hash: adoption.result_hash, global: adoption.global.clone() };
         let (keep, plan) = (self.keep.clone(), self.plan.clone());
-        blocking(move || keep.keep(&held, &plan)).await?
+        let round = held.round;
+        blocking(move || keep.keep(&held, &plan)).await??;
+        self.held_round = round;
+        Ok(())
     }
 
     fn trained(&mut self, trainer: Trainer, request: &TrainRequest, result: Trained) -> Result<(), AgentError> {
@@ -267,9 +265,27 @@ impl<S: Seams> Driver<S> {
     }
 }
 
+/// The coordinator says that the job is over. It speaks for itself: what counts is what this silo holds.
+fn over(held: u32, last: u32) -> Result<Ended, AgentError> {
+    if held >= last { Ok(Ended::Finished) } else { Err(AgentError::Unfinished { held, last }) }
+}
+
 /// Runs `task` on a thread for blocking work.
 async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, AgentError> {
     tokio::task::spawn_blocking(task)
         .await
         .map_err(|e| AgentError::Internal(format!("a thread ended unexpectedly: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coordinators_word_is_no_result() {
+        assert_eq!(over(4, 4).unwrap(), Ended::Finished);
+        let error = over(3, 4).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Network);
+        assert!(error.to_string().contains("result 3 of 4"), "{error}");
+    }
 }

@@ -75,6 +75,17 @@ pub enum AgentError {
     /// The connection to the coordinator: not reached, refused, or closed for good.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The coordinator ended the job before this silo had all of its results.
+    #[error(
+        "the coordinator says that the job is over, but this silo holds result {held} of {last} only. If the coordinator \
+         still runs, start this silo again; else ask whoever runs it for the adapter's files"
+    )]
+    Unfinished {
+        /// Newest result held.
+        held: u32,
+        /// The job's last.
+        last: u32,
+    },
     /// The rows cannot be trained on as the job says.
     #[error(transparent)]
     Local(#[from] LocalError),
@@ -99,6 +110,7 @@ impl Exits for AgentError {
             | AgentError::Adapter(_) => ExitCode::Storage,
             AgentError::StateDir(e) => e.exit_code(),
             AgentError::Transport(e) => e.exit_code(),
+            AgentError::Unfinished { .. } => ExitCode::Network,
             AgentError::Internal(_) => ExitCode::Internal,
         }
     }

@@ -114,6 +114,7 @@ impl<S: Seams> Agent<S> {
         let dir = config.state_dir.clone();
         let (journal, entries) = open_journal(&dir.join("journal"))?;
         let held = held::load(&dir.join("adapter"), plan.job_digest(), plan.layout().len())?;
+        let held_round = held.as_ref().map_or(0, |held| held.round);
         if let Some(held) = &held {
             info!(event = "resumed", rounds_done = held.round, "taking up after round {}", held.round);
         }
@@ -163,6 +164,7 @@ impl<S: Seams> Agent<S> {
             roster,
             journal: Some(journal),
             keep,
+            held_round,
             training: Training::new(trainer),
             link,
             seams: Arc::new(Mutex::new(seams)),
