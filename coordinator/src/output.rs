@@ -11,7 +11,7 @@
 //! # Contract
 //! Files are replaced one at a time as whole files; between rounds only the weights differ, so a reader never sees a
 //! mixture. The history is fsynced line by line and a half-written last line is removed at the next start. A round that
-//! is reported again after a restart is written once.
+//! is reported again after a restart has one line; after a crash at any point, reporting it again makes up for the rest.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -143,24 +143,30 @@ impl Output {
         self.newest
     }
 
-    /// Keeps a finished round: decides on `best/`, replaces `last/`, appends the line. Does nothing for a round that is
-    /// in the history already.
+    /// Keeps a finished round: decides on `best/`, appends the line, replaces `last/`, in this order. While a round has no
+    /// line, `last/` is thus still the adapter that it measured; the newest round of the history, reported again after a
+    /// crash, writes `last/` again and nothing else.
     ///
     /// # Errors
     /// The disk's.
     pub fn keep(&mut self, report: &RoundReport, plan: &Plan, roster: &Roster) -> Result<(), CoordinatorError> {
-        if report.round <= self.newest {
-            return Ok(());
+        if report.round > self.newest {
+            self.record(report, roster)?;
         }
+        if report.round == self.newest && report.kind == RoundKind::Train {
+            self.write_last(&report.global, plan)?;
+        }
+        Ok(())
+    }
+
+    /// Decides on `best/` and appends the line of a new round.
+    fn record(&mut self, report: &RoundReport, roster: &Roster) -> Result<(), CoordinatorError> {
         let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
         if let Some(now) = accuracy.filter(|_| report.round > 1 && report.round == self.newest + 1) {
             if better(self.best, Some(now)) != self.best {
                 self.promote()?;
             }
             self.best = better(self.best, Some(now));
-        }
-        if report.kind == RoundKind::Train {
-            self.write_last(&report.global, plan)?;
         }
         let path = self.dir.join("history.jsonl");
         let mut line = serde_json::to_vec(&line(report, roster)).expect("a struct of numbers and strings becomes JSON");

@@ -119,3 +119,25 @@ fn a_half_written_line_is_removed_and_a_foreign_one_refused() {
     let error = Output::open(&out, &model, "base".into(), &fixture.plan).unwrap_err();
     assert!(error.to_string().contains("line 1"), "{error}");
 }
+
+#[test]
+fn a_crash_around_the_history_line_mixes_up_no_adapters() {
+    let fixture = Fixture::new();
+    let mut output = fixture.open();
+    fixture.keep(&mut output, 1, 0.5);
+    fixture.keep(&mut output, 2, 0.6);
+    // It stops before the line of round 3 is written: what is measured next time must still be the adapter of round 2.
+    output.history = File::open(fixture.dir.path().join("out/history.jsonl")).unwrap();
+    let report = fixture.report(3, RoundKind::Train, 0.7);
+    assert!(output.keep(&report, &fixture.plan, &fixture.roster).is_err());
+    let mut output = fixture.open();
+    fixture.keep(&mut output, 3, 0.7);
+    assert_eq!((fixture.round_in("last"), fixture.round_in("best")), (Some(3.0), Some(2.0)));
+
+    // It stops after the line and before `last/`.
+    std::fs::remove_dir_all(fixture.dir.path().join("out/last")).unwrap();
+    let mut output = fixture.open();
+    fixture.keep(&mut output, 3, 0.7);
+    assert_eq!((fixture.round_in("last"), fixture.round_in("best")), (Some(3.0), Some(2.0)));
+    assert_eq!(std::fs::read_to_string(fixture.dir.path().join("out/history.jsonl")).unwrap().lines().count(), 3);
+}
