@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 
 use crate::error::CoordinatorError;
 use crate::events;
-use crate::links::{LinkEvent, Links, What};
+use crate::links::{self, LinkEvent, Links, What};
 use crate::output::Output;
 use crate::setup::Prepared;
 use crate::store::Store;
@@ -97,18 +97,21 @@ impl Coordinator {
         .map_err(|e| damaged(e.to_string()))?;
         let plan = &prepared.plan;
         let names = prepared.roster.entries().iter().map(|entry| entry.name.clone());
-        let codec = CoordinatorCodec::new(Limits::new(plan));
+        let limits = Limits::new(plan);
+        let codec = CoordinatorCodec::new(limits.clone());
         let listener = listen(prepared.config.listen, &prepared.credentials, names, codec, settings())?;
         let address = listener.local_addr()?;
+        // A silo that comes back gets every result that it lacks, one message each.
+        let queue = 256 + 2 * plan.last_round() as usize;
+        let queues = links::memory(&limits, prepared.roster.len(), queue);
+        let memory_bytes = listener.memory().total.saturating_add(queues);
         info!(
             event = "listening",
             %address,
-            memory_bytes = listener.memory().total,
-            "listening on {address} (UDP); all connections together take at most {} MB",
-            listener.memory().total / 1_000_000
+            memory_bytes,
+            "listening on {address} (UDP); all connections and their queues together take at most {} MB",
+            memory_bytes / 1_000_000
         );
-        // A silo that comes back gets every result that it lacks at once, one message each.
-        let queue = 256 + 2 * plan.last_round() as usize;
         let links = Links::new(prepared.roster.clone(), queue);
         Ok(Self {
             prepared,

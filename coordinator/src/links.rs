@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blindsum_crypto::{Roster, SiloId};
+use blindsum_protocol::Limits;
 use blindsum_protocol::coordinator::DisconnectReason;
 use blindsum_protocol::message::{CoordinatorMessage, Envelope, SiloMessage};
 use blindsum_transport::codec::CoordinatorCodec;
@@ -40,6 +41,18 @@ pub(crate) struct LinkEvent {
 pub(crate) enum What {
     Message(Envelope<SiloMessage>),
     Down(TransportError),
+}
+
+/// Worst case of what waits in the queues here, bytes, for `silos` connections with queues of `queue_length`, with every
+/// message as long as the job allows. Each connection may hold one more message for a full queue of events. Sums come
+/// from the machine's own results and are shared, not copied, so that a queue to a silo holds control messages only.
+pub(crate) fn memory(limits: &Limits, silos: usize, queue_length: usize) -> usize {
+    queues(limits.from_silo() + limits.payload_max(), limits.from_coordinator(), silos, queue_length)
+}
+
+fn queues(incoming: usize, control_out: usize, silos: usize, queue_length: usize) -> usize {
+    let events = EVENTS.saturating_add(silos).saturating_mul(incoming);
+    events.saturating_add(silos.saturating_mul(queue_length).saturating_mul(control_out))
 }
 
 enum Command {
@@ -183,4 +196,15 @@ async fn serve(
     };
     // The driver is gone only at the very end.
     drop(events.send(LinkEvent { silo, link, what: What::Down(error) }).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_bound_counts_full_queues_of_the_longest_messages() {
+        assert_eq!(queues(1000, 10, 3, 256), (EVENTS + 3) * 1000 + 3 * 256 * 10);
+        assert_eq!(queues(usize::MAX, 10, 3, 256), usize::MAX);
+    }
 }
