@@ -1,8 +1,9 @@
 //! What the metrics segment of the sum says: the canary, held-out accuracy, and how many coordinates were clipped.
 //!
 //! Contract: each silo's own numbers exist only inside its masked input. Layout, 32-bit counts:
-//! `[canary = 1, held-out examples, held-out correct, held-out accuracy in 1e-6, saturated coordinates]` with metrics on,
-//! `[canary = 1, saturated coordinates]` with metrics off.
+//! `[canary = 1, held-out examples, held-out correct, held-out accuracy in 1e-6, measured, saturated coordinates]` with
+//! metrics on, `[canary = 1, saturated coordinates]` with metrics off. `measured` is 1 where the silo measured; a silo that
+//! holds nothing out, or whose counts may already be in another sum of the round ([`silence`]), has 0 in all four.
 
 use crate::job::MetricsMode;
 use crate::plan::Plan;
@@ -23,7 +24,7 @@ pub struct HeldOut {
     pub examples: u64,
     /// Of them, labelled rightly.
     pub correct: u64,
-    /// Mean over the survivors of each one's accuracy (macro mean), 0 to 1, exact to 1e-6.
+    /// Mean over the survivors that measured of each one's accuracy (macro mean), 0 to 1, exact to 1e-6.
     pub mean_accuracy: f64,
 }
 
@@ -32,7 +33,7 @@ pub struct HeldOut {
 pub struct SumMetrics {
     /// Count of canaries: equals the survivors unless something is at fault.
     pub canary: u32,
-    /// Held-out accuracy; `None` with metrics off.
+    /// Held-out accuracy; `None` with metrics off, or where no survivor measured.
     pub held_out: Option<HeldOut>,
     /// Coordinates that were clipped to the coordinate bound, over all survivors.
     pub saturated: u32,
@@ -49,20 +50,32 @@ pub(crate) fn encode(plan: &Plan, counts: HeldOutCounts, saturated: u64) -> Vec<
             // At most 10⁶, and n ≤ 1000: the sum stays below 2³².
             let accuracy = (correct * 1_000_000 + examples / 2).checked_div(examples).unwrap_or(0);
             let accuracy = u32::try_from(accuracy).expect("correct ≤ examples, so at most 10^6");
-            vec![1, counts.examples.min(cap), counts.correct.min(counts.examples).min(cap), accuracy, saturated]
+            let (examples, correct) = (counts.examples.min(cap), counts.correct.min(counts.examples).min(cap));
+            vec![1, examples, correct, accuracy, u32::from(examples > 0), saturated]
         }
     }
 }
 
-/// Reads the metrics at the end of a sum over `survivors` silos. `sum` is the metrics segment alone.
-pub(crate) fn decode(plan: &Plan, sum: &[u32], survivors: usize) -> SumMetrics {
+/// Takes the held-out counts out of one silo's encoded coordinates, whose last ones are the metrics segment.
+///
+/// SA-13 for the counts: they are exact and the same in every attempt at a round, so that two sums with and without them
+/// would give one silo's own.
+pub(crate) fn silence(plan: &Plan, lanes: &mut [u32]) {
+    if plan.job().aggregation.metrics == MetricsMode::HeldOut {
+        let start = lanes.len() - plan.metrics_len();
+        lanes[start + 1..start + 5].fill(0);
+    }
+}
+
+/// Reads the metrics at the end of a sum. `sum` is the metrics segment alone.
+pub(crate) fn decode(plan: &Plan, sum: &[u32]) -> SumMetrics {
     match (plan.job().aggregation.metrics, sum) {
-        (MetricsMode::HeldOut, &[canary, examples, correct, accuracy, saturated]) => SumMetrics {
+        (MetricsMode::HeldOut, &[canary, examples, correct, accuracy, measured, saturated]) => SumMetrics {
             canary,
-            held_out: Some(HeldOut {
+            held_out: (measured > 0).then(|| HeldOut {
                 examples: u64::from(examples),
                 correct: u64::from(correct),
-                mean_accuracy: f64::from(accuracy) / 1e6 / survivors.max(1) as f64,
+                mean_accuracy: f64::from(accuracy) / 1e6 / f64::from(measured),
             }),
             saturated,
         },

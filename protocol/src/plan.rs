@@ -220,7 +220,7 @@ impl Plan {
 
 fn metrics_len(mode: MetricsMode) -> u32 {
     match mode {
-        MetricsMode::HeldOut => 5,
+        MetricsMode::HeldOut => 6,
         MetricsMode::Off => 2,
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn step(
     for (segment, range) in params.ranges() {
         match segment.kind {
             SegmentKind::FixedPoint { .. } => update.extend(fixed_point::decode_sum(&lanes[range], segment)),
-            SegmentKind::Counts { .. } => metrics = Some(metrics::decode(plan, &lanes[range], survivors.len())),
+            SegmentKind::Counts { .. } => metrics = Some(metrics::decode(plan, &lanes[range])),
         }
     }
     let metrics = metrics.expect("every plan has a metrics segment");

@@ -369,7 +369,7 @@ fn a_sum_whose_canary_is_wrong_is_signed_by_nobody() {
     cluster.down = Box::new(|_, mut envelope| {
         if let CoordinatorMessage::Result(_) = &envelope.message {
             let mut sum = envelope.payload.clone().unwrap().to_vec();
-            let canary = sum.len() - 20;
+            let canary = sum.len() - 24;
             sum[canary] ^= 1;
             envelope.payload = Some(Arc::new(sum));
         }

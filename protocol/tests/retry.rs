@@ -68,6 +68,8 @@ fn sa13_without_q_abandons_a_private_silo_trains_afresh() {
         assert_eq!(cluster.silos[silo.index()].trainings[&1], 2, "the ledger is charged again");
         assert_ne!(cluster.inputs[&(silo, FIRST)], cluster.inputs[&(silo, second())]);
     }
+    assert_eq!(cluster.reports[0].held_out, None, "exact counts under two attempts would give their difference");
+    assert!(cluster.reports[1].held_out.is_some());
 }
 
 #[test]

@@ -55,6 +55,18 @@ fn with_metrics_off_nothing_but_the_canary_is_counted() {
     assert!(cluster.reports.iter().all(|r| r.held_out.is_none()));
 }
 
+#[test]
+fn a_silo_without_held_out_rows_does_not_lower_the_mean() {
+    let mut cluster = cluster(4, 1, NONE);
+    cluster.holds_none_out = Some(SiloId(2));
+    cluster.finish();
+    checks::check(&cluster);
+    let held_out = cluster.reports[0].held_out.unwrap();
+    let each = [0u32, 1, 3].map(|s| f64::from(41 + s) / f64::from(100 + s));
+    assert!((held_out.mean_accuracy - each.iter().sum::<f64>() / 3.0).abs() < 2e-6, "{held_out:?}");
+    assert_eq!(held_out.examples, 100 + 101 + 103);
+}
+
 /// Kills silo 1 for good when it sends the first message that `when` names.
 fn lose_one(n: u16, when: fn(&SiloMessage) -> bool, delivered: bool) -> Cluster {
     let mut cluster = cluster(n, 2, NONE);

@@ -84,7 +84,8 @@ pub struct RoundReport {
     pub survivors: Vec<SiloId>,
     /// Cohort without survivors.
     pub dropped: Vec<SiloId>,
-    /// Held-out accuracy of the adapter that the round *started* from; `None` with metrics off.
+    /// Held-out accuracy of the adapter that the round *started* from; `None` with metrics off or where nobody
+    /// measured.
     pub held_out: Option<HeldOut>,
     /// Share of the survivors' coordinates that were clipped to the coordinate bound, 0 to 1.
     pub saturated_share: f64,

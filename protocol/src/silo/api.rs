@@ -148,7 +148,7 @@ pub struct Adoption {
 pub struct AdoptionReport {
     /// Whose updates are in it.
     pub survivors: Vec<SiloId>,
-    /// Held-out accuracy of the adapter that the round started from.
+    /// Held-out accuracy of the adapter that the round started from; `None` with metrics off or where nobody measured.
     pub held_out: Option<HeldOut>,
     /// Share of all survivors' coordinates that were clipped to the coordinate bound, 0 to 1.
     pub saturated_share: f64,

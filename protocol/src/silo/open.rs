@@ -2,7 +2,7 @@
 //!
 //! Contract: an attempt is joined only if every field of its opening equals what the silo itself holds, and if it is newer
 //! than all that the journal knows (SA-07). An update whose masked input went out before is used again only against q
-//! ABANDON votes for every such attempt (SA-13).
+//! ABANDON votes for every such attempt (SA-13); without them, under DP, a fresh update goes out, and no held-out counts.
 
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::{Advert, Context, verify};
@@ -38,7 +38,8 @@ impl SiloMachine {
             Ok(unproven) => unproven,
             Err(why) => return self.decline(at, DeclineReason::Mismatch, why),
         };
-        if !unproven.is_empty() {
+        let silent = !unproven.is_empty();
+        if silent {
             // SA-13: two sums over one update give their difference
             if kind == RoundKind::Evaluate || !self.own.plan.job().is_private() {
                 let why = format!("its masked input of attempt {} may still enter a sum", list(&unproven));
@@ -58,7 +59,7 @@ impl SiloMachine {
         let params = self.own.plan.params(kind);
         let deadline = now_ms + params.training_deadline_ms + params.phase_deadline_ms;
         let train_by = now_ms + params.training_deadline_ms;
-        self.session = Session::AwaitUpdate(Head { at, kind, ctx, deadline: Some(deadline), reply: None });
+        self.session = Session::AwaitUpdate(Head { at, kind, ctx, silent, deadline: Some(deadline), reply: None });
         if self.update.round() != Some(at.round) {
             self.update = Update::Training { round: at.round };
             let global = self.held.global.clone();

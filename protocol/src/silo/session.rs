@@ -20,6 +20,8 @@ pub(super) struct Head {
     pub at: AttemptId,
     pub kind: RoundKind,
     pub ctx: Digest,
+    /// Held-out counts stay out of this attempt's masked input: they may be in another sum of the round (SA-13).
+    pub silent: bool,
     /// When the silo stops waiting; none after its COMMIT vote.
     pub deadline: Option<u64>,
     /// The last message sent, repeated after a reconnect.
@@ -162,10 +164,10 @@ impl SiloMachine {
         }
         head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
         head.reply = None;
-        let (kind, plan) = (head.kind, own.plan.clone());
+        let (kind, silent, plan) = (head.kind, head.silent, own.plan.clone());
         self.event(SiloEvent::Phase(at, "its own mask"));
         self.session = Session::AwaitMask(AwaitMask { head, headers, shares });
-        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, plan, lanes, streams })));
+        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, silent, plan, lanes, streams })));
         // b, σ, mask secret and channel key are erased here; the seeds with the work value
         drop(secrets);
     }

@@ -114,7 +114,7 @@ impl SiloMachine {
             Some(c) => {
                 let reply = Some(Envelope::bare(SiloMessage::Commit { at: c.at, vote: c.vote }));
                 let kind = self.own.plan.kind(c.at.round).unwrap_or(RoundKind::Evaluate);
-                Session::AwaitCertificate(Head { at: c.at, kind, ctx: c.ctx, deadline: None, reply })
+                Session::AwaitCertificate(Head { at: c.at, kind, ctx: c.ctx, silent: false, deadline: None, reply })
             }
         }
     }

@@ -24,7 +24,7 @@ pub(crate) enum Task {
     /// Rounds the update to integers.
     Encode { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
     /// Adds all masks to the encoded update and packs it.
-    Mask { at: AttemptId, kind: RoundKind, plan: Arc<Plan>, lanes: Lanes, streams: Vec<Stream> },
+    Mask { at: AttemptId, kind: RoundKind, silent: bool, plan: Arc<Plan>, lanes: Lanes, streams: Vec<Stream> },
     /// Applies a round's sum.
     Apply {
         at: AttemptId,
@@ -62,8 +62,11 @@ impl SiloWork {
             Task::Encode { round, kind, plan, update, mut rng } => {
                 Done::Encoded { round, lanes: encode(&plan, kind, update, &mut rng) }
             }
-            Task::Mask { at, kind, plan, lanes, streams } => {
+            Task::Mask { at, kind, silent, plan, lanes, streams } => {
                 let mut acc = Zeroizing::new(lanes.to_vec());
+                if silent {
+                    metrics::silence(&plan, &mut acc);
+                }
                 mask::apply(&mut acc, &streams, threads());
                 let packed = packing::pack(plan.params(kind), &acc).map_err(|e| e.to_string());
                 Done::Masked { at, packed }

@@ -37,8 +37,10 @@ pub fn sums_are_exact(cluster: &Cluster) {
                         if fixed {
                             return update[lane] as i64;
                         }
-                        let accuracy = (f64::from(counts.correct) / f64::from(counts.examples) * 1e6).round() as i64;
-                        [1, i64::from(counts.examples), i64::from(counts.correct), accuracy, 0][i]
+                        let measured = i64::from(counts.examples > 0);
+                        let share = f64::from(counts.correct) / f64::from(counts.examples.max(1));
+                        let accuracy = (share * 1e6).round() as i64;
+                        [1, i64::from(counts.examples), i64::from(counts.correct), accuracy, measured, 0][i]
                     };
                     (survivors.iter().map(term).sum::<i64>() as u32) & mask
                 })

@@ -85,6 +85,8 @@ pub struct Cluster {
     links: Vec<Option<u32>>,
     connections: u32,
     pub kill_when: Option<KillWhen>,
+    /// A silo without held-out rows.
+    pub holds_none_out: Option<SiloId>,
     /// Each silo is killed once, when it has sent such a message, and started again.
     pub restart_when: Option<fn(&SiloMessage) -> bool>,
     pub up: UpTap,
@@ -94,6 +96,8 @@ pub struct Cluster {
     pub coordinator_finished: bool,
     /// What each silo's y was made from.
     pub inputs: BTreeMap<(SiloId, AttemptId), (Vec<f32>, HeldOutCounts)>,
+    /// Attempts that an opening proved abandoned.
+    proofs: BTreeMap<(SiloId, AttemptId), Vec<u32>>,
 }
 
 impl Cluster {
@@ -114,6 +118,7 @@ impl Cluster {
             links: vec![None; n],
             connections: 0,
             kill_when: None,
+            holds_none_out: None,
             restart_when: None,
             up: Box::new(|_, envelope| vec![envelope]),
             down: Box::new(|_, envelope| vec![envelope]),
@@ -121,6 +126,7 @@ impl Cluster {
             coordinator_events: Vec::new(),
             coordinator_finished: false,
             inputs: BTreeMap::new(),
+            proofs: BTreeMap::new(),
         };
         cluster.after(0, Event::StartCoordinator);
         for silo in cluster.setup.roster.ids() {
@@ -249,6 +255,10 @@ impl Cluster {
         let now = self.now;
         match event {
             Event::ToSilo(silo, link, envelope) if self.links[silo.index()] == Some(link) => {
+                if let CoordinatorMessage::Open(open) = &envelope.message {
+                    let at = AttemptId { round: open.context.round, attempt: open.context.attempt };
+                    self.proofs.insert((silo, at), open.abandoned.iter().map(|a| a.attempt).collect());
+                }
                 if let Some(machine) = &mut self.silos[silo.index()].machine {
                     machine.handle_message(envelope, now);
                 }
@@ -352,7 +362,20 @@ impl Cluster {
         match output {
             SiloOutput::Send(envelope) => {
                 if let SiloMessage::MaskedInput { at, .. } = &envelope.message {
-                    self.inputs.insert((silo, *at), process.latest[&at.round].clone());
+                    let (update, mut counts) = process.latest[&at.round].clone();
+                    // SA-13: exact counts go out again only where every earlier attempt is proven abandoned
+                    let proven = self.proofs.get(&(silo, *at)).cloned().unwrap_or_default();
+                    let entries = process.journal.iter().map(|bytes| codec::decode(bytes, 1 << 20).unwrap());
+                    let unproven = |entry: JournalEntry| match entry {
+                        JournalEntry::Masked { at: a } => {
+                            a.round == at.round && a.attempt < at.attempt && !proven.contains(&a.attempt)
+                        }
+                        _ => false,
+                    };
+                    if entries.into_iter().any(unproven) {
+                        counts = HeldOutCounts::default();
+                    }
+                    self.inputs.insert((silo, *at), (update, counts));
                 }
                 process.sent.push(envelope.clone());
                 let Some(link) = self.links[silo.index()] else { return };
@@ -380,7 +403,10 @@ impl Cluster {
                 let round = request.at.round;
                 let run = process.trainings.entry(round).or_default();
                 *run += 1;
-                let (update, held_out) = self.setup.update(silo, round, *run);
+                let (update, mut held_out) = self.setup.update(silo, round, *run);
+                if self.holds_none_out == Some(silo) {
+                    held_out = HeldOutCounts::default();
+                }
                 process.latest.insert(round, (update.clone(), held_out));
                 let outcome = TrainOutcome { round, result: Ok(LocalUpdate { update, held_out }) };
                 let life = process.life;
