@@ -228,7 +228,7 @@ impl Coordinator {
                 debug!(
                     event = "message",
                     silo = name,
-                    message = envelope.message.name(),
+                    name = envelope.message.name(),
                     payload_bytes = envelope.payload.as_ref().map_or(0, |payload| payload.len()),
                     "received"
                 );
@@ -247,7 +247,7 @@ impl Coordinator {
                 debug!(
                     event = "send",
                     silo = self.prepared.roster.name_of(to),
-                    message = envelope.message.name(),
+                    name = envelope.message.name(),
                     "sending"
                 );
                 if matches!(envelope.message, CoordinatorMessage::Finished) && self.links.is_up(to) {

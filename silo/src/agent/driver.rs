@@ -162,7 +162,7 @@ impl<S: Seams> Driver<S> {
                 self.machine.handle_connected(now);
             }
             LinkEvent::Message(envelope) => {
-                debug!(event = "message", message = envelope.message.name(), "received");
+                debug!(event = "message", name = envelope.message.name(), "received");
                 self.machine.handle_message(envelope, now);
             }
             LinkEvent::Down(why) => {
@@ -184,7 +184,7 @@ impl<S: Seams> Driver<S> {
         .await?;
         match output {
             SiloOutput::Send(envelope) => {
-                debug!(event = "send", message = envelope.message.name(), "sending");
+                debug!(event = "send", name = envelope.message.name(), "sending");
                 self.link.send(envelope);
             }
             SiloOutput::Journal(entry) => self.write_journal(entry).await?,
