@@ -4,7 +4,11 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
 
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::Writer;
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +64,35 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError
     let filter = filter(&text)?;
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => base.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => {
+            let ansi = std::io::stderr().is_terminal();
+            base.with_target(false).with_ansi(ansi).fmt_fields(Sentence).try_init()
+        }
         LogFormat::Json => base.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|_| TelemetryError::Twice)
+}
+
+/// A line for people: the sentence, and of the fields only those whose value it does not contain.
+struct Sentence;
+
+impl<'w> FormatFields<'w> for Sentence {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let (mut sentence, mut rest) = (String::new(), Vec::new());
+        fields.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            // What steers a terminal is not passed on.
+            let value = format!("{value:?}").replace(|c: char| c.is_control() && c != '\n', "?");
+            match field.name() {
+                "message" => sentence = value,
+                name => rest.push((name, value)),
+            }
+        });
+        rest.retain(|(name, value)| {
+            *name != "event" && !name.starts_with("log.") && !sentence.contains(value.trim_matches('"'))
+        });
+        writer.write_str(&sentence)?;
+        rest.iter().try_for_each(|(name, value)| write!(writer, " {name}={value}"))
+    }
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
@@ -81,5 +110,24 @@ mod tests {
         assert!("yaml".parse::<LogFormat>().is_err());
         assert!(filter("debug,quinn=warn").is_ok());
         assert!(filter("loud=very=much").unwrap_err().to_string().contains("no log level"));
+    }
+
+    #[test]
+    fn text_says_nothing_twice() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let file = log.reopen().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .fmt_fields(Sentence)
+            .with_writer(std::sync::Mutex::new(file))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(event = "phase", round = 3, phase = "joined", seconds = 7, "round 3: joined\x1b[31m");
+            tracing::info!(event = "message", name = "Advert", "received");
+        });
+        let text = std::fs::read_to_string(log.path()).unwrap();
+        assert_eq!(text, " INFO round 3: joined?[31m seconds=7\n INFO received name=\"Advert\"\n");
     }
 }
