@@ -73,6 +73,7 @@ pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) {
             let silo = roster.name_of(*silo);
             warn!(event = "misbehaviour", silo, what, "{silo} misbehaved: {what}");
         }
+        CoordinatorEvent::Waiting(what) => warn!(event = "waiting", what, "waiting: {what}"),
         CoordinatorEvent::Stuck(why) => error!(event = "stuck", why, "the job cannot go on: {why}"),
     }
 }

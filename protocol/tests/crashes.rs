@@ -4,7 +4,8 @@
 mod common;
 
 use blindsum_crypto::SiloId;
-use blindsum_protocol::{AttemptId, CoordinatorMessage, SiloMessage};
+use blindsum_protocol::coordinator::{CoordinatorEvent, StoreRecord};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, SiloMessage, codec};
 use common::cluster::{Cluster, Crash};
 use common::{DP, NONE, Setup, checks, job_text};
 
@@ -63,6 +64,32 @@ fn a_coordinator_restarted_at_any_point_finishes_every_round() {
             }
         }
     }
+}
+
+#[test]
+fn a_coordinator_restarted_past_the_commit_gives_every_silo_two_phases_to_come_back() {
+    let mut cluster = cluster(4, NONE);
+    cluster.up = Box::new(|_, e| if matches!(e.message, SiloMessage::Reveal { .. }) { vec![] } else { vec![e] });
+    while !cluster.store.iter().any(|r| matches!(decode(r), StoreRecord::Certificate { .. })) {
+        let next = cluster.now + 1;
+        cluster.run(next);
+    }
+    cluster.kill_coordinator();
+    let silos: Vec<SiloId> = cluster.setup.roster.ids().collect();
+    for silo in silos {
+        cluster.kill(silo);
+    }
+    cluster.start_coordinator();
+    let restarted = cluster.now;
+    cluster.run(restarted + 3_900);
+    let waits = |c: &Cluster| c.coordinator_events.iter().any(|e| matches!(e, CoordinatorEvent::Waiting(_)));
+    assert!(!waits(&cluster), "a phase takes 2 s: {:?}", cluster.last_events());
+    cluster.run(restarted + 4_100);
+    assert!(waits(&cluster), "{:?}", cluster.last_events());
+}
+
+fn decode(record: &[u8]) -> StoreRecord {
+    codec::decode(record, 1 << 24).unwrap()
 }
 
 #[test]

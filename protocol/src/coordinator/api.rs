@@ -197,7 +197,9 @@ pub enum CoordinatorEvent {
     Ignored(SiloId, String),
     /// A silo misbehaved.
     Misbehaviour(SiloId, String),
-    /// Something is wrong that no silo is to blame for, and the job cannot go on without a person.
+    /// An attempt past its commit point lacks silos; it goes on by itself when they come back.
+    Waiting(String),
+    /// Something is wrong that waiting does not mend: the job cannot go on without a person. The service ends.
     Stuck(String),
 }
 
@@ -215,6 +217,7 @@ impl fmt::Display for CoordinatorEvent {
             CoordinatorEvent::Failed(at, why) => write!(f, "{at}: failed: {why}"),
             CoordinatorEvent::Ignored(silo, what) => write!(f, "silo {silo}: ignored {what}"),
             CoordinatorEvent::Misbehaviour(silo, what) => write!(f, "silo {silo}: {what}"),
+            CoordinatorEvent::Waiting(what) => write!(f, "waiting: {what}"),
             CoordinatorEvent::Stuck(why) => write!(f, "the job cannot go on: {why}"),
         }
     }

@@ -54,7 +54,7 @@ impl CoordinatorMachine {
             let why = format!("{} of {q} needed COMMIT votes came", state.votes.len());
             return self.fail(&state.shared.attempt, why, now_ms);
         }
-        self.event(CoordinatorEvent::Stuck(format!("{at} lacks COMMIT votes; it goes on when the silos come back")));
+        self.event(CoordinatorEvent::Waiting(format!("{at} lacks COMMIT votes; it goes on when the silos come back")));
         let mut state = state;
         self.next_phase(&mut state.shared.attempt, now_ms);
         state.shared.attempt.grace = self.phase_ms(state.shared.attempt.kind);
@@ -71,8 +71,11 @@ impl CoordinatorMachine {
     ) {
         let at = shared.attempt.at;
         self.phase_event(at, Phase::Reveal, list.survivors().len());
+        // after a restart silos have longer to find their way back
+        let (deadline, grace) = (shared.attempt.deadline, shared.attempt.grace);
         self.next_phase(&mut shared.attempt, now_ms);
-        shared.attempt.grace = self.phase_ms(shared.attempt.kind);
+        shared.attempt.deadline = shared.attempt.deadline.max(deadline);
+        shared.attempt.grace = self.phase_ms(shared.attempt.kind).max(grace);
         for &silo in list.survivors() {
             self.send_certificate(silo, at, &list, &certificate);
         }
@@ -114,7 +117,7 @@ impl CoordinatorMachine {
             // every reply is in and good, and still some secret lacks shares: no sum can come of this attempt
             return self.fail(&state.shared.attempt, "its survivors hold too few shares", now_ms);
         }
-        self.event(CoordinatorEvent::Stuck(format!("{at} waits for silos that hold its last shares")));
+        self.event(CoordinatorEvent::Waiting(format!("{at} waits for silos that hold its last shares")));
         for &silo in state.list.survivors() {
             if !state.answered.contains(&silo) {
                 self.send_certificate(silo, at, &state.list, &state.certificate);
@@ -183,7 +186,7 @@ impl CoordinatorMachine {
         let at = state.attempt.at;
         if state.votes.len() < usize::from(self.own.quorum.q) {
             let count = state.votes.len();
-            self.event(CoordinatorEvent::Stuck(format!("{at}: {count} silos signed the result so far")));
+            self.event(CoordinatorEvent::Waiting(format!("{at}: {count} silos signed the result so far")));
             let mut state = state;
             self.rearm(&mut state.attempt.deadline, now_ms);
             self.state = State::AwaitResults(Box::new(state));

@@ -306,7 +306,7 @@ impl Cluster {
         self.connect(silo);
     }
 
-    fn start_coordinator(&mut self) {
+    pub fn start_coordinator(&mut self) {
         let records: Vec<StoreRecord> = self.store.iter().map(|bytes| codec::decode(bytes, 1 << 24).unwrap()).collect();
         let config = CoordinatorConfig {
             roster: Arc::clone(&self.setup.roster),
