@@ -149,6 +149,23 @@ fn commit_votes_that_come_late_still_finish_the_attempt_where_it_cannot_be_aband
 }
 
 #[test]
+fn the_closing_round_of_a_private_job_waits_for_commit_votes_too() {
+    // its counts carry no noise: given up, no silo would send them again, and the job would never end
+    let mut cluster = cluster(4, DP);
+    cluster.up = Box::new(|silo, envelope| match &envelope.message {
+        SiloMessage::Commit { at, .. } if at.round == 2 && silo.0 >= 2 => vec![],
+        _ => vec![envelope],
+    });
+    cluster.run(30_000);
+    assert_eq!(cluster.reports.len(), 1);
+    cluster.up = Box::new(|_, envelope| vec![envelope]);
+    cluster.cut(SiloId(3));
+    cluster.finish();
+    checks::check(&cluster);
+    assert_eq!((cluster.reports[1].round, cluster.reports[1].attempt), (2, 1));
+}
+
+#[test]
 fn fewer_than_q_commits_end_the_attempt_where_it_can_be_abandoned() {
     // one COMMIT arrives; the lists of the others are lost, so that they vote ABANDON
     let mut cluster = cluster(4, NONE);

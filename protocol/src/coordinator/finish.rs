@@ -17,6 +17,7 @@ use crate::coordinator::state::{AwaitCommits, AwaitResults, AwaitReveals, AwaitU
 use crate::coordinator::store::{StoreRecord, StoredResult};
 use crate::coordinator::work::{CoordinatorWork, CoordinatorWorkDone, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage};
+use crate::plan::RoundKind;
 
 impl CoordinatorMachine {
     pub(super) fn on_commit(&mut self, silo: SiloId, at: AttemptId, vote: CommitVote) -> Result<bool, VerifyError> {
@@ -47,10 +48,10 @@ impl CoordinatorMachine {
         if self.proven(at.attempt) {
             return self.fail(&state.shared.attempt, "a quorum abandoned it", now_ms);
         }
-        // Without DP an update that was committed to cannot be sent again, so that giving up helps only where q silos can
+        // Without fresh noise what was committed to cannot be sent again, so that giving up helps only where q silos can
         // still abandon the attempt; where they cannot, the missing votes are waited for.
         let can_abandon = usize::from(self.own.quorum.n) - state.votes.len() >= q;
-        if can_abandon || self.own.plan.job().is_private() {
+        if can_abandon || self.is_fresh(state.shared.attempt.kind) {
             let why = format!("{} of {q} needed COMMIT votes came", state.votes.len());
             return self.fail(&state.shared.attempt, why, now_ms);
         }
@@ -60,6 +61,12 @@ impl CoordinatorMachine {
         state.shared.attempt.grace = self.phase_ms(state.shared.attempt.kind);
         self.rearm(&mut state.shared.attempt.deadline, now_ms);
         self.state = State::AwaitCommits(Box::new(state));
+    }
+
+    /// Whether a further attempt would carry fresh updates: what was committed to may then be given up. Measurements of the
+    /// closing round are the same in every attempt.
+    pub(super) fn is_fresh(&self, kind: RoundKind) -> bool {
+        kind == RoundKind::Train && self.own.plan.job().is_private()
     }
 
     pub(super) fn start_reveal(
@@ -229,7 +236,7 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn close_job(&mut self, now_ms: u64) {
-        let kind = crate::plan::RoundKind::Evaluate;
+        let kind = RoundKind::Evaluate;
         self.state = State::Closing { deadline: now_ms + self.phase_ms(kind) };
     }
 
@@ -253,7 +260,7 @@ impl CoordinatorMachine {
     }
 
     fn rearm(&self, deadline: &mut u64, now_ms: u64) {
-        *deadline = now_ms + self.phase_ms(crate::plan::RoundKind::Train).max(1000);
+        *deadline = now_ms + self.phase_ms(RoundKind::Train).max(1000);
     }
 }
 
