@@ -3,7 +3,9 @@
 mod common;
 
 use blindsum_crypto::SiloId;
-use blindsum_protocol::{RoundKind, SiloMessage};
+use blindsum_protocol::coordinator::{CoordinatorEvent, Phase};
+use blindsum_protocol::message::DeclineReason;
+use blindsum_protocol::{AttemptId, Envelope, RoundKind, SiloMessage};
 use common::cluster::{Cluster, KillWhen};
 use common::{NONE, Setup, checks, job_text};
 
@@ -53,6 +55,35 @@ fn with_metrics_off_nothing_but_the_canary_is_counted() {
     cluster.finish();
     assert_eq!(cluster.reports.len(), 2, "no closing round");
     assert!(cluster.reports.iter().all(|r| r.held_out.is_none()));
+}
+
+#[test]
+fn a_silo_that_misbehaves_without_having_been_asked_is_not_counted_as_lost() {
+    let mut cluster = cluster(4, 1, NONE);
+    let stranger = SiloId(3);
+    cluster.run(1_005);
+    cluster.kill(stranger);
+    let asked = |e: &CoordinatorEvent| matches!(e, CoordinatorEvent::Phase { phase: Phase::Advertise, .. });
+    while !cluster.coordinator_events.iter().any(asked) {
+        let next = cluster.now + 1;
+        cluster.run(next);
+        assert!(cluster.now < 20_000, "no attempt opened without silo 3");
+    }
+    let (at, reason) = (AttemptId { round: 1, attempt: 1 }, DeclineReason::Mismatch);
+    cluster.up = Box::new(move |silo, envelope| match envelope.message {
+        SiloMessage::Hello(_) if silo == stranger => vec![Envelope::bare(SiloMessage::Decline { at, reason })],
+        _ => vec![envelope],
+    });
+    cluster.start(stranger);
+    cluster.run(cluster.now + 500);
+    cluster.up = Box::new(|_, envelope| vec![envelope]);
+    cluster.finish();
+    checks::check(&cluster);
+    let counts = cluster.coordinator_events.iter().filter_map(|e| match e {
+        CoordinatorEvent::Progress { phase: Phase::Advertise, done, expected } => Some((*done, *expected)),
+        _ => None,
+    });
+    assert!(counts.clone().all(|(done, expected)| (done..=4).contains(&expected)), "{:?}", counts.collect::<Vec<_>>());
 }
 
 #[test]

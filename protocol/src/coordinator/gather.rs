@@ -258,7 +258,10 @@ impl CoordinatorMachine {
         match &mut self.state {
             State::AwaitAdverts(s) => {
                 s.adverts.remove(&silo);
-                s.gone.insert(silo);
+                // one that was not asked may still come in with a proper Hello
+                if s.asked.contains(&silo) {
+                    s.gone.insert(silo);
+                }
             }
             State::AwaitShares(s) => {
                 s.gone.insert(silo);

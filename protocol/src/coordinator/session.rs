@@ -28,7 +28,7 @@ impl CoordinatorMachine {
         }
         verify::advert(&own.rules(&state.attempt.ctx), &advert)?;
         state.adverts.insert(silo, advert);
-        let (done, expected) = (state.adverts.len(), state.asked.len() - state.gone.len());
+        let (done, expected) = (state.adverts.len(), state.asked.len().saturating_sub(state.gone.len()));
         self.event(CoordinatorEvent::Progress { phase: Phase::Advertise, done, expected });
         Ok(true)
     }
