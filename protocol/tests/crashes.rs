@@ -3,8 +3,13 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use blindsum_crypto::SiloId;
 use blindsum_protocol::coordinator::{CoordinatorEvent, StoreRecord};
+use blindsum_protocol::message::Open;
+use blindsum_protocol::silo::SiloEvent;
 use blindsum_protocol::{AttemptId, CoordinatorMessage, SiloMessage, codec};
 use common::cluster::{Cluster, Crash};
 use common::{DP, NONE, Setup, checks, job_text};
@@ -39,6 +44,34 @@ fn a_silo_that_lost_its_adapter_file_fetches_every_result_again() {
     let mut cluster = cluster(4, NONE);
     cluster.silos[1].crash = Some(Crash { after: 24, restart_ms: Some(30) });
     cluster.silos[1].forgets_adapter = true;
+    cluster.finish();
+    checks::check(&cluster);
+}
+
+#[test]
+fn sa13_a_silo_that_lost_its_adapter_file_joins_no_round_that_it_adopted() {
+    let silo = SiloId(1);
+    let mut cluster = cluster(4, NONE);
+    let opened: Rc<RefCell<Option<Open>>> = Rc::default();
+    let open = Rc::clone(&opened);
+    cluster.down = Box::new(move |_, envelope| {
+        if let CoordinatorMessage::Open(o) = &envelope.message {
+            open.borrow_mut().get_or_insert_with(|| o.clone());
+        }
+        vec![envelope]
+    });
+    while cluster.silos[silo.index()].adopted.is_empty() {
+        let next = cluster.now + 1;
+        cluster.run(next);
+    }
+    cluster.kill(silo);
+    cluster.silos[silo.index()].held = None;
+    cluster.start(silo);
+    let mut open = opened.borrow().clone().unwrap();
+    open.context.attempt = 2;
+    cluster.inject(silo, CoordinatorMessage::Open(open));
+    let joined = |e: &&SiloEvent| matches!(e, SiloEvent::Joined(at) if at.round == 1);
+    assert_eq!(cluster.silos[silo.index()].events.iter().filter(joined).count(), 1);
     cluster.finish();
     checks::check(&cluster);
 }

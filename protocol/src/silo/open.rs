@@ -73,6 +73,10 @@ impl SiloMachine {
         if at.round != self.held.round.saturating_add(1) {
             return Err(format!("it opens round {}, but this silo holds {} results", at.round, self.held.round));
         }
+        // SA-13: with the adoption the journal forgot in which attempts of the round an update went out
+        if self.journal.adopted.is_some_and(|(round, ..)| round >= at.round) {
+            return Err("this silo adopted that round's result already and waits to be sent it again".into());
+        }
         if at.attempt == 0 {
             return Err("attempts count from 1".into());
         }

@@ -52,7 +52,7 @@ pub struct KillWhen {
 pub struct SiloProcess {
     machine: Option<SiloMachine>,
     pub journal: Vec<Vec<u8>>,
-    held: Option<HeldResult>,
+    pub held: Option<HeldResult>,
     /// Counts process starts, so that what belongs to a dead one is dropped.
     life: u32,
     pub executed: usize,
