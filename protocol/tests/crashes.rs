@@ -77,6 +77,17 @@ fn sa13_a_silo_that_lost_its_adapter_file_joins_no_round_that_it_adopted() {
 }
 
 #[test]
+fn a_silo_restarted_after_the_last_round_is_done_without_a_coordinator() {
+    let mut cluster = cluster(4, NONE);
+    cluster.finish();
+    cluster.kill_coordinator();
+    cluster.kill(SiloId(1));
+    cluster.silos[1].finished = false;
+    cluster.start(SiloId(1));
+    assert!(cluster.silos[1].finished);
+}
+
+#[test]
 fn a_coordinator_restarted_at_any_point_finishes_every_round() {
     for privacy in [NONE, DP] {
         let outputs = {

@@ -161,6 +161,9 @@ impl SiloMachine {
             }
         }
         machine.session = machine.restored_session();
+        if machine.held.round >= machine.own.plan.last_round() {
+            machine.finish();
+        }
         Ok(machine)
     }
 
