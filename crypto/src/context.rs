@@ -5,12 +5,16 @@
 
 use crate::hash::{Digest, Hasher};
 use crate::labels::Label;
+use crate::roster::MAX_NAME;
+use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The fields of `ctx`, as the coordinator opens a session with them. A silo compares each with what it holds itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// Id of the federation, as in the roster.
+    #[serde(deserialize_with = "name")]
     pub federation_id: String,
     /// Hash of the pinned roster.
     pub roster_hash: Digest,
@@ -28,6 +32,24 @@ pub struct Context {
     pub previous_result_hash: Digest,
     /// Hash of the global adapter that the silo actually holds (SA-14).
     pub model_hash: Digest,
+}
+
+/// SA-12: a name is looked at where it lies and copied only if it is no longer than a name can be.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Name;
+    impl Visitor<'_> for Name {
+        type Value = String;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a name of at most {MAX_NAME} bytes")
+        }
+        fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+            if name.len() > MAX_NAME {
+                return Err(E::invalid_length(name.len(), &self));
+            }
+            Ok(name.to_owned())
+        }
+    }
+    deserializer.deserialize_str(Name)
 }
 
 impl Context {

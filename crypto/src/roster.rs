@@ -14,6 +14,9 @@ pub const MIN_SILOS: usize = 3;
 /// Most silos that this version admits; it bounds every list on the wire (SA-12).
 pub const MAX_SILOS: usize = 1000;
 
+/// Longest name of a silo or federation, bytes.
+pub(crate) const MAX_NAME: usize = 63;
+
 /// One silo of the roster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +85,7 @@ pub enum RosterError {
 
 /// Whether `name` is 1 to 63 of `a-z`, `0-9` and `-`.
 pub fn is_valid_name(name: &str) -> bool {
-    (1..=63).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 impl Roster {

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use blindsum_crypto::SiloId;
+use blindsum_crypto::{Context, SiloId};
 use blindsum_protocol::limits::{Limits, Wire};
-use blindsum_protocol::{CoordinatorMessage, Envelope, SiloMessage, codec};
+use blindsum_protocol::message::Open;
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, RoundKind, SiloMessage, codec};
 use common::cluster::Cluster;
 use common::{DP, NONE, Setup, checks, job_text};
 
@@ -173,6 +174,20 @@ fn a_message_in_another_silos_name_is_blamed_on_its_sender() {
             .collect();
         assert_eq!(blamed, BTreeSet::from([VICTIM]), "{name}");
     }
+}
+
+#[test]
+fn sa12_a_federation_id_longer_than_a_name_is_no_message() {
+    let context = |length: usize| {
+        let setup = Setup::new(4, &job_text(1, NONE, "held-out"));
+        let (at, digest) = (AttemptId { round: 1, attempt: 1 }, setup.plan.job_digest());
+        let context = setup.plan.context(at, RoundKind::Train, digest, digest);
+        let context = Context { federation_id: "f".repeat(length), ..context };
+        let open = CoordinatorMessage::Open(Open { context, abandoned: Vec::new() });
+        CoordinatorMessage::decode(&codec::encode(&open).unwrap(), &Limits::new(&setup.plan))
+    };
+    assert!(context(63).is_ok());
+    assert!(context(64).is_err());
 }
 
 fn is_hello(message: &SiloMessage) -> bool {
