@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use blindsum_certs::files::FileError;
 use blindsum_crypto::Digest;
 use blindsum_protocol::job::Job;
 use sha2::Digest as _;
@@ -61,12 +60,13 @@ fn unchanged<T>(path: &Path, read: impl FnOnce(&Path) -> Result<T, DataError>) -
 }
 
 /// SHA-256 of a file of any size.
-fn sha256_of(path: &Path) -> Result<Digest, FileError> {
-    let mut file = File::open(path).map_err(|e| FileError::from_io("open", path, e))?;
+fn sha256_of(path: &Path) -> Result<Digest, DataError> {
+    let error = |e: std::io::Error| DataError { path: path.to_owned(), line: None, what: e.kind().to_string() };
+    let mut file = File::open(path).map_err(error)?;
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer).map_err(|e| FileError::from_io("read", path, e))? {
+        match file.read(&mut buffer).map_err(error)? {
             0 => return Ok(Digest(hasher.finalize().into())),
             length => hasher.update(&buffer[..length]),
         }
@@ -88,5 +88,8 @@ mod tests {
 
         let error = unchanged(&path, |path| std::fs::write(path, "abcd").map_err(file)).unwrap_err();
         assert!(matches!(error, AgentError::Data(_)) && error.to_string().contains("train.tsv"), "{error}");
+
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(unchanged(&path, |_| Ok(())), Err(AgentError::Data(_))));
     }
 }
