@@ -130,7 +130,7 @@ impl Store {
         let transaction = self.connection.transaction()?;
         transaction.execute("INSERT INTO records (kind, body) VALUES (?1, ?2)", (kind, body))?;
         if kind == "certified" {
-            transaction.execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified')", [])?;
+            transaction.execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty')", [])?;
         }
         transaction.commit()
     }
@@ -172,6 +172,7 @@ fn kind(record: &StoreRecord) -> &'static str {
         StoreRecord::Abandoned { .. } => "abandoned",
         StoreRecord::Result(_) => "result",
         StoreRecord::Certified { .. } => "certified",
+        StoreRecord::Guilty { .. } => "guilty",
     }
 }
 

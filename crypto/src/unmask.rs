@@ -57,20 +57,25 @@ impl Recovery {
         self.shares.values().all(|held| held.len() >= usize::from(self.t))
     }
 
-    /// Rebuilds and checks every secret (SA-09) and gives the masks to apply to Σ y over the survivors.
+    /// Rebuilds and checks every secret (SA-09) and gives the masks to apply to Σ y over the survivors. A few bad shares
+    /// of a dealer do no harm where t good ones are there.
     ///
     /// # Errors
-    /// [`VerifyError`] blaming the dealer whose shares do not rebuild what it advertised, or nobody where shares are missing.
-    pub fn streams(&self, adverts: &VerifiedAdverts, headers: &VerifiedHeaders) -> Result<Vec<Stream>, VerifyError> {
+    /// [`VerifyError`] blaming the dealer whose shares do not rebuild what it advertised (more replies may still do), or
+    /// nobody where shares are missing.
+    pub fn streams(&self, adverts: &VerifiedAdverts, headers: &VerifiedHeaders) -> Result<Masks, VerifyError> {
         let bind = headers.bind();
-        let mut rebuilder = Rebuilder { t: self.t, weights: None };
+        let mut rebuilder = Rebuilder { t: self.t, shares: &self.shares, weights: None };
+        let mut guilty = Vec::new();
         let mut streams = Vec::with_capacity(self.survivors.len() * (1 + self.dropped.len()));
         for &i in &self.survivors {
-            let b = verify::self_secret(i, rebuilder.rebuild(i, &self.shares)?, headers)?;
+            let (b, sound) = rebuilder.rebuild(i, |b| verify::self_secret(i, b, headers))?;
+            guilty.extend((!sound).then_some(i));
             streams.push(Stream { seed: self_seed(&b, &bind), sign: Sign::Subtract });
         }
         for &j in &self.dropped {
-            let secret = verify::mask_secret(j, &rebuilder.rebuild(j, &self.shares)?, adverts)?;
+            let (secret, sound) = rebuilder.rebuild(j, |sigma| verify::mask_secret(j, &sigma, adverts))?;
+            guilty.extend((!sound).then_some(j));
             for &i in &self.survivors {
                 let advert = adverts
                     .get(i)
@@ -80,38 +85,74 @@ impl Recovery {
                 streams.push(Stream { seed, sign: pair_sign(i, j).opposite() });
             }
         }
-        Ok(streams)
+        Ok(Masks { streams, guilty })
     }
 }
 
+/// What is left to take off Σ y.
+#[derive(Debug)]
+pub struct Masks {
+    /// The masks, with their signs.
+    pub streams: Vec<Stream>,
+    /// Dealers that signed shares off their polynomial: proven at fault, although the sum is exact.
+    pub guilty: Vec<SiloId>,
+}
+
+/// Subsets tried for one secret whose dealer is off its polynomial.
+const MAX_SUBSETS: usize = 256;
+
 /// Rebuilds secrets, keeping the interpolation weights while the holders stay the same.
-struct Rebuilder {
+struct Rebuilder<'a> {
     t: u16,
+    shares: &'a BTreeMap<SiloId, BTreeMap<SiloId, Share>>,
     weights: Option<Interpolation>,
 }
 
-impl Rebuilder {
-    fn rebuild(
+impl Rebuilder<'_> {
+    /// The secret that passes `check`, and whether the first t shares gave it. Every share is one that its dealer signed a
+    /// leaf for: where they disagree the dealer is at fault, and another t of them may still be good.
+    fn rebuild<T>(
         &mut self,
         dealer: SiloId,
-        shares: &BTreeMap<SiloId, BTreeMap<SiloId, Share>>,
-    ) -> Result<SecretScalar, VerifyError> {
+        check: impl Fn(SecretScalar) -> Result<T, VerifyError>,
+    ) -> Result<(T, bool), VerifyError> {
         let t = usize::from(self.t);
-        let held = shares.get(&dealer).filter(|held| held.len() >= t);
+        let held = self.shares.get(&dealer).filter(|held| held.len() >= t);
         let held =
             held.ok_or_else(|| VerifyError::new("SA-09", format!("silo {dealer} has fewer than {t} good shares")))?;
-        let held: Vec<(SiloId, Share)> = held.iter().take(t).map(|(&id, share)| (id, share.clone())).collect();
+        let held: Vec<(SiloId, Share)> = held.iter().map(|(&id, share)| (id, share.clone())).collect();
+        let refused = match self.interpolate(dealer, &held[..t]).and_then(&check) {
+            Ok(found) => return Ok((found, true)),
+            Err(refused) => refused,
+        };
+        for subset in other_subsets(held.len(), t).take(MAX_SUBSETS) {
+            let chosen: Vec<(SiloId, Share)> = subset.into_iter().map(|i| held[i].clone()).collect();
+            if let Ok(found) = self.interpolate(dealer, &chosen).and_then(&check) {
+                return Ok((found, false));
+            }
+        }
+        Err(refused)
+    }
+
+    fn interpolate(&mut self, dealer: SiloId, held: &[(SiloId, Share)]) -> Result<SecretScalar, VerifyError> {
         let wrong =
             |e: crate::shamir::ShamirError| VerifyError::of("SA-09", dealer, format!("its shares are wrong: {e}"));
-        let weights = match self.weights.take().filter(|w| w.fits(&held)) {
+        let weights = match self.weights.take().filter(|w| w.fits(held)) {
             Some(weights) => weights,
             None => {
                 let holders: Vec<SiloId> = held.iter().map(|(id, _)| *id).collect();
                 Interpolation::new(&holders, self.t).map_err(wrong)?
             }
         };
-        self.weights.insert(weights).rebuild(&held).map_err(wrong)
+        self.weights.insert(weights).rebuild(held).map_err(wrong)
     }
+}
+
+/// Sets of t of `held` places other than the first t: those first t+1 with one left out, then runs of t.
+fn other_subsets(held: usize, t: usize) -> impl Iterator<Item = Vec<usize>> {
+    let one_out = (0..t).filter(move |_| held > t).map(move |out| (0..=t).filter(|&i| i != out).collect());
+    let runs = (2..=held.saturating_sub(t)).map(move |start| (start..start + t).collect());
+    one_out.chain(runs)
 }
 
 /// Adds a masked input to the running sum (one lane per coordinate, mod 2^32).
@@ -129,4 +170,51 @@ pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked, params: &Params) -> R
 pub fn unmask(mut acc: Vec<u32>, streams: &[Stream], params: &Params, threads: usize) -> Result<Vec<u8>, PackingError> {
     mask::apply(&mut acc, streams, threads);
     packing::pack(params, &acc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Kit, ids};
+
+    #[test]
+    fn sa09_t_good_shares_rebuild_the_secret_of_a_dealer_that_dealt_one_bad_share_and_name_it() {
+        let kit = Kit::new(8, 3, 1);
+        let (adverts, headers) = (kit.verified_adverts(), kit.verified_headers());
+        // silo 1 survives, silo 7 is dropped; each dealt one silo a share off its polynomial
+        let list = kit.verified_list(&ids(&[0, 1, 2, 3, 4, 5, 6]));
+        let fill = |replies: &[u16]| {
+            let mut recovery = Recovery::new(kit.params.quorum.t, &list);
+            for &silo in list.survivors().iter().filter(|s| replies.contains(&s.0)) {
+                let pending = kit.held(silo).into_reply(&list);
+                let certificate = kit.certificate(&list.t3(), list.survivors());
+                let proof =
+                    verify::commit_certificate(&kit.rules(), &certificate, &list.t3(), list.survivors()).unwrap();
+                let reveal = verify::reveal(pending.release(&proof).unwrap(), &list, &kit.verified_dealings()).unwrap();
+                assert!(recovery.add(&reveal));
+            }
+            recovery
+        };
+        let t = usize::from(kit.params.quorum.t);
+        assert_eq!(t, 5);
+        let good = fill(&[0, 1, 2, 3, 4, 5]).streams(&adverts, &headers).unwrap();
+        assert!(good.guilty.is_empty());
+        for dealer in [1, 7] {
+            for bad in 0..5 {
+                let spoil = |mut recovery: Recovery| {
+                    let held = recovery.shares.get_mut(&SiloId(dealer)).unwrap();
+                    held.get_mut(&SiloId(bad)).unwrap().0[0] ^= 1;
+                    recovery
+                };
+                let few = spoil(fill(&[0, 1, 2, 3, 4])).streams(&adverts, &headers).unwrap_err();
+                assert_eq!(few.blamed, Some(SiloId(dealer)));
+                let found = spoil(fill(&[0, 1, 2, 3, 4, 5])).streams(&adverts, &headers).unwrap();
+                assert_eq!(found.guilty, [SiloId(dealer)]);
+                let mut sums = [vec![0u32; 9], vec![0u32; 9]];
+                mask::apply(&mut sums[0], &found.streams, 1);
+                mask::apply(&mut sums[1], &good.streams, 1);
+                assert_eq!(sums[0], sums[1], "dealer {dealer}, bad share at {bad}");
+            }
+        }
+    }
 }

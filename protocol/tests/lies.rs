@@ -12,11 +12,12 @@ use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, ShareKind};
 use blindsum_crypto::verify::{self, Rules};
 use blindsum_crypto::{
-    AbandonCertificate, Advert, CommitCertificate, CommitVote, Digest, SiloId, SurvivorList, transcript,
+    AbandonCertificate, Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, SiloId, SurvivorList, transcript,
 };
+use blindsum_protocol::coordinator::{CoordinatorEvent, StoreRecord};
 use blindsum_protocol::message::{Abandoned, DeclineReason, Open};
 use blindsum_protocol::silo::SiloEvent;
-use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage, codec};
 use common::cluster::Cluster;
 use common::{DP, NONE, Setup, checks, job_text};
 
@@ -421,4 +422,112 @@ fn a_dealer_whose_shares_do_not_open_is_found_out_and_the_round_goes_on_without_
     assert!(blamed, "{:?}", cluster.last_events());
     assert_eq!(cluster.reports[0].survivors, [SiloId(0), SiloId(2), SiloId(3)]);
     assert_eq!(cluster.reports[0].attempt, 2);
+}
+
+/// What a test needs to speak in a silo's name: filled from what passes by, for attempt 1.
+#[derive(Default)]
+struct Heard {
+    ctx: Option<Digest>,
+    adverts: Vec<Advert>,
+    bind: Option<Digest>,
+}
+
+impl Heard {
+    fn note(&mut self, message: &CoordinatorMessage) {
+        match message {
+            CoordinatorMessage::Open(open) if open.context.round == 1 && open.context.attempt == 1 => {
+                self.ctx = Some(open.context.digest());
+            }
+            CoordinatorMessage::Adverts { at: FIRST, adverts } => self.adverts = adverts.clone(),
+            CoordinatorMessage::Shares { at: FIRST, headers, .. } => {
+                let t1 = transcript::t1(&self.ctx.unwrap(), &self.adverts);
+                self.bind = Some(transcript::bind(&transcript::t2(&t1, headers)));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn sa09_a_dealer_off_its_polynomial_is_left_out_of_the_whole_job_which_ends_only_where_nothing_is_fresh() {
+    for (privacy, fresh) in [(DP, true), (NONE, false)] {
+        let mut cluster = Cluster::new(Setup::new(4, &job_text(2, privacy, "held-out")));
+        let setup = Setup::new(4, &job_text(2, privacy, "held-out"));
+        let heard: Rc<RefCell<Heard>> = Rc::default();
+        let note = Rc::clone(&heard);
+        let own: Rc<RefCell<Option<Advert>>> = Rc::default();
+        let (shown, kept) = (Rc::clone(&own), Rc::clone(&own));
+        cluster.down = Box::new(move |silo, mut envelope| {
+            note.borrow_mut().note(&envelope.message);
+            if let (VICTIM, CoordinatorMessage::Adverts { at: FIRST, adverts }) = (silo, &mut envelope.message) {
+                // the dealer's machine is shown what it sent, so that it deals at all
+                adverts.iter_mut().filter(|a| a.silo == VICTIM).for_each(|a| *a = shown.borrow().clone().unwrap());
+            }
+            vec![envelope]
+        });
+        let secrets: RefCell<Option<SessionSecrets>> = RefCell::default();
+        cluster.up = Box::new(move |silo, mut envelope| {
+            let (identity, quorum) = (setup.identity(VICTIM), setup.plan.quorum());
+            match (silo, &mut envelope.message) {
+                (VICTIM, SiloMessage::Advert { at: FIRST, advert }) => {
+                    let ctx = heard.borrow().ctx.unwrap();
+                    let made = SessionSecrets::generate(&ctx, &mut common::rng(99));
+                    *kept.borrow_mut() = Some(advert.clone());
+                    *advert = Advert::sign(&identity, &ctx, VICTIM, &made, advert.journal());
+                    *secrets.borrow_mut() = Some(made);
+                }
+                (VICTIM, SiloMessage::Shares { at: FIRST, dealing }) => {
+                    let ctx = heard.borrow().ctx.unwrap();
+                    let rules = Rules { roster: &setup.roster, ctx: &ctx, quorum: &quorum };
+                    let adverts = verify::adverts(&rules, heard.borrow().adverts.clone(), None, &[]).unwrap();
+                    let (secrets, mut rng) = (secrets.borrow(), common::rng(98));
+                    // a polynomial of one degree more: t shares rebuild something else
+                    let dealt =
+                        share::deal(&identity, VICTIM, secrets.as_ref().unwrap(), &adverts, quorum.t + 1, &mut rng);
+                    *dealing = dealt.unwrap().0;
+                }
+                _ => {}
+            }
+            vec![envelope]
+        });
+        cluster.run(100_000);
+        checks::sums_are_exact(&cluster);
+        let store = cluster.store.iter().map(|r| codec::decode::<StoreRecord>(r, 1 << 24).unwrap());
+        let convicted = store.filter(|r| matches!(r, StoreRecord::Guilty { at: FIRST, silo: VICTIM })).count();
+        assert_eq!(convicted, 1, "{:?}", cluster.last_events());
+        let stuck = cluster.coordinator_events.iter().any(|e| matches!(e, CoordinatorEvent::Stuck(_)));
+        assert_eq!(stuck, !fresh, "{:?}", cluster.last_events());
+        assert_eq!(cluster.reports.len(), if fresh { 3 } else { 0 });
+        assert!(cluster.reports.iter().all(|r| r.cohort == [SiloId(0), SiloId(2), SiloId(3)]), "it came back");
+    }
+}
+
+#[test]
+fn a_silo_that_adds_a_canary_ends_a_job_without_fresh_updates_with_the_cause() {
+    let mut cluster = cluster(4);
+    let setup = Setup::new(4, &job_text(1, NONE, "held-out"));
+    let heard: Rc<RefCell<Heard>> = Rc::default();
+    let note = Rc::clone(&heard);
+    cluster.down = Box::new(move |_, envelope| {
+        note.borrow_mut().note(&envelope.message);
+        vec![envelope]
+    });
+    cluster.up = Box::new(move |silo, mut envelope| {
+        if let (VICTIM, SiloMessage::MaskedInput { at: FIRST, header }) = (silo, &mut envelope.message) {
+            let mut packed = envelope.payload.clone().unwrap().to_vec();
+            let canary = packed.len() - 24..packed.len() - 20;
+            let lane = u32::from_le_bytes(packed[canary.clone()].try_into().unwrap()).wrapping_add(1);
+            packed[canary].copy_from_slice(&lane.to_le_bytes());
+            let heard = heard.borrow();
+            let identity = setup.identity(VICTIM);
+            *header = MaskedHeader::sign(&identity, &heard.ctx.unwrap(), &heard.bind.unwrap(), VICTIM, &packed);
+            envelope.payload = Some(Arc::new(packed));
+        }
+        vec![envelope]
+    });
+    cluster.run(30_000);
+    assert!(cluster.reports.is_empty());
+    let stuck = cluster.coordinator_events.iter().filter(|e| matches!(e, CoordinatorEvent::Stuck(_)));
+    let said: Vec<String> = stuck.map(|e| e.to_string()).collect();
+    assert!(said.len() == 1 && said[0].contains("canary"), "{:?}", cluster.last_events());
 }

@@ -49,7 +49,7 @@ fn run(kit: &mut Kit, survivors: &[SiloId], revealers: &[SiloId]) -> Outcome {
         assert!(recovery.add(&verified));
     }
     assert!(recovery.is_ready());
-    let streams = recovery.streams(&adverts, &headers).unwrap();
+    let streams = recovery.streams(&adverts, &headers).unwrap().streams;
     let packed = unmask::unmask(acc, &streams, &kit.params, 2).unwrap();
     let sum = packing::unpack(&kit.params, &packed).unwrap();
     let plain = packing::unpack(&kit.params, &packing::pack(&kit.params, &plain).unwrap()).unwrap();

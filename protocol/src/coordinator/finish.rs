@@ -13,7 +13,7 @@ use blindsum_crypto::{CommitCertificate, CommitVote, ResultCertificate, ResultVo
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
 use crate::coordinator::machine::{CoordinatorMachine, same};
-use crate::coordinator::state::{AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
+use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
 use crate::coordinator::store::{StoreRecord, StoredResult};
 use crate::coordinator::work::{CoordinatorWork, CoordinatorWorkDone, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage};
@@ -87,8 +87,9 @@ impl CoordinatorMachine {
             self.send_certificate(silo, at, &list, &certificate);
         }
         let recovery = Recovery::new(self.own.quorum.t, &list);
-        let answered = BTreeSet::new();
-        self.state = State::AwaitReveals(Box::new(AwaitReveals { shared, list, certificate, recovery, answered }));
+        let (answered, tried) = (BTreeSet::new(), 0);
+        let state = AwaitReveals { shared, list, certificate, recovery, answered, tried };
+        self.state = State::AwaitReveals(Box::new(state));
     }
 
     pub(super) fn on_reveal(&mut self, silo: SiloId, at: AttemptId, reveal: Reveal) -> Result<bool, VerifyError> {
@@ -108,21 +109,33 @@ impl CoordinatorMachine {
     /// Every secret has t shares, or every survivor has answered, or the phase's time is up.
     pub(super) fn close_reveals(&mut self, state: AwaitReveals, now_ms: u64) {
         let at = state.shared.attempt.at;
-        if state.recovery.is_ready() {
-            let AwaitReveals { shared, list, certificate, recovery, .. } = state;
-            let Shared { attempt, adverts, headers, acc, .. } = shared;
+        if state.is_ready() {
+            let AwaitReveals { shared, list, certificate, recovery, answered, .. } = state;
+            let Shared { attempt, adverts, headers, dealings, acc } = shared;
             let cohort = adverts.ids().collect();
             let (kind, bind, plan) = (attempt.kind, headers.bind(), Arc::clone(&self.own.plan));
             let global = Arc::clone(&self.chain.global);
             self.phase_event(at, Phase::Unmask, list.survivors().len());
-            self.state = State::AwaitUnmask(AwaitUnmask { attempt, cohort, bind, list: list.clone(), certificate });
+            let list_kept = list.clone();
+            self.state = State::AwaitUnmask(Box::new(AwaitUnmask {
+                attempt,
+                cohort,
+                bind,
+                list: list_kept,
+                certificate,
+                dealings,
+                answered,
+            }));
             let unmask = Unmask { at, kind, plan, adverts, headers, list, recovery, acc, global };
             return self.output(CoordinatorOutput::Work(CoordinatorWork(Box::new(unmask))));
         }
         let mut state = state;
         if state.list.survivors().iter().all(|id| state.answered.contains(id)) {
             // every reply is in and good, and still some secret lacks shares: no sum can come of this attempt
-            return self.fail(&state.shared.attempt, "its survivors hold too few shares", now_ms);
+            return self.spoiled(&state.shared.attempt, "its survivors hold too few shares", now_ms);
+        }
+        if state.tried > 0 && self.is_fresh(state.shared.attempt.kind) {
+            return self.fail(&state.shared.attempt, "a dealer's shares do not fit, and no more come", now_ms);
         }
         self.event(CoordinatorEvent::Waiting(format!("{at} waits for silos that hold its last shares")));
         for &silo in state.list.survivors() {
@@ -143,19 +156,35 @@ impl CoordinatorMachine {
                 return;
             }
         };
-        let AwaitUnmask { mut attempt, cohort, bind, list, certificate } = state;
+        let AwaitUnmask { mut attempt, cohort, bind, list, certificate, dealings, answered } = *state;
         let at = attempt.at;
-        let Unmasked { t3, sum, step } = match done.result {
+        let Unmasked { t3, sum, step, guilty } = match done.result {
             Ok(unmasked) => unmasked,
-            Err(UnmaskError { blamed, what }) => {
-                // committed, but a dealer's shares do not rebuild what it advertised: no sum can come of this attempt
-                if let Some(silo) = blamed {
-                    self.event(CoordinatorEvent::Misbehaviour(silo, what.clone()));
-                    self.excluded.insert(silo);
+            Err(UnmaskError { guilty, what, undone }) => {
+                for silo in guilty {
+                    self.convict(silo, at, &what);
                 }
-                return self.fail(&attempt, what, now_ms);
+                let more = list.survivors().iter().any(|id| !answered.contains(id));
+                let Some(undone) = undone.filter(|_| more) else {
+                    return self.spoiled(&attempt, what, now_ms);
+                };
+                // t of the shares that are still to come may be good
+                self.next_phase(&mut attempt, now_ms);
+                attempt.grace = self.phase_ms(attempt.kind);
+                let Unmask { adverts, headers, recovery, acc, .. } = *undone;
+                let shared = Shared { attempt, adverts, headers, dealings, acc };
+                for silo in list.survivors().iter().filter(|id| !answered.contains(id)) {
+                    self.send_certificate(*silo, at, &list, &certificate);
+                }
+                let tried = answered.len();
+                let state = AwaitReveals { shared, list, certificate, recovery, answered, tried };
+                self.state = State::AwaitReveals(Box::new(state));
+                return;
             }
         };
+        for silo in guilty {
+            self.convict(silo, at, "it signed shares that do not lie on one polynomial (SA-09)");
+        }
         debug_assert_eq!(t3, list.t3());
         let result = Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, sum });
         self.output(CoordinatorOutput::Store(StoreRecord::Result(StoredResult::clone(&result))));
@@ -232,7 +261,35 @@ impl CoordinatorMachine {
         self.newest = 0;
         self.failures = 0;
         self.exposed.clear();
-        self.excluded.clear();
+        self.excluded = self.guilty.clone();
+    }
+
+    /// A dealer's own signatures prove that it broke the rules: it takes no further part in the job.
+    pub(super) fn convict(&mut self, silo: SiloId, at: AttemptId, what: &str) {
+        self.event(CoordinatorEvent::Misbehaviour(silo, what.to_owned()));
+        self.excluded.insert(silo);
+        if self.guilty.insert(silo) {
+            self.output(CoordinatorOutput::Store(StoreRecord::Guilty { at, silo }));
+        }
+    }
+
+    /// A committed attempt can give no sum. Only a round with fresh updates may be tried again.
+    fn spoiled(&mut self, attempt: &Attempt, why: impl Into<String>, now_ms: u64) {
+        if self.is_fresh(attempt.kind) {
+            return self.fail(attempt, why, now_ms);
+        }
+        let why = why.into();
+        self.stuck(format!(
+            "{} was committed to and gives no sum: {why}. Its silos may not send the same inputs again; start a new job, \
+             without the silo at fault if one is named above",
+            attempt.at
+        ));
+    }
+
+    /// The job cannot go on. A restart takes up at the same place and comes to the same end.
+    pub(super) fn stuck(&mut self, why: String) {
+        self.event(CoordinatorEvent::Stuck(why));
+        self.state = State::Stuck;
     }
 
     pub(super) fn close_job(&mut self, now_ms: u64) {

@@ -24,7 +24,7 @@ impl CoordinatorMachine {
         while self.wakes_at().is_some_and(|at| at <= now_ms) || self.is_complete() {
             let before = self.state.phase();
             match std::mem::replace(&mut self.state, State::Finished) {
-                State::Gathering { not_before, proofs_until } => self.gathered(not_before, proofs_until, now_ms),
+                State::Gathering { .. } => self.gathered(now_ms),
                 State::AwaitAdverts(state) => self.close_adverts(state, now_ms),
                 State::AwaitShares(state) => self.close_shares(state, now_ms),
                 State::AwaitMasked(state) => self.close_masked(*state, now_ms),
@@ -34,6 +34,7 @@ impl CoordinatorMachine {
                 State::AwaitUnmask(state) => self.state = State::AwaitUnmask(state),
                 State::Closing { .. } => self.output(CoordinatorOutput::Finished),
                 State::Finished => {}
+                State::Stuck => self.state = State::Stuck,
             }
             if self.state.phase() == before {
                 break;
@@ -45,13 +46,13 @@ impl CoordinatorMachine {
     fn is_complete(&self) -> bool {
         let q = usize::from(self.own.quorum.q);
         match &self.state {
-            State::Gathering { .. } | State::AwaitUnmask(_) | State::Finished => false,
+            State::Gathering { .. } | State::AwaitUnmask(_) | State::Finished | State::Stuck => false,
             State::AwaitAdverts(_) | State::AwaitShares(_) => self.state.missing().is_empty(),
             State::AwaitMasked(s) => {
                 self.state.missing().is_empty() || self.is_abandoned() || self.guilty_dealer(s).is_some()
             }
             State::AwaitCommits(s) => s.votes.len() >= q || self.is_abandoned(),
-            State::AwaitReveals(s) => s.recovery.is_ready() || self.state.missing().is_empty(),
+            State::AwaitReveals(s) => s.is_ready() || self.state.missing().is_empty(),
             State::AwaitResults(s) => s.votes.len() >= q,
             State::Closing { .. } => self.links.iter().all(|l| !l.connected || l.held == Some(self.chain.round())),
         }
@@ -71,7 +72,7 @@ impl CoordinatorMachine {
                 let proofs = if self.unproven().next().is_some() { *proofs_until } else { 0 };
                 Some(patience.max(proofs).max(*not_before))
             }
-            State::AwaitUnmask(_) | State::Finished => None,
+            State::AwaitUnmask(_) | State::Finished | State::Stuck => None,
             State::Closing { deadline } => Some(*deadline),
             State::AwaitResults(s) => Some(s.attempt.deadline),
             state => {
@@ -94,7 +95,7 @@ impl CoordinatorMachine {
     }
 
     /// Everybody who could come is here: opens the next attempt.
-    fn gathered(&mut self, not_before: u64, proofs_until: u64, now_ms: u64) {
+    fn gathered(&mut self, now_ms: u64) {
         let Some(kind) = self.kind_in_progress() else {
             return self.close_job(now_ms);
         };
@@ -105,9 +106,7 @@ impl CoordinatorMachine {
         remembered.sort_unstable_by(|a, b| b.cmp(a));
         let remembered = remembered.get(usize::from(self.own.quorum.c)).copied().unwrap_or(0);
         let Some(number) = self.newest.max(remembered).checked_add(1) else {
-            self.event(CoordinatorEvent::Stuck("the round's attempts are used up".into()));
-            self.state = State::Gathering { not_before: not_before.max(now_ms) + 60_000, proofs_until };
-            return;
+            return self.stuck("the round's attempts are used up".into());
         };
         self.newest = number;
         let at = AttemptId { round, attempt: number };
@@ -198,7 +197,15 @@ impl CoordinatorMachine {
         self.event(CoordinatorEvent::Failed(at, why.into()));
         self.failures = self.failures.saturating_add(1);
         if self.own.roster.len() - self.excluded.len() < usize::from(self.own.quorum.m) {
-            self.excluded.clear();
+            self.excluded = self.guilty.clone();
+        }
+        let left = self.own.roster.len() - self.guilty.len();
+        if left < usize::from(self.own.quorum.m) {
+            let needed = self.own.quorum.m;
+            return self.stuck(format!(
+                "{} silos are proven at fault, so that {left} are left where {needed} are needed; start a new job",
+                self.guilty.len()
+            ));
         }
         let phase = self.phase_ms(attempt.kind);
         let pause = (1000u64 << self.failures.min(16)).min(phase);

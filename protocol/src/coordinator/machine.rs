@@ -78,8 +78,10 @@ pub struct CoordinatorMachine {
     /// Newest attempt of the round in progress.
     pub(super) newest: u32,
     pub(super) exposed: Vec<Exposed>,
-    /// Silos that proved at fault in the round in progress.
+    /// Silos that sit out the round in progress.
     pub(super) excluded: BTreeSet<SiloId>,
+    /// Silos that proved at fault by their own signatures: out for the whole job.
+    pub(super) guilty: BTreeSet<SiloId>,
     pub(super) marks: Vec<(SiloId, JournalMark)>,
     pub(super) failures: u32,
     pub(super) bytes: RoundBytes,
@@ -101,6 +103,7 @@ impl CoordinatorMachine {
             newest: 0,
             exposed: Vec::new(),
             excluded: BTreeSet::new(),
+            guilty: BTreeSet::new(),
             marks: Vec::new(),
             failures: 0,
             bytes: RoundBytes::default(),

@@ -37,7 +37,10 @@ impl CoordinatorMachine {
     }
 
     fn replay(&mut self, store: StoreState, now_ms: u64) -> Result<(), String> {
-        let StoreState { results, newest, exposed, abandoned, attempt } = store;
+        let StoreState { results, guilty, newest, exposed, abandoned, attempt } = store;
+        let n = self.own.roster.len();
+        self.guilty = guilty.into_iter().filter(|silo| silo.index() < n).collect();
+        self.excluded = self.guilty.clone();
         let mut uncertified = None;
         let mut last: Option<RoundReport> = None;
         for (result, certificate) in results {

@@ -180,12 +180,16 @@ impl CoordinatorMachine {
 
     /// P3 is over: U3. The list is stored, and from here on the attempt can only finish.
     pub(super) fn close_masked(&mut self, state: AwaitMasked, now_ms: u64) {
-        let guilty = self.guilty_dealer(&state).or_else(|| self.too_few_shares(&state));
+        let proven = self.guilty_dealer(&state);
+        let guilty = proven.or_else(|| self.too_few_shares(&state));
         let AwaitMasked { mut shared, masked, .. } = state;
         let at = shared.attempt.at;
         if let Some(dealer) = guilty {
             self.excluded.insert(dealer);
-            let why = format!("silo {dealer} dealt shares that do not open; it is left out of this round");
+            if proven.is_some() {
+                self.convict(dealer, at, "more silos than can collude complain about its shares");
+            }
+            let why = format!("silo {dealer} dealt shares that do not open; it is left out");
             return self.fail(&shared.attempt, why, now_ms);
         }
         if self.proven(at.attempt) {

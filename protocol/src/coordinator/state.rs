@@ -41,13 +41,15 @@ pub(super) enum State {
     AwaitMasked(Box<AwaitMasked>),
     AwaitCommits(Box<AwaitCommits>),
     AwaitReveals(Box<AwaitReveals>),
-    AwaitUnmask(AwaitUnmask),
+    AwaitUnmask(Box<AwaitUnmask>),
     AwaitResults(Box<AwaitResults>),
     /// All rounds are certified; silos fetch the last result.
     Closing {
         deadline: u64,
     },
     Finished,
+    /// Only a person can help.
+    Stuck,
 }
 
 pub(super) struct AwaitAdverts {
@@ -99,6 +101,15 @@ pub(super) struct AwaitReveals {
     pub recovery: Recovery,
     /// Silos whose good reply is in.
     pub answered: BTreeSet<SiloId>,
+    /// Replies that a try to rebuild the secrets has failed with; the next one needs more.
+    pub tried: usize,
+}
+
+impl AwaitReveals {
+    /// Whether the secrets can be tried (again).
+    pub fn is_ready(&self) -> bool {
+        self.recovery.is_ready() && self.answered.len() > self.tried
+    }
 }
 
 pub(super) struct AwaitUnmask {
@@ -107,6 +118,8 @@ pub(super) struct AwaitUnmask {
     pub bind: Digest,
     pub list: VerifiedList,
     pub certificate: CommitCertificate,
+    pub dealings: BTreeMap<SiloId, VerifiedDealing>,
+    pub answered: BTreeSet<SiloId>,
 }
 
 pub(super) struct AwaitResults {
@@ -135,7 +148,7 @@ impl State {
             State::AwaitReveals(_) => Phase::Reveal,
             State::AwaitUnmask(_) => Phase::Unmask,
             State::AwaitResults(_) => Phase::Result,
-            State::Closing { .. } | State::Finished => Phase::Finished,
+            State::Closing { .. } | State::Finished | State::Stuck => Phase::Finished,
         }
     }
 
@@ -148,7 +161,7 @@ impl State {
             State::AwaitReveals(s) => Some(&s.shared.attempt),
             State::AwaitUnmask(s) => Some(&s.attempt),
             State::AwaitResults(s) => Some(&s.attempt),
-            State::Gathering { .. } | State::Closing { .. } | State::Finished => None,
+            State::Gathering { .. } | State::Closing { .. } | State::Finished | State::Stuck => None,
         }
     }
 

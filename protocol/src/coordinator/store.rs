@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Contract: P4's list and all masked inputs are durable before the first COMMIT is asked for, so that a restarted
-//! coordinator takes up there; an attempt that had not come so far is given up. Records of a round other than `Result`
-//! and `Certified` may be deleted once the round's `Certified` is durable.
+//! coordinator takes up there; an attempt that had not come so far is given up. Once a
+//! round's `Certified` is durable, its records may be deleted, except `Result`, `Certified` and `Guilty`.
 
 use std::sync::Arc;
 
@@ -80,6 +80,13 @@ pub enum StoreRecord {
         /// The votes.
         certificate: ResultCertificate,
     },
+    /// A silo's own signatures prove it at fault: it is left out of the rest of the job.
+    Guilty {
+        /// The attempt that proved it.
+        at: AttemptId,
+        /// The silo.
+        silo: SiloId,
+    },
 }
 
 /// A round's sum with what proves whose it is.
@@ -126,6 +133,8 @@ pub struct StoreError {
 pub struct StoreState {
     /// Results with their certificates, round by round; only the last may still lack its certificate.
     pub(crate) results: Vec<(Arc<StoredResult>, Option<ResultCertificate>)>,
+    /// Silos proven at fault.
+    pub(crate) guilty: Vec<SiloId>,
     /// The newest attempt of the round in progress.
     pub(crate) newest: Option<AttemptId>,
     /// Attempts of the round in progress that got as far as P3.
@@ -183,6 +192,7 @@ impl StoreState {
             StoreRecord::List { at, list } => self.open(at)?.list = Some(list),
             StoreRecord::Certificate { at, certificate } => self.open(at)?.certificate = Some(certificate),
             StoreRecord::Abandoned { at, certificate } => self.abandoned.push((at.attempt, certificate)),
+            StoreRecord::Guilty { silo, .. } => self.guilty.push(silo),
             StoreRecord::Result(result) => {
                 if result.at.round as usize != self.results.len() + 1
                     || self.results.last().is_some_and(|(_, certificate)| certificate.is_none())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use blindsum_crypto::unmask::{self, Recovery};
+use blindsum_crypto::unmask::{self, Masks, Recovery};
 use blindsum_crypto::verify::{VerifiedAdverts, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{Digest, SiloId};
 
@@ -38,12 +38,17 @@ pub(crate) struct Unmasked {
     pub t3: Digest,
     pub sum: Payload,
     pub step: Step,
+    /// Dealers proven at fault.
+    pub guilty: Vec<SiloId>,
 }
 
 /// Why a committed session gives no sum.
 pub(crate) struct UnmaskError {
-    pub blamed: Option<SiloId>,
+    /// Dealers proven at fault.
+    pub guilty: Vec<SiloId>,
     pub what: String,
+    /// The work undone, where more replies may help.
+    pub undone: Option<Box<Unmask>>,
 }
 
 impl CoordinatorWork {
@@ -59,15 +64,20 @@ impl CoordinatorWork {
 }
 
 impl Unmask {
-    fn run(self) -> Result<Unmasked, UnmaskError> {
-        let nobody = |what: String| UnmaskError { blamed: None, what };
-        let streams = self.recovery.streams(&self.adverts, &self.headers);
-        let streams = streams.map_err(|e| UnmaskError { blamed: e.blamed, what: e.to_string() })?;
+    fn run(self: Box<Self>) -> Result<Unmasked, UnmaskError> {
+        let Masks { streams, guilty } = match self.recovery.streams(&self.adverts, &self.headers) {
+            Ok(masks) => masks,
+            Err(e) => {
+                let (guilty, what) = (e.blamed.into_iter().collect(), e.to_string());
+                return Err(UnmaskError { guilty, what, undone: Some(self) });
+            }
+        };
+        let nobody = |what: String| UnmaskError { guilty: guilty.clone(), what, undone: None };
         let sum = unmask::unmask(self.acc, &streams, self.plan.params(self.kind), threads());
         let sum = sum.map_err(|e| nobody(e.to_string()))?;
         let (t3, survivors) = (self.list.t3(), self.list.survivors().to_vec());
         let step = step(&self.plan, self.at, self.kind, &t3, survivors, &sum, &self.global).map_err(nobody)?;
-        Ok(Unmasked { t3, sum: Arc::new(sum), step })
+        Ok(Unmasked { t3, sum: Arc::new(sum), step, guilty })
     }
 }
 
