@@ -120,6 +120,10 @@ pub struct PrivacySection {
     /// coordinate bound.
     #[serde(default)]
     pub noise_multiplier_max: Option<f64>,
+    /// Training rounds that each silo's budget allows for beyond `rounds`: an attempt that fails after masked inputs went
+    /// out is trained and charged again. Each one costs noise in every round. Default 0: the first such attempt ends the job.
+    #[serde(default)]
+    pub spare_rounds: Option<u32>,
 }
 
 /// The privacy modes.
@@ -212,6 +216,11 @@ impl Job {
         self.protection
     }
 
+    /// Trainings that each silo's privacy budget has to cover: the rounds and the spare ones.
+    pub fn charged_rounds(&self) -> u32 {
+        self.file.rounds.saturating_add(self.file.privacy.spare_rounds.unwrap_or(0))
+    }
+
     /// Whether updates carry differential privacy noise.
     pub fn is_private(&self) -> bool {
         matches!(self.protection, Protection::RecordDp { .. })
@@ -298,6 +307,7 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
                     value.ok_or_else(|| JobError::new(key, "is missing", "privacy.mode = \"record-dp\" needs it"))?;
                 positive(key, *slot)?;
             }
+            within("privacy.spare_rounds", privacy.spare_rounds.unwrap_or(0), 0, 10_000)?;
             let [epsilon, delta, clip_norm, noise_multiplier_max] = values;
             if delta >= 1.0 {
                 return Err(JobError::new("privacy.delta", format!("is {delta}"), "choose it well below 1 / records"));
@@ -311,6 +321,10 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
         PrivacyMode::None => {
             if let Some((key, _)) = four.iter().find(|(_, value)| value.is_some()) {
                 return Err(JobError::new(key, "is set", "remove it, or set privacy.mode = \"record-dp\""));
+            }
+            if privacy.spare_rounds.is_some() {
+                let remedy = "remove it: without a privacy budget nothing is charged";
+                return Err(JobError::new("privacy.spare_rounds", "is set", remedy));
             }
             let max_grad_norm = file.training.max_grad_norm.ok_or_else(|| {
                 JobError::new("training.max_grad_norm", "is missing", "privacy.mode = \"none\" needs it")

@@ -67,6 +67,7 @@ fn sa02_every_changed_value_changes_the_digest() {
         ("metrics = \"held-out\"", "metrics = \"off\""),
         ("metrics = \"held-out\"", "metrics = \"held-out\"\nmax_colluders = 1"),
         ("phase_seconds = 30", "phase_seconds = 31"),
+        ("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 2"),
     ] {
         assert_ne!(read(&[change]).unwrap().digest(), base, "{change:?}");
     }
@@ -88,12 +89,19 @@ fn a_wrong_value_is_named_with_its_remedy() {
         ("epsilon = 6.0\n", "", "privacy.epsilon", "record-dp"),
         ("delta = 1e-5", "delta = 1.0", "privacy.delta", "below"),
         ("mode = \"record-dp\"", "mode = \"none\"", "privacy.epsilon", "remove it"),
+        ("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 10001", "privacy.spare_rounds", "0 to"),
         ("value_bits = 16", "value_bits = 25", "aggregation.value_bits", "2 to 24"),
         ("phase_seconds = 30", "phase_seconds = 0", "deadlines.phase_seconds", "1 to 3600"),
     ] {
         let error = read(&[(from, to)]).unwrap_err();
         assert!(error.contains(key) && error.contains(remedy), "{to}: {error}");
     }
+}
+
+#[test]
+fn spare_rounds_are_charged_besides_the_rounds() {
+    assert_eq!(read(&[]).unwrap().charged_rounds(), 20);
+    assert_eq!(read(&[("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 2")]).unwrap().charged_rounds(), 22);
 }
 
 #[test]

@@ -45,6 +45,18 @@ fn sa13_with_q_abandons_the_same_update_is_sent_again() {
 }
 
 #[test]
+fn a_job_whose_silos_cannot_train_again_ends_instead_of_trying_for_ever() {
+    let mut cluster = cluster(4, DP);
+    cluster.budget = Some(1);
+    lose_masked_inputs(&mut cluster, 2, true);
+    cluster.run(60_000);
+    checks::check(&cluster);
+    let stuck = cluster.coordinator_events.iter().filter(|e| matches!(e, CoordinatorEvent::Stuck(_)));
+    assert_eq!(stuck.clone().count(), 1, "{:?}", cluster.last_events());
+    assert!(stuck.into_iter().all(|e| e.to_string().contains("spare_rounds")));
+}
+
+#[test]
 fn exactly_m_survivors_are_enough() {
     for (n, m) in [(4, 3), (5, 4), (8, 6)] {
         let mut cluster = cluster(n, NONE);

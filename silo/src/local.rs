@@ -66,7 +66,7 @@ impl TrainSpec {
         let (privacy, spent) = match job.protection() {
             Protection::None { max_grad_norm } => (StepPrivacy::None { max_grad_norm }, None),
             Protection::RecordDp { epsilon, delta, clip_norm, noise_multiplier_max } => {
-                let steps = u64::from(job.rounds) * u64::from(training.local_steps);
+                let steps = u64::from(job.charged_rounds()) * u64::from(training.local_steps);
                 let own = SiloPrivacy::derive(records as u64, u64::from(batch), steps, epsilon, delta)?
                     .within(noise_multiplier_max)?;
                 let SiloPrivacy { q, noise_multiplier, .. } = own;

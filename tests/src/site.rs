@@ -225,6 +225,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             delta: when(1e-5),
             clip_norm: when(0.5),
             noise_multiplier_max: when(8.0),
+            spare_rounds: None,
         },
         aggregation: AggregationSection {
             value_bits: 16,

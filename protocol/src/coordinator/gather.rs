@@ -126,7 +126,8 @@ impl CoordinatorMachine {
             grace: self.phase_ms(kind),
         };
         let asked = ready.into_iter().collect();
-        let state = AwaitAdverts { attempt, asked, gone: BTreeSet::new(), adverts: BTreeMap::new() };
+        let state =
+            AwaitAdverts { attempt, asked, gone: BTreeSet::new(), unable: BTreeSet::new(), adverts: BTreeMap::new() };
         self.state = State::AwaitAdverts(state);
     }
 
@@ -256,6 +257,9 @@ impl CoordinatorMachine {
             return false;
         }
         self.event(CoordinatorEvent::Declined(at, silo, reason));
+        if let (State::AwaitAdverts(state), DeclineReason::CannotTrain) = (&mut self.state, reason) {
+            state.unable.insert(silo);
+        }
         self.drop_from_phase(silo);
         true
     }

@@ -35,7 +35,7 @@ impl CoordinatorMachine {
 
     /// P1 is over: U1.
     pub(super) fn close_adverts(&mut self, state: AwaitAdverts, now_ms: u64) {
-        let AwaitAdverts { mut attempt, asked, mut adverts, .. } = state;
+        let AwaitAdverts { mut attempt, asked, unable, mut adverts, .. } = state;
         let own = Arc::clone(&self.own);
         let at = attempt.at;
         // SA-01, SA-07: whoever repeats a key or comes with an older journal is left out, the others go on
@@ -47,6 +47,15 @@ impl CoordinatorMachine {
                     self.event(CoordinatorEvent::Dropped(at, silo, what));
                 }
                 Err(e) => {
+                    let out = unable.union(&self.guilty).count();
+                    let (left, m) = (own.roster.len() - out, usize::from(own.quorum.m));
+                    if !unable.is_empty() && left < m {
+                        return self.stuck(format!(
+                            "{at}: {} silos cannot train any more, so that {left} are left where {m} are needed; their logs \
+                             say why (a spent privacy budget among others: see privacy.spare_rounds)",
+                            unable.len()
+                        ));
+                    }
                     let why = format!("{e} (of {} silos asked)", asked.len());
                     return self.fail(&attempt, why, now_ms);
                 }

@@ -58,6 +58,8 @@ pub(super) struct AwaitAdverts {
     pub asked: BTreeSet<SiloId>,
     /// Silos that declined or were dropped.
     pub gone: BTreeSet<SiloId>,
+    /// Silos that declined because they cannot train.
+    pub unable: BTreeSet<SiloId>,
     pub adverts: BTreeMap<SiloId, Advert>,
 }
 

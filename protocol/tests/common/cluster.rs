@@ -11,7 +11,7 @@ use blindsum_protocol::coordinator::{
 use blindsum_protocol::limits::{Limits, Wire};
 use blindsum_protocol::silo::{
     Adoption, HeldResult, JournalEntry, JournalState, LocalUpdate, SiloConfig, SiloEvent, SiloMachine, SiloOutput,
-    TrainOutcome,
+    TrainFailure, TrainOutcome,
 };
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, SiloMessage, codec};
 
@@ -85,6 +85,8 @@ pub struct Cluster {
     links: Vec<Option<u32>>,
     connections: u32,
     pub kill_when: Option<KillWhen>,
+    /// Trainings that each silo's budget covers.
+    pub budget: Option<u32>,
     /// A silo without held-out rows.
     pub holds_none_out: Option<SiloId>,
     /// Each silo is killed once, when it has sent such a message, and started again.
@@ -119,6 +121,7 @@ impl Cluster {
             connections: 0,
             kill_when: None,
             holds_none_out: None,
+            budget: None,
             restart_when: None,
             up: Box::new(|_, envelope| vec![envelope]),
             down: Box::new(|_, envelope| vec![envelope]),
@@ -408,7 +411,9 @@ impl Cluster {
                     held_out = HeldOutCounts::default();
                 }
                 process.latest.insert(round, (update.clone(), held_out));
-                let outcome = TrainOutcome { round, result: Ok(LocalUpdate { update, held_out }) };
+                let spent = self.budget.is_some_and(|budget| process.trainings.values().sum::<u32>() > budget);
+                let result = if spent { Err(TrainFailure) } else { Ok(LocalUpdate { update, held_out }) };
+                let outcome = TrainOutcome { round, result };
                 let life = process.life;
                 self.after(50 + 7 * u64::from(silo.0), Event::Trained(silo, life, outcome));
             }
