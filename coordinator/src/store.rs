@@ -129,8 +129,12 @@ impl Store {
     fn write(&mut self, kind: &str, body: &[u8]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute("INSERT INTO records (kind, body) VALUES (?1, ?2)", (kind, body))?;
+        if kind == "marks" {
+            let number = transaction.last_insert_rowid();
+            transaction.execute("DELETE FROM records WHERE kind = 'marks' AND number < ?1", [number])?;
+        }
         if kind == "certified" {
-            transaction.execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty')", [])?;
+            transaction.execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty', 'marks')", [])?;
         }
         transaction.commit()
     }
@@ -173,6 +177,7 @@ fn kind(record: &StoreRecord) -> &'static str {
         StoreRecord::Result(_) => "result",
         StoreRecord::Certified { .. } => "certified",
         StoreRecord::Guilty { .. } => "guilty",
+        StoreRecord::Marks { .. } => "marks",
     }
 }
 
@@ -204,17 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn a_certified_round_leaves_only_results() {
+    fn a_certified_round_leaves_results_who_is_guilty_and_the_newest_marks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
         let mut store = Store::open(&path, "aa").unwrap();
         let body = codec::encode(&opened(1, 1)).unwrap();
-        for kind in ["opened", "masked", "result", "certified", "opened"] {
+        for kind in ["marks", "guilty", "opened", "masked", "result", "marks", "certified", "opened"] {
             store.write(kind, &body).unwrap();
         }
         let mut statement = store.connection.prepare("SELECT kind FROM records ORDER BY number").unwrap();
         let kinds: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-        assert_eq!(kinds, ["result", "certified", "opened"]);
+        assert_eq!(kinds, ["guilty", "result", "marks", "certified", "opened"]);
     }
 
     #[test]

@@ -137,6 +137,31 @@ fn decode(record: &[u8]) -> StoreRecord {
 }
 
 #[test]
+fn sa07_a_restarted_coordinator_still_notices_a_journal_that_went_backwards() {
+    let (silo, round_3) = (SiloId(1), AttemptId { round: 3, attempt: 1 });
+    let mut cluster = Cluster::new(Setup::new(4, &job_text(2, NONE, "held-out")));
+    while cluster.reports.len() < 2 {
+        let next = cluster.now + 1;
+        cluster.run(next);
+    }
+    cluster.kill_coordinator();
+    // what the service keeps once a round is certified
+    cluster.store.retain(|r| {
+        use StoreRecord::{Certified, Guilty, Marks, Result};
+        matches!(decode(r), Result(_) | Certified { .. } | Guilty { .. } | Marks { .. })
+    });
+    cluster.kill(silo);
+    // an old copy of the state directory: journal and adapter from before the job
+    cluster.silos[silo.index()].journal.truncate(1);
+    cluster.silos[silo.index()].held = None;
+    cluster.start_coordinator();
+    cluster.start(silo);
+    cluster.finish();
+    let dropped = |e: &CoordinatorEvent| matches!(e, CoordinatorEvent::Dropped(at, s, why) if *at == round_3 && *s == silo && why.contains("went backwards"));
+    assert!(cluster.coordinator_events.iter().any(dropped), "{:?}", cluster.last_events());
+}
+
+#[test]
 fn two_silos_restarted_together_cost_an_attempt_at_most() {
     // n = 8, c = 2, q = 6: two lost silos are within what a session bears
     for after in (1..60).step_by(3) {

@@ -230,6 +230,8 @@ impl CoordinatorMachine {
         }
         let AwaitResults { attempt, result, step, votes } = state;
         let certificate = ResultCertificate(votes.into_values().collect());
+        let marks = self.marks.clone();
+        self.output(CoordinatorOutput::Store(StoreRecord::Marks { marks }));
         let record = StoreRecord::Certified { at, certificate: certificate.clone() };
         self.output(CoordinatorOutput::Store(record));
         let ready: Vec<SiloId> = self.own.roster.ids().filter(|&silo| self.is_ready(silo)).collect();

@@ -37,7 +37,8 @@ impl CoordinatorMachine {
     }
 
     fn replay(&mut self, store: StoreState, now_ms: u64) -> Result<(), String> {
-        let StoreState { results, guilty, newest, exposed, abandoned, attempt } = store;
+        let StoreState { results, guilty, marks, newest, exposed, abandoned, attempt } = store;
+        self.marks = marks;
         let n = self.own.roster.len();
         self.guilty = guilty.into_iter().filter(|silo| silo.index() < n).collect();
         self.excluded = self.guilty.clone();
@@ -113,7 +114,7 @@ impl CoordinatorMachine {
         let StoredAttempt { at, adverts, dealings, masked, list, certificate } = stored;
         let wrong = |e: verify::VerifyError| format!("{at}: {e}");
         let rules = own.rules(&attempt.ctx);
-        let adverts = verify::adverts(&rules, adverts, None, &[]).map_err(wrong)?;
+        let adverts = verify::adverts(&rules, adverts, None, &self.marks).map_err(wrong)?;
         let headers: Vec<ShareHeader> = dealings.iter().map(|d| d.header.clone()).collect();
         let headers = verify::headers(&rules, headers, &adverts, None).map_err(wrong)?;
         let mut by_dealer = BTreeMap::new();

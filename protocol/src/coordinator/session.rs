@@ -12,7 +12,7 @@ use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, SiloId, Survivor
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
 use crate::coordinator::machine::{CoordinatorMachine, same};
 use crate::coordinator::state::{Attempt, AwaitAdverts, AwaitCommits, AwaitMasked, AwaitShares, Shared, State};
-use crate::coordinator::store::StoreRecord;
+use crate::coordinator::store::{StoreRecord, note_marks};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 
 impl CoordinatorMachine {
@@ -64,9 +64,8 @@ impl CoordinatorMachine {
         for silo in asked.iter().filter(|id| !adverts.contains_key(id)) {
             self.event(CoordinatorEvent::Dropped(at, *silo, "its update was not ready".into()));
         }
-        self.marks.retain(|(silo, _)| !adverts.contains_key(silo));
-        self.marks.extend(adverts.values().map(|a| (a.silo, a.journal())));
         let adverts: Vec<Advert> = adverts.into_values().collect();
+        note_marks(&mut self.marks, &adverts);
         self.output(CoordinatorOutput::Store(StoreRecord::Adverts { at, adverts }));
         self.phase_event(at, Phase::Share, verified.adverts().len());
         self.next_phase(&mut attempt, now_ms);

@@ -6,13 +6,14 @@
 //!
 //! Contract: P4's list and all masked inputs are durable before the first COMMIT is asked for, so that a restarted
 //! coordinator takes up there; an attempt that had not come so far is given up. Once a
-//! round's `Certified` is durable, its records may be deleted, except `Result`, `Certified` and `Guilty`.
+//! round's `Certified` is durable, its records may be deleted, except `Result`, `Certified`, `Guilty`
+//! and the newest `Marks`.
 
 use std::sync::Arc;
 
 use blindsum_crypto::{
-    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, MaskedHeader, ResultCertificate, SiloId,
-    SurvivorList,
+    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, JournalMark, MaskedHeader, ResultCertificate,
+    SiloId, SurvivorList,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,11 @@ pub enum StoreRecord {
         /// The silo.
         silo: SiloId,
     },
+    /// How far each silo's journal was (SA-07), before the adverts that say so go; the newest one counts.
+    Marks {
+        /// Ascending by silo.
+        marks: Vec<(SiloId, JournalMark)>,
+    },
 }
 
 /// A round's sum with what proves whose it is.
@@ -135,6 +141,8 @@ pub struct StoreState {
     pub(crate) results: Vec<(Arc<StoredResult>, Option<ResultCertificate>)>,
     /// Silos proven at fault.
     pub(crate) guilty: Vec<SiloId>,
+    /// How far each silo's journal was.
+    pub(crate) marks: Vec<(SiloId, JournalMark)>,
     /// The newest attempt of the round in progress.
     pub(crate) newest: Option<AttemptId>,
     /// Attempts of the round in progress that got as far as P3.
@@ -183,7 +191,11 @@ impl StoreState {
                     certificate: None,
                 });
             }
-            StoreRecord::Adverts { at, adverts } => self.open(at)?.adverts = adverts,
+            StoreRecord::Adverts { at, adverts } => {
+                note_marks(&mut self.marks, &adverts);
+                self.open(at)?.adverts = adverts;
+            }
+            StoreRecord::Marks { marks } => self.marks = marks,
             StoreRecord::Dealings { at, dealings } => {
                 self.open(at)?.dealings = dealings;
                 self.exposed.push(at.attempt);
@@ -215,6 +227,13 @@ impl StoreState {
     fn open(&mut self, at: AttemptId) -> Result<&mut StoredAttempt, &'static str> {
         self.attempt.as_mut().filter(|a| a.at == at).ok_or("belongs to an attempt that is not the newest")
     }
+}
+
+/// Takes over what the adverts say of their silos' journals.
+pub(super) fn note_marks(marks: &mut Vec<(SiloId, JournalMark)>, adverts: &[Advert]) {
+    marks.retain(|(silo, _)| !adverts.iter().any(|advert| advert.silo == *silo));
+    marks.extend(adverts.iter().map(|advert| (advert.silo, advert.journal())));
+    marks.sort_unstable_by_key(|(silo, _)| *silo);
 }
 
 /// Payloads as byte strings.
