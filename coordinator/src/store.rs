@@ -134,7 +134,8 @@ impl Store {
             transaction.execute("DELETE FROM records WHERE kind = 'marks' AND number < ?1", [number])?;
         }
         if kind == "certified" {
-            transaction.execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty', 'marks')", [])?;
+            transaction
+                .execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty', 'marks')", [])?;
         }
         transaction.commit()
     }
