@@ -33,9 +33,9 @@ enum Command {
         /// Only the federation, without the arms that it is compared with.
         #[arg(long)]
         federation_only: bool,
-        /// Learning rate of each silo alone (the job's otherwise).
-        #[arg(long)]
-        alone_learning_rate: Option<f64>,
+        /// Learning rate of each silo alone; few rows under much noise want smaller steps than the federation.
+        #[arg(long, default_value_t = 4.0)]
+        alone_learning_rate: f64,
         /// Learning rate of the pooled rows (the job's otherwise).
         #[arg(long)]
         pooled_learning_rate: Option<f64>,
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
             let settings = inputs(&cli.home).and_then(|inputs| {
                 let root = cli.home.join("run");
                 std::fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-                let rates = (alone_learning_rate, pooled_learning_rate);
+                let rates = (Some(alone_learning_rate), pooled_learning_rate);
                 Ok(run::Settings { job, inputs, root: root.canonicalize()?, federation_only, rates })
             });
             settings.and_then(|settings| interruptible(&settings))

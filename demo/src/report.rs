@@ -11,6 +11,10 @@ use crate::federation::Federation;
 use crate::statistics::{accuracy, macro_accuracy};
 use crate::watch::{Line, spent};
 
+/// What the same federation reached without noise, as measured by `make experiment` for the README.
+const MEASURED_WITHOUT_PRIVACY: &str = "Without differential privacy the same federation reached 81.2 % (mean of three \
+     seeds, see README.md); to run that: make demo ARGS=\"--job demo/job-open.toml\"";
+
 /// What the federation took.
 #[derive(Clone, Debug)]
 pub struct Costs {
