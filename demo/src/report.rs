@@ -116,6 +116,7 @@ impl<'a> Report<'a> {
             println!(
                 "  ε does not cover the held-out rows behind the accuracies, nor the choice of the learning rate."
             );
+            println!("  {MEASURED_WITHOUT_PRIVACY}");
         } else {
             println!("  No differential privacy: the adapter may give away training rows.");
         }
