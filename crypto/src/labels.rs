@@ -50,8 +50,15 @@ pub enum Label {
     Commit,
     /// ABANDON vote: stops a COMMIT, or an ABANDON of another attempt, from allowing a retry.
     Abandon,
+    /// Hash over the shares of a reply, and signature on it: stops a coordinator from blaming a silo for shares that it never
+    /// revealed, so that a bad reply convicts its sender.
+    Reveal,
     /// Hash of the packed sum: stops a masked input from passing for the sum.
     Sum,
+    /// Key of the rows against which a sum is checked: stops a sum from being fitted to rows that were known before it.
+    Rows,
+    /// Hash over subset sums, and signature on it: stops a coordinator from inventing subset sums that fit a false sum.
+    Sketch,
     /// `result_hash`: stops a sum of one survivor list from being attached to another.
     ResultHash,
     /// RESULT vote: stops a model that no quorum computed from entering the chain.
@@ -95,7 +102,10 @@ impl Label {
             Label::T3 => "blindsum/1/t3",
             Label::Commit => "blindsum/1/commit",
             Label::Abandon => "blindsum/1/abandon",
+            Label::Reveal => "blindsum/1/reveal",
             Label::Sum => "blindsum/1/sum",
+            Label::Rows => "blindsum/1/rows",
+            Label::Sketch => "blindsum/1/sketch",
             Label::ResultHash => "blindsum/1/result-hash",
             Label::Result => "blindsum/1/result",
             Label::ShareKey => "blindsum/1/share-key",
@@ -108,7 +118,7 @@ impl Label {
     }
 
     /// All labels.
-    pub const ALL: [Label; 30] = [
+    pub const ALL: [Label; 33] = [
         Label::Roster,
         Label::Params,
         Label::Job,
@@ -130,7 +140,10 @@ impl Label {
         Label::T3,
         Label::Commit,
         Label::Abandon,
+        Label::Reveal,
         Label::Sum,
+        Label::Rows,
+        Label::Sketch,
         Label::ResultHash,
         Label::Result,
         Label::ShareKey,

@@ -8,7 +8,7 @@
 //! Contract: time and randomness are arguments, nothing here waits, reads a file or opens a socket. What a peer sent
 //! has a plain serde type (`Advert`, `ShareHeader`, …) and is good for nothing until a function of [`verify`] has turned
 //! it into its verified twin, which alone gives access to the next step. Invariants of the protocol are cited as
-//! `SA-01` … `SA-15` in comments and test names. No function panics on what a peer sent.
+//! `SA-01` … `SA-16` in comments and test names. No function panics on what a peer sent.
 #![forbid(unsafe_code)]
 
 mod bytes;
@@ -33,6 +33,7 @@ pub mod reveal;
 pub mod roster;
 pub mod shamir;
 pub mod share;
+pub mod sketch;
 pub mod transcript;
 pub mod unmask;
 pub mod verify;
@@ -51,6 +52,7 @@ pub use result::{ResultCertificate, ResultVote};
 pub use reveal::{PendingReveal, Reveal, RevealedShare};
 pub use roster::{Roster, RosterEntry, RosterError};
 pub use share::{Dealing, Delivery, SealedBundle, ShareHeader};
+pub use sketch::{OpenedSecret, Sketch, SumProof};
 pub use verify::VerifyError;
 
 #[cfg(test)]

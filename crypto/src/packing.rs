@@ -140,7 +140,7 @@ mod tests {
         let segments =
             named.map(|(i, &(length, ring_bits))| Segment { name: format!("s{i}"), length, ring_bits, kind }).collect();
         let quorum = Quorum::derive(3, None, None).unwrap();
-        Params { segments, quorum, noise: false, training_deadline_ms: 1, phase_deadline_ms: 1 }
+        Params { segments, quorum, noise: false, verify_sum: true, training_deadline_ms: 1, phase_deadline_ms: 1 }
     }
 
     #[test]

@@ -175,6 +175,8 @@ pub struct Params {
     pub quorum: Quorum,
     /// Whether silos add noise before encoding.
     pub noise: bool,
+    /// Whether silos check a sum against signed subset sums before they sign its result (SA-16).
+    pub verify_sum: bool,
     /// Longest wait for local training, milliseconds.
     pub training_deadline_ms: u64,
     /// Longest wait for a phase of the session, milliseconds.
@@ -220,7 +222,11 @@ impl Params {
         for number in [n, c, t, q, m] {
             hasher = hasher.u64(u64::from(number));
         }
-        hasher = hasher.u64(u64::from(self.noise)).u64(self.training_deadline_ms).u64(self.phase_deadline_ms);
+        hasher = hasher
+            .u64(u64::from(self.noise))
+            .u64(u64::from(self.verify_sum))
+            .u64(self.training_deadline_ms)
+            .u64(self.phase_deadline_ms);
         hasher = hasher.u64(self.segments.len() as u64);
         for s in &self.segments {
             let (kind, a, b) = match s.kind {
@@ -271,6 +277,7 @@ mod tests {
             ],
             quorum: Quorum::derive(16, None, None).unwrap(),
             noise: true,
+            verify_sum: true,
             training_deadline_ms: 60_000,
             phase_deadline_ms: 10_000,
         }
@@ -353,6 +360,7 @@ mod tests {
             with(|p| p.quorum.m += 1),
             with(|p| p.quorum.c -= 1),
             with(|p| p.noise = false),
+            with(|p| p.verify_sum = false),
             with(|p| p.training_deadline_ms += 1),
             with(|p| p.phase_deadline_ms += 1),
         ];

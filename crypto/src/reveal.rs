@@ -1,10 +1,12 @@
 //! P5: the one reply of a survivor, b-shares of survivors and s-shares of dropped silos.
 //!
 //! Contract: both shares of one peer cannot be expressed (SA-06); a reply waits in the journal as a [`PendingReveal`] and
-//! comes out only against a verified certificate over its own T3 (SA-08), the same bytes every time (SA-07).
+//! comes out only against a verified certificate over its own T3 (SA-08), the same bytes every time (SA-07). It is signed,
+//! so that a bad share is evidence against its holder and against nobody else.
 
-use crate::hash::Digest;
-use crate::identity::SiloId;
+use crate::hash::{Digest, Hasher};
+use crate::identity::{IdentityKey, Signature, SiloId};
+use crate::labels::Label;
 use crate::share::{ShareKind, ShareOpening};
 use crate::verify::{VerifiedCertificate, VerifiedList, VerifyError};
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,32 @@ pub struct Reveal {
     pub silo: SiloId,
     /// One share per dealer.
     pub shares: Vec<RevealedShare>,
+    /// Over T3 and the shares under `ctx`.
+    pub signature: Signature,
+}
+
+impl Reveal {
+    /// Signs a reply to the list with this T3.
+    pub(crate) fn sign(
+        identity: &IdentityKey,
+        ctx: &Digest,
+        silo: SiloId,
+        t3: &Digest,
+        shares: Vec<RevealedShare>,
+    ) -> Reveal {
+        let signature = identity.sign(Label::Reveal, ctx, silo, &[&t3.0, &shares_hash(&shares).0]);
+        Reveal { silo, shares, signature }
+    }
+}
+
+/// Hash over the shares of a reply in their order.
+pub(crate) fn shares_hash(shares: &[RevealedShare]) -> Digest {
+    let hasher = Hasher::new(Label::Reveal).u64(shares.len() as u64);
+    let add = |h: Hasher, s: &RevealedShare| {
+        let opening = s.opening();
+        h.field(&s.peer().to_bytes()).field(&[s.kind().byte()]).field(&opening.share.0).field(&opening.nonce)
+    };
+    shares.iter().fold(hasher, add).finish()
 }
 
 /// A reply that waits for its certificate; what the journal stores with the vote.

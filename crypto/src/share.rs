@@ -43,7 +43,7 @@ pub enum ShareKind {
 }
 
 impl ShareKind {
-    fn byte(self) -> u8 {
+    pub(crate) fn byte(self) -> u8 {
         match self {
             ShareKind::SelfMask => b'b',
             ShareKind::MaskSecret => b's',
@@ -360,9 +360,10 @@ impl HeldShares {
         self.pairs.keys().copied()
     }
 
-    /// The one reply that a survivor list implies: b-shares of survivors, s-shares of dropped silos. Every other share is
-    /// erased here. The reply goes to the journal before COMMIT is signed and out of it only against a certificate (SA-08).
-    pub fn into_reply(self, list: &VerifiedList) -> PendingReveal {
+    /// The one reply that a survivor list implies, signed: b-shares of survivors, s-shares of dropped silos. Every other
+    /// share is erased here. The reply goes to the journal before COMMIT is signed and out of it only against a certificate
+    /// (SA-08).
+    pub fn into_reply(self, list: &VerifiedList, identity: &IdentityKey, ctx: &Digest) -> PendingReveal {
         let mut shares = Vec::new();
         for &dealer in list.survivors() {
             if let Some(pair) = self.pairs.get(&dealer) {
@@ -375,6 +376,6 @@ impl HeldShares {
             }
         }
         shares.sort_by_key(RevealedShare::peer);
-        PendingReveal::new(list, Reveal { silo: self.owner, shares })
+        PendingReveal::new(list, Reveal::sign(identity, ctx, self.owner, &list.t3(), shares))
     }
 }

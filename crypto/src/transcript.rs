@@ -47,6 +47,11 @@ pub fn sum_hash(packed: &[u8]) -> Digest {
     Hasher::new(Label::Sum).field(packed).finish()
 }
 
+/// Key of the rows of the verified sum: H("rows"; T3, H(S)).
+pub fn rows_key(t3: &Digest, sum_hash: &Digest) -> Digest {
+    Hasher::new(Label::Rows).digest(t3).digest(sum_hash).finish()
+}
+
 /// result_hash = H("result"; T3, H(S), next model_hash).
 pub fn result_hash(t3: &Digest, sum_hash: &Digest, next_model_hash: &Digest) -> Digest {
     Hasher::new(Label::ResultHash).digest(t3).digest(sum_hash).digest(next_model_hash).finish()

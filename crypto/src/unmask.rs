@@ -8,14 +8,12 @@
 //! Contract: the coordinator learns `b` of survivors and σ of dropped silos, nothing else (SA-06 is in the types of what it
 //! receives). Every rebuilt secret is checked against what was advertised (SA-09) before it is used.
 
-use crate::hash::Digest;
 use crate::identity::SiloId;
-use crate::keys::self_seed;
-use crate::mask::{self, Sign, Stream};
-use crate::masked::pair_sign;
+use crate::mask::{self, Stream};
 use crate::packing::{self, PackingError};
 use crate::params::Params;
 use crate::shamir::{Interpolation, SecretScalar, Share};
+use crate::sketch::OpenedSecret;
 use crate::verify::{
     self, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifiedMasked, VerifiedReveal, VerifyError,
 };
@@ -25,23 +23,20 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub struct Recovery {
     t: u16,
-    t3: Digest,
-    survivors: Vec<SiloId>,
-    dropped: Vec<SiloId>,
+    list: VerifiedList,
     shares: BTreeMap<SiloId, BTreeMap<SiloId, Share>>,
 }
 
 impl Recovery {
     /// For one survivor list; `t` is the Shamir threshold.
     pub fn new(t: u16, list: &VerifiedList) -> Recovery {
-        let (survivors, dropped) = (list.survivors().to_vec(), list.dropped().to_vec());
-        let shares = survivors.iter().chain(&dropped).map(|&id| (id, BTreeMap::new())).collect();
-        Recovery { t, t3: list.t3(), survivors, dropped, shares }
+        let shares = list.survivors().iter().chain(list.dropped()).map(|&id| (id, BTreeMap::new())).collect();
+        Recovery { t, list: list.clone(), shares }
     }
 
     /// Takes a verified reply; a repeated one changes nothing. `false` where it belongs to another list.
     pub fn add(&mut self, reveal: &VerifiedReveal) -> bool {
-        if reveal.t3() != self.t3 {
+        if reveal.t3() != self.list.t3() {
             return false;
         }
         for (dealer, share) in reveal.shares() {
@@ -64,28 +59,19 @@ impl Recovery {
     /// [`VerifyError`] blaming the dealer whose shares do not rebuild what it advertised (more replies may still do), or
     /// nobody where shares are missing.
     pub fn streams(&self, adverts: &VerifiedAdverts, headers: &VerifiedHeaders) -> Result<Masks, VerifyError> {
-        let bind = headers.bind();
         let mut rebuilder = Rebuilder { t: self.t, shares: &self.shares, weights: None };
-        let mut guilty = Vec::new();
-        let mut streams = Vec::with_capacity(self.survivors.len() * (1 + self.dropped.len()));
-        for &i in &self.survivors {
-            let (b, sound) = rebuilder.rebuild(i, |b| verify::self_secret(i, b, headers))?;
-            guilty.extend((!sound).then_some(i));
-            streams.push(Stream { seed: self_seed(&b, &bind), sign: Sign::Subtract });
+        let (mut guilty, mut secrets) = (Vec::new(), Vec::with_capacity(self.shares.len()));
+        for dealer in headers.ids() {
+            let check = |secret: SecretScalar| match self.list.survivors().binary_search(&dealer) {
+                Ok(_) => verify::self_secret(dealer, secret, headers),
+                Err(_) => verify::mask_secret(dealer, &secret, adverts).map(|_| secret),
+            };
+            let (secret, sound) = rebuilder.rebuild(dealer, check)?;
+            guilty.extend((!sound).then_some(dealer));
+            secrets.push(OpenedSecret::new(&secret));
         }
-        for &j in &self.dropped {
-            let (secret, sound) = rebuilder.rebuild(j, |sigma| verify::mask_secret(j, &sigma, adverts))?;
-            guilty.extend((!sound).then_some(j));
-            for &i in &self.survivors {
-                let advert = adverts
-                    .get(i)
-                    .ok_or_else(|| VerifyError::of("SA-05", i, "it survived without having advertised keys".into()))?;
-                let seed = secret.pair_seed(&bind, j, (i, &advert.mask_key));
-                let seed = seed.map_err(|e| VerifyError::of("SA-01", i, e.to_string()))?;
-                streams.push(Stream { seed, sign: pair_sign(i, j).opposite() });
-            }
-        }
-        Ok(Masks { streams, guilty })
+        let streams = verify::opened_secrets(&secrets, &self.list, adverts, headers)?;
+        Ok(Masks { streams, secrets, guilty })
     }
 }
 
@@ -94,6 +80,8 @@ impl Recovery {
 pub struct Masks {
     /// The masks, with their signs.
     pub streams: Vec<Stream>,
+    /// The rebuilt secrets that they come from, one per silo of U2 in order.
+    pub secrets: Vec<OpenedSecret>,
     /// Dealers that signed shares off their polynomial: proven at fault, although the sum is exact.
     pub guilty: Vec<SiloId>,
 }
@@ -186,11 +174,13 @@ mod tests {
         let fill = |replies: &[u16]| {
             let mut recovery = Recovery::new(kit.params.quorum.t, &list);
             for &silo in list.survivors().iter().filter(|s| replies.contains(&s.0)) {
-                let pending = kit.held(silo).into_reply(&list);
+                let pending = kit.reply(silo, &list);
                 let certificate = kit.certificate(&list.t3(), list.survivors());
                 let proof =
                     verify::commit_certificate(&kit.rules(), &certificate, &list.t3(), list.survivors()).unwrap();
-                let reveal = verify::reveal(pending.release(&proof).unwrap(), &list, &kit.verified_dealings()).unwrap();
+                let reveal =
+                    verify::reveal(&kit.rules(), pending.release(&proof).unwrap(), &list, &kit.verified_dealings())
+                        .unwrap();
                 assert!(recovery.add(&reveal));
             }
             recovery

@@ -96,21 +96,31 @@ fn sa05_two_lists_have_two_t3_and_a_latecomer_computes_the_same() {
 fn reply(kit: &Kit, silo: u16, list: &VerifiedList) -> Reveal {
     let certificate = kit.certificate(&list.t3(), list.survivors());
     let proof = verify::commit_certificate(&kit.rules(), &certificate, &list.t3(), list.survivors()).unwrap();
-    kit.held(SiloId(silo)).into_reply(list).release(&proof).unwrap().clone()
+    kit.reply(SiloId(silo), list).release(&proof).unwrap().clone()
+}
+
+/// Signs a changed reply with the key of `signer`.
+fn resign(kit: &Kit, reveal: Reveal, list: &VerifiedList, signer: usize) -> Reveal {
+    Reveal::sign(&kit.keys[signer], &kit.ctx, reveal.silo, &list.t3(), reveal.shares)
 }
 
 #[test]
 fn sa09_replies_that_do_not_count_and_name_their_holder() {
     let kit = Kit::new(5, 3, 1);
     let (list, dealings) = (kit.verified_list(&ids(&[0, 1, 2, 4])), kit.verified_dealings());
-    let check = |r: &Reveal| verify::reveal(r, &list, &dealings);
+    let check = |r: &Reveal| verify::reveal(&kit.rules(), r, &list, &dealings);
     let good = reply(&kit, 1, &list);
     assert_eq!(check(&good).unwrap().shares().len(), 5);
+    // changed by the holder itself, which signs what it sends
     let with = |change: &dyn Fn(&mut Reveal)| {
         let mut changed = good.clone();
         change(&mut changed);
-        check(&changed)
+        check(&resign(&kit, changed, &list, 1))
     };
+    // changed by somebody else on the way: a share less, a key of another silo
+    let short = Reveal { shares: good.shares[..4].to_vec(), ..good.clone() };
+    assert_refused(check(&short), "SA-09", Some(1));
+    assert_refused(check(&resign(&kit, short, &list, 2)), "SA-09", Some(1));
     // a flipped share or nonce, another dealer's share, a reply passed off as another silo's
     let flip = |r: &mut Reveal, nonce: bool| match &mut r.shares[0] {
         RevealedShare::OfSurvivor { b, .. } if nonce => b.nonce[0] ^= 1,
@@ -144,26 +154,24 @@ fn sa06_the_other_kind_of_share_is_refused() {
     let kit = Kit::new(5, 3, 1);
     let (list, dealings) = (kit.verified_list(&ids(&[0, 1, 2, 4])), kit.verified_dealings());
     let pair = kit.dealt[3].open(SiloId(1)).unwrap(); // of the dropped silo
+    let forge = |shares| Reveal::sign(&kit.keys[1], &kit.ctx, SiloId(1), &list.t3(), shares);
     let b_of_dropped = RevealedShare::OfSurvivor { peer: SiloId(3), b: pair.shares.b.clone() };
     let pair = kit.dealt[0].open(SiloId(1)).unwrap(); // of a survivor
     let s_of_survivor = RevealedShare::OfDropped { peer: SiloId(0), s: pair.shares.s.clone() };
     for share in [b_of_dropped, s_of_survivor] {
-        let forged = Reveal { silo: SiloId(1), shares: vec![share] };
-        assert_refused(verify::reveal(&forged, &list, &dealings), "SA-06", Some(1));
+        let forged = forge(vec![share]);
+        assert_refused(verify::reveal(&kit.rules(), &forged, &list, &dealings), "SA-06", Some(1));
     }
     // both kinds of one peer: the second is a repeat before it is anything else
-    let both = Reveal {
-        silo: SiloId(1),
-        shares: vec![
-            RevealedShare::OfSurvivor { peer: SiloId(0), b: pair.shares.b.clone() },
-            RevealedShare::OfDropped { peer: SiloId(0), s: pair.shares.s.clone() },
-        ],
-    };
-    assert_refused(verify::reveal(&both, &list, &dealings), "SA-06", Some(1));
+    let both = forge(vec![
+        RevealedShare::OfSurvivor { peer: SiloId(0), b: pair.shares.b.clone() },
+        RevealedShare::OfDropped { peer: SiloId(0), s: pair.shares.s.clone() },
+    ]);
+    assert_refused(verify::reveal(&kit.rules(), &both, &list, &dealings), "SA-06", Some(1));
     // a b-share offered as s-share of a dropped silo does not open the s-leaf
     let mixed = kit.dealt[3].open(SiloId(1)).unwrap().shares.b.clone();
-    let forged = Reveal { silo: SiloId(1), shares: vec![RevealedShare::OfDropped { peer: SiloId(3), s: mixed }] };
-    assert_refused(verify::reveal(&forged, &list, &dealings), "SA-09", Some(1));
+    let forged = forge(vec![RevealedShare::OfDropped { peer: SiloId(3), s: mixed }]);
+    assert_refused(verify::reveal(&kit.rules(), &forged, &list, &dealings), "SA-09", Some(1));
 }
 
 #[test]
@@ -171,9 +179,12 @@ fn sa09_replies_for_another_list_are_not_mixed() {
     let kit = Kit::new(5, 3, 1);
     let (mine, other) = (kit.verified_list(&ids(&[0, 1, 2, 4])), kit.verified_list(&ids(&[0, 1, 2, 3])));
     let dealings = kit.verified_dealings();
-    let foreign: VerifiedReveal = verify::reveal(&reply(&kit, 1, &other), &other, &dealings).unwrap();
+    let foreign: VerifiedReveal = verify::reveal(&kit.rules(), &reply(&kit, 1, &other), &other, &dealings).unwrap();
     assert!(!Recovery::new(kit.params.quorum.t, &mine).add(&foreign));
-    assert_refused(verify::reveal(&reply(&kit, 1, &other), &mine, &dealings), "SA-06", Some(1));
+    let moved = reply(&kit, 1, &other);
+    assert_refused(verify::reveal(&kit.rules(), &moved, &mine, &dealings), "SA-09", Some(1));
+    let resigned = resign(&kit, moved, &mine, 1);
+    assert_refused(verify::reveal(&kit.rules(), &resigned, &mine, &dealings), "SA-06", Some(1));
 }
 
 #[test]
@@ -216,7 +227,7 @@ fn sa09_a_dealer_off_its_commitment_is_named_at_recovery() {
         let (list, dealings) = (kit.verified_list(&survivors), kit.verified_dealings());
         let mut recovery = Recovery::new(t, &list);
         for id in &survivors {
-            assert!(recovery.add(&verify::reveal(&reply(&kit, id.0, &list), &list, &dealings).unwrap()));
+            assert!(recovery.add(&verify::reveal(&kit.rules(), &reply(&kit, id.0, &list), &list, &dealings).unwrap()));
         }
         assert_refused(recovery.streams(&adverts, &kit.verified_headers()), "SA-09", Some(2));
     }

@@ -174,7 +174,7 @@ fn sa08_commit_certificates_that_do_not_count() {
 fn sa08_a_reply_is_not_released_against_another_list() {
     let kit = Kit::new(5, 3, 1);
     let (mine, other) = (kit.verified_list(&ids(&[0, 1, 2, 4])), kit.verified_list(&ids(&[0, 1, 2, 3])));
-    let pending = kit.held(SiloId(0)).into_reply(&mine);
+    let pending = kit.reply(SiloId(0), &mine);
     let certificate = kit.certificate(&other.t3(), other.survivors());
     let proof = verify::commit_certificate(&kit.rules(), &certificate, &other.t3(), other.survivors()).unwrap();
     assert_refused(pending.release(&proof), "SA-08", None);
@@ -262,7 +262,7 @@ fn sa01_rosters_that_are_refused() {
 fn sa11_debug_shows_no_secret() {
     let kit = Kit::new(3, 3, 1);
     let secrets = &kit.secrets[0];
-    let reply = kit.held(SiloId(0)).into_reply(&kit.verified_list(&ids(&[0, 1, 2])));
+    let reply = kit.reply(SiloId(0), &kit.verified_list(&ids(&[0, 1, 2])));
     let json = serde_json::to_value(&reply).unwrap();
     let opening = &json["reveal"]["shares"][0]["OfSurvivor"]["b"];
     let first: u64 = opening["share"][0].as_u64().unwrap();

@@ -4,6 +4,7 @@ mod attacks_commit;
 mod attacks_keys;
 mod attacks_shares;
 mod session;
+mod sums;
 mod vectors;
 
 use crate::advert::{Advert, JournalMark, SessionSecrets};
@@ -18,6 +19,7 @@ use crate::masked::{self, MaskedHeader};
 use crate::packing;
 use crate::params::{Params, Segment, SegmentKind};
 use crate::quorum::Quorum;
+use crate::reveal::PendingReveal;
 use crate::roster::{Roster, RosterEntry};
 use crate::share::{self, Dealing, DealtShares, HeldShares, ShareHeader};
 use crate::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError};
@@ -87,6 +89,7 @@ impl Kit {
             segments: vec![Segment::fixed_point("lora_B", d, 16, 0.5, n).unwrap(), Segment::counts("metrics", 2, n)],
             quorum,
             noise: false,
+            verify_sum: true,
             training_deadline_ms: 1000,
             phase_deadline_ms: 1000,
         };
@@ -152,6 +155,11 @@ impl Kit {
             assert!(held.insert(verify::delivery(&delivery, dealing.header(), &adverts, silo, channel).unwrap()));
         }
         held
+    }
+
+    /// The reply of one silo to a list.
+    pub fn reply(&self, silo: SiloId, list: &VerifiedList) -> PendingReveal {
+        self.held(silo).into_reply(list, &self.keys[silo.index()], &self.ctx)
     }
 
     /// A silo's encoded values before masking.

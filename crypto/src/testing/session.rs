@@ -39,13 +39,13 @@ fn run(kit: &mut Kit, survivors: &[SiloId], revealers: &[SiloId]) -> Outcome {
     let certificate = kit.certificate(&list.t3(), &survivors[..q]);
     let (dealings, mut recovery) = (kit.verified_dealings(), Recovery::new(kit.params.quorum.t, &list));
     for &silo in revealers {
-        let pending = kit.held(silo).into_reply(&list);
+        let pending = kit.reply(silo, &list);
         let journaled = serde_json::to_string(&pending).unwrap();
         let pending: PendingReveal = serde_json::from_str(&journaled).unwrap();
         assert_eq!(serde_json::to_string(&pending).unwrap(), journaled);
         let proof = verify::commit_certificate(&kit.rules(), &certificate, &pending.t3(), pending.survivors()).unwrap();
         let reveal = pending.release(&proof).unwrap();
-        let verified = verify::reveal(reveal, &list, &dealings).unwrap();
+        let verified = verify::reveal(&kit.rules(), reveal, &list, &dealings).unwrap();
         assert!(recovery.add(&verified));
     }
     assert!(recovery.is_ready());
@@ -99,10 +99,10 @@ fn sa09_fewer_than_t_replies_rebuild_nothing() {
     let list = kit.verified_list(&survivors);
     let (dealings, mut recovery) = (kit.verified_dealings(), Recovery::new(kit.params.quorum.t, &list));
     for &silo in &survivors[..2] {
-        let pending = kit.held(silo).into_reply(&list);
+        let pending = kit.reply(silo, &list);
         let certificate = kit.certificate(&list.t3(), &survivors);
         let proof = verify::commit_certificate(&kit.rules(), &certificate, &list.t3(), &survivors).unwrap();
-        let verified = verify::reveal(pending.release(&proof).unwrap(), &list, &dealings).unwrap();
+        let verified = verify::reveal(&kit.rules(), pending.release(&proof).unwrap(), &list, &dealings).unwrap();
         assert!(recovery.add(&verified) && recovery.add(&verified), "a repeated reply changes nothing");
     }
     assert!(!recovery.is_ready());
@@ -114,7 +114,7 @@ fn sa06_a_reply_holds_b_of_survivors_and_s_of_dropped_and_nothing_else() {
     let kit = Kit::new(5, 3, 1);
     let survivors = ids(&[0, 2, 3, 4]);
     let list = kit.verified_list(&survivors);
-    let reply = serde_json::to_value(kit.held(SiloId(2)).into_reply(&list)).unwrap();
+    let reply = serde_json::to_value(kit.reply(SiloId(2), &list)).unwrap();
     let shares: Vec<RevealedShare> = serde_json::from_value(reply["reveal"]["shares"].clone()).unwrap();
     let kinds: Vec<_> = shares.iter().map(|s| (s.peer().0, s.kind())).collect();
     use ShareKind::{MaskSecret, SelfMask};

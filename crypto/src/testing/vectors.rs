@@ -190,7 +190,7 @@ fn wire_types_have_fixed_sizes_and_come_back_as_they_were() {
     check!(kit.dealings[0].clone(), 130 + 8 + 4 * (64 + 8) + 3 * share::SEALED_BYTES);
     check!(list.list().clone(), 8 + 3 * (2 + 32 + 64));
     check!(kit.certificate(&list.t3(), &ids(&[0, 1, 3])), 8 + 3 * 66);
-    check!(kit.held(SiloId(0)).into_reply(&list), 32 + 8 + 3 * 2 + 2 + 8 + 4 * (4 + 2 + 64));
+    check!(kit.reply(SiloId(0), &list), 32 + 8 + 3 * 2 + 2 + 8 + 4 * (4 + 2 + 64) + 64);
     check!(
         kit.verified_dealings()[&SiloId(1)].delivery(SiloId(0)).unwrap(),
         2 + 64 + 8 + 2 * 32 + 8 + share::SEALED_BYTES
@@ -200,5 +200,5 @@ fn wire_types_have_fixed_sizes_and_come_back_as_they_were() {
 
 fn kit_params_bytes(params: &Params) -> usize {
     let names: usize = params.segments.iter().map(|s| 8 + s.name.len() + 4 + 1 + 4).sum();
-    8 + names + (1 + 8) + 4 + 5 * 2 + 1 + 8 + 8
+    8 + names + (1 + 8) + 4 + 5 * 2 + 1 + 1 + 8 + 8
 }

@@ -8,6 +8,7 @@ mod adverts;
 mod masked;
 mod reveal;
 mod shares;
+mod sum;
 mod votes;
 
 pub use adverts::{VerifiedAdverts, advert, adverts};
@@ -17,6 +18,7 @@ pub use shares::{
     DeliveryError, VerifiedDealing, VerifiedHeader, VerifiedHeaders, complaint, complaints, dealing, delivery, header,
     headers, opening,
 };
+pub use sum::{ClaimedSum, VerifiedSum, opened_secrets, sketch, sum};
 pub use votes::{
     VerifiedAbandon, VerifiedCertificate, VerifiedResult, abandon_certificate, abandon_vote, commit_certificate,
     commit_vote, result_certificate, result_vote,

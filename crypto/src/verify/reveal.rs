@@ -1,10 +1,11 @@
 //! P5: checks on revealed shares and on the secrets rebuilt from them.
 
-use super::{VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, list};
+use super::{Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, list, signed};
 use crate::hash::Digest;
 use crate::identity::SiloId;
 use crate::keys::MaskSecret;
-use crate::reveal::Reveal;
+use crate::labels::Label;
+use crate::reveal::{Reveal, shares_hash};
 use crate::shamir::{SecretScalar, Share};
 use crate::share::{ShareKind, self_commitment};
 use std::collections::BTreeMap;
@@ -35,13 +36,14 @@ impl VerifiedReveal {
     }
 }
 
-/// SA-05, SA-06, SA-09: a reply as it reaches the coordinator: its holder is a survivor, ascending dealers, b-shares of
+/// SA-05, SA-06, SA-09: a reply as it reaches the coordinator: its holder is a survivor and signed it, ascending dealers, b-shares of
 /// survivors and s-shares of dropped silos only, and every share opens the leaf that its dealer signed for this holder. A
 /// reply with one wrong share counts for nothing.
 ///
 /// # Errors
 /// [`VerifyError`] blaming the holder.
 pub fn reveal(
+    rules: &Rules<'_>,
     reveal: &Reveal,
     survivors: &VerifiedList,
     dealings: &BTreeMap<SiloId, VerifiedDealing>,
@@ -54,6 +56,8 @@ pub fn reveal(
     let most = survivors.survivors().len() + survivors.dropped().len();
     list("SA-06", "revealed shares", reveal.shares.iter().map(|s| s.peer()), 0, most)
         .map_err(|e| VerifyError::of(e.rule, holder, format!("its reply is malformed: {}", e.what)))?;
+    let fields: [&[u8]; 2] = [&survivors.t3().0, &shares_hash(&reveal.shares).0];
+    signed(rules, "SA-09", holder, Label::Reveal, &fields, &reveal.signature)?;
     let mut shares = Vec::with_capacity(reveal.shares.len());
     for share in &reveal.shares {
         let (peer, kind) = (share.peer(), share.kind());
