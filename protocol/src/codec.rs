@@ -39,6 +39,14 @@ pub enum CodecError {
         /// Bytes that the message's round implies, if any.
         expected: Option<usize>,
     },
+    /// More masked inputs beside a sum than an honest coordinator ever opens.
+    #[error("{got} masked inputs are opened beside a sum; at most {most} can be")]
+    Opened {
+        /// Announced.
+        got: usize,
+        /// n − q: with more silos silent, nobody is left to sign the result.
+        most: usize,
+    },
     /// The message names a round that the job does not have.
     #[error("round {0} is not part of the job")]
     Round(u32),

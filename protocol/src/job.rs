@@ -154,6 +154,14 @@ pub struct AggregationSection {
     pub coordinate_bound: Option<f64>,
     /// `held-out` (each silo's held-out accuracy travels inside the sum) or `off`.
     pub metrics: MetricsMode,
+    /// Whether every silo checks each sum against signed subset sums of the masked inputs before it signs the result.
+    /// Default true. Without it a coordinator that tells all silos the same false sum chooses their model.
+    #[serde(default = "verify_sum")]
+    pub verify_sum: bool,
+}
+
+fn verify_sum() -> bool {
+    true
 }
 
 /// What else travels inside the sum.

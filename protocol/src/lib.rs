@@ -18,6 +18,7 @@
 //! | message | `handle_message(Envelope<CoordinatorMessage>, now_ms)` | `handle_message(SiloId, Envelope<SiloMessage>, now_ms)` |
 //! | training | `handle_trained(TrainOutcome, now_ms)` | |
 //! | work | `handle_work_done(SiloWorkDone, now_ms)` | `handle_work_done(CoordinatorWorkDone, now_ms)` |
+//! | store | | `handle_fetched(AttemptId, Vec<(SiloId, Payload)>, now_ms)` |
 //! | time | `poll_timeout() -> Option<u64>`, `handle_timeout(now_ms)` | the same |
 //! | output | `poll_output() -> Option<SiloOutput>` until `None` | `poll_output() -> Option<CoordinatorOutput>` until `None` |
 //!
@@ -25,7 +26,7 @@
 //! `Store` outputs must be durable before a later output is executed. Work is run on a blocking thread and its outcome
 //! handed back; several can be in flight. No call panics on what a peer sent.
 //!
-//! Invariants are cited as `SA-01` … `SA-15`, scenarios that show them are in `tests/`.
+//! Invariants are cited as `SA-01` … `SA-16`, scenarios that show them are in `tests/`.
 #![forbid(unsafe_code)]
 
 pub mod codec;

@@ -1,10 +1,11 @@
 //! How long any message can be in this job: computed from n and the params, never told by a peer (SA-12).
 
+use blindsum_crypto::sketch::ROWS;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::codec::{self, CodecError};
 use crate::message::{CoordinatorMessage, Envelope, SiloMessage};
-use crate::plan::Plan;
+use crate::plan::{Plan, RoundKind};
 
 /// Most abandoned attempts that one Open proves.
 pub const MAX_ABANDONED: usize = 64;
@@ -15,6 +16,8 @@ const FIXED: usize = 1024;
 const VOTE: usize = 128;
 /// Bytes of an advert, or of one silo's entry in a dealing or reveal, with room to spare.
 const ENTRY: usize = 320;
+/// Bytes of an advert, a header, a secret and a sketch's framing, with room to spare.
+const PROOF: usize = 768;
 /// Bytes of a header and a delivery with its Merkle path (at most 10 hashes), with room to spare.
 const DELIVERY: usize = 1024;
 
@@ -27,6 +30,7 @@ pub struct Limits {
     evaluate_payload: usize,
     train_rounds: u32,
     last_round: u32,
+    most_opened: usize,
 }
 
 impl Limits {
@@ -34,14 +38,16 @@ impl Limits {
     pub fn new(plan: &Plan) -> Limits {
         let n = usize::from(plan.quorum().n);
         let open = FIXED + MAX_ABANDONED * (FIXED + n * VOTE);
-        let result = FIXED + n * (ENTRY + 2 * VOTE);
+        let sketch = 4 * ROWS * plan.params(RoundKind::Train).segments.len();
+        let result = FIXED + n * (ENTRY + 2 * VOTE + PROOF + sketch);
         Limits {
-            from_silo: FIXED + n * ENTRY,
+            from_silo: FIXED + (n * ENTRY).max(sketch),
             from_coordinator: (FIXED + n * DELIVERY).max(open).max(result),
-            train_payload: plan.params(crate::plan::RoundKind::Train).packed_bytes(),
-            evaluate_payload: plan.params(crate::plan::RoundKind::Evaluate).packed_bytes(),
+            train_payload: plan.params(RoundKind::Train).packed_bytes(),
+            evaluate_payload: plan.params(RoundKind::Evaluate).packed_bytes(),
             train_rounds: plan.job().rounds,
             last_round: plan.last_round(),
+            most_opened: n - usize::from(plan.quorum().q),
         }
     }
 
@@ -55,9 +61,14 @@ impl Limits {
         self.from_coordinator
     }
 
-    /// Longest payload of any round in bytes.
+    /// Longest packed vector of any round in bytes.
     pub fn payload_max(&self) -> usize {
         self.train_payload.max(self.evaluate_payload)
+    }
+
+    /// Most masked inputs that travel beside a sum: with more than n − q silos silent, nobody could sign the result.
+    pub fn most_opened(&self) -> usize {
+        self.most_opened
     }
 
     fn payload_of(&self, round: u32) -> Result<usize, CodecError> {
@@ -74,6 +85,9 @@ impl Limits {
 pub trait Wire: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Longest encoding in this job, bytes.
     fn max_len(limits: &Limits) -> usize;
+
+    /// Longest payload of such a message in this job, bytes.
+    fn max_payload(limits: &Limits) -> usize;
 
     /// Exact length of the payload that must come with this message; `None` if none may.
     ///
@@ -92,6 +106,10 @@ impl Wire for SiloMessage {
         limits.from_silo
     }
 
+    fn max_payload(limits: &Limits) -> usize {
+        limits.payload_max()
+    }
+
     fn payload_len(&self, limits: &Limits) -> Result<Option<usize>, CodecError> {
         match self {
             SiloMessage::MaskedInput { at, .. } => limits.payload_of(at.round).map(Some),
@@ -105,9 +123,20 @@ impl Wire for CoordinatorMessage {
         limits.from_coordinator
     }
 
+    fn max_payload(limits: &Limits) -> usize {
+        (1 + limits.most_opened) * limits.payload_max()
+    }
+
     fn payload_len(&self, limits: &Limits) -> Result<Option<usize>, CodecError> {
         match self {
-            CoordinatorMessage::Result(result) => limits.payload_of(result.at.round).map(Some),
+            CoordinatorMessage::SumRequest { at, back: Some(_), .. } => limits.payload_of(at.round).map(Some),
+            CoordinatorMessage::Result(result) => {
+                let (got, most) = (result.opened(), limits.most_opened);
+                if got > most {
+                    return Err(CodecError::Opened { got, most });
+                }
+                limits.payload_of(result.at.round).map(|one| Some((1 + got) * one))
+            }
             _ => Ok(None),
         }
     }

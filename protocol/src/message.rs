@@ -10,7 +10,8 @@
 //! P3    MaskedInput + y ──────────►
 //! P4    ◄────────────────────────── CommitRequest (to the survivors) ; Commit ►
 //! P5    ◄────────────────────────── RevealRequest ; Reveal ►
-//! P6    ◄────────────────────────── Result + S (to all) ; ResultVote ► ; ◄ Certified (to all)
+//! P6    ◄────────────────────────── SumRequest (to the survivors) ; Sketch ►
+//!       ◄────────────────────────── Result + S (to all) ; ResultVote ► ; ◄ Certified (to all)
 //! ```
 //! AbandonRequest / Abandon may come after any failed attempt; Decline answers an Open.
 //!
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::{
     AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Complaint, Context, Dealing, Delivery,
-    Digest, MaskedHeader, ResultCertificate, ResultVote, Reveal, ShareHeader, SurvivorList,
+    Digest, MaskedHeader, ResultCertificate, ResultVote, Reveal, ShareHeader, Sketch, SumProof, SurvivorList,
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,8 @@ pub type Payload = Arc<Vec<u8>>;
 pub struct Envelope<M> {
     /// The control message.
     pub message: M,
-    /// y for `MaskedInput`, S for `Result`, else nothing.
+    /// y for `MaskedInput` and where `SumRequest` hands it back; for `Result` S, then the masked inputs that its proof
+    /// opens; else nothing.
     pub payload: Option<Payload>,
 }
 
@@ -155,6 +157,13 @@ pub enum SiloMessage {
         /// Per sharer, one of the two shares.
         reveal: Reveal,
     },
+    /// P6: subset sums of the own masked input, or none where this silo no longer holds it.
+    Sketch {
+        /// Attempt.
+        at: AttemptId,
+        /// Signed; [`None`] asks the coordinator to show the masked input itself to everybody.
+        sketch: Option<Sketch>,
+    },
     /// P6.
     ResultVote {
         /// Attempt whose result this is.
@@ -182,6 +191,15 @@ pub struct Abandoned {
     pub certificate: AbandonCertificate,
 }
 
+/// What shows a silo that a masked input is its own: the list that it voted for holds the hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaskedBack {
+    /// H("bind"; T2) of the session.
+    pub bind: Digest,
+    /// The survivors.
+    pub list: SurvivorList,
+}
+
 /// P6: a round's result as a silo can check it. The payload is S, packed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoundResult {
@@ -193,8 +211,17 @@ pub struct RoundResult {
     pub list: SurvivorList,
     /// q COMMIT votes over that list.
     pub commits: CommitCertificate,
-    /// q RESULT votes, once there are; a silo that gets none votes itself and waits for `Certified`.
+    /// q RESULT votes, once there are; a silo that gets none checks the sum, votes itself and waits for `Certified`.
     pub certificate: Option<ResultCertificate>,
+    /// What the sum is checked with, where there are no votes yet and the job asks for it (SA-16).
+    pub proof: Option<SumProof>,
+}
+
+impl RoundResult {
+    /// Masked inputs that travel whole beside S.
+    pub fn opened(&self) -> usize {
+        self.proof.as_ref().map_or(0, |proof| proof.opened.len())
+    }
 }
 
 /// From the coordinator to a silo.
@@ -237,6 +264,15 @@ pub enum CoordinatorMessage {
         /// Attempt.
         at: AttemptId,
     },
+    /// P6: the sum is fixed; asks a survivor for the subset sums of its masked input.
+    SumRequest {
+        /// Attempt.
+        at: AttemptId,
+        /// H(S).
+        sum_hash: Digest,
+        /// Hands a silo that was restarted its own masked input back, as payload.
+        back: Option<MaskedBack>,
+    },
     /// P6 and catch-up; the payload is S.
     Result(RoundResult),
     /// P6: q silos agree on the round's result.
@@ -263,6 +299,7 @@ impl SiloMessage {
             SiloMessage::Commit { .. } => "commit",
             SiloMessage::Abandon { .. } => "abandon",
             SiloMessage::Reveal { .. } => "reveal",
+            SiloMessage::Sketch { .. } => "sketch",
             SiloMessage::ResultVote { .. } => "result-vote",
         }
     }
@@ -279,6 +316,7 @@ impl SiloMessage {
             | SiloMessage::Commit { at, .. }
             | SiloMessage::Abandon { at, .. }
             | SiloMessage::Reveal { at, .. }
+            | SiloMessage::Sketch { at, .. }
             | SiloMessage::ResultVote { at, .. } => Some(*at),
         }
     }
@@ -294,6 +332,7 @@ impl CoordinatorMessage {
             CoordinatorMessage::CommitRequest { .. } => "commit-request",
             CoordinatorMessage::RevealRequest { .. } => "reveal-request",
             CoordinatorMessage::AbandonRequest { .. } => "abandon-request",
+            CoordinatorMessage::SumRequest { .. } => "sum-request",
             CoordinatorMessage::Result(_) => "result",
             CoordinatorMessage::Certified { .. } => "certified",
             CoordinatorMessage::Finished => "finished",

@@ -104,6 +104,7 @@ impl Plan {
             segments,
             quorum,
             noise,
+            verify_sum: aggregation.verify_sum,
             training_deadline_ms: u64::from(job.deadlines.training_seconds) * 1000,
             phase_deadline_ms: u64::from(job.deadlines.phase_seconds) * 1000,
         };
@@ -185,6 +186,11 @@ impl Plan {
             _ if round <= self.last_round() => Some(RoundKind::Evaluate),
             _ => None,
         }
+    }
+
+    /// Whether silos check sums before they sign results (SA-16).
+    pub fn verifies_sum(&self) -> bool {
+        self.train.verify_sum
     }
 
     /// Coordinates of the metrics segment.

@@ -28,13 +28,15 @@ pub trait Codec: Send + Sync + 'static {
     fn max_control_in(&self) -> usize;
     /// Longest control frame sent, bytes.
     fn max_control_out(&self) -> usize;
-    /// Longest payload in either direction, bytes.
-    fn max_payload(&self) -> usize;
+    /// Longest payload received, bytes.
+    fn max_payload_in(&self) -> usize;
+    /// Longest payload sent that no other connection shares, bytes.
+    fn max_payload_out(&self) -> usize;
 
     /// Longest messages, for the memory bound.
     fn sizes(&self) -> MessageSizes {
-        let payload = self.max_payload();
-        MessageSizes { incoming: self.max_control_in() + payload, outgoing: self.max_control_out() + payload }
+        let incoming = self.max_control_in() + self.max_payload_in();
+        MessageSizes { incoming, outgoing: self.max_control_out() + self.max_payload_out() }
     }
 }
 
@@ -82,7 +84,12 @@ impl<Out: Wire, In: Wire> Codec for WireCodec<Out, In> {
         Out::max_len(&self.limits)
     }
 
-    fn max_payload(&self) -> usize {
+    fn max_payload_in(&self) -> usize {
+        In::max_payload(&self.limits)
+    }
+
+    // a sum with opened masked inputs is one value for all connections: one packed vector each is more than it takes
+    fn max_payload_out(&self) -> usize {
         self.limits.payload_max()
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn close_for(e: &CodecError) -> (CloseCode, String) {
     let code = match e {
         CodecError::TooLong { .. } => CloseCode::FrameTooLarge,
         CodecError::Payload { .. } => CloseCode::PayloadLength,
-        CodecError::Round(_) => CloseCode::Protocol,
+        CodecError::Round(_) | CodecError::Opened { .. } => CloseCode::Protocol,
         CodecError::Malformed(_) | CodecError::Trailing(_) => CloseCode::Malformed,
     };
     (code, e.to_string())
@@ -143,7 +143,7 @@ pub(crate) async fn message_with_payload<C: Codec>(
     let (message, expected) = codec.decode(&control).map_err(|e| peer(&e))?;
     let announced = u64::from_le_bytes(announced);
     let length = match expected {
-        Some(expected) if expected as u64 == announced && expected <= codec.max_payload() => expected,
+        Some(expected) if expected as u64 == announced && expected <= codec.max_payload_in() => expected,
         _ => {
             let expected = expected.map_or("none".to_owned(), |n| n.to_string());
             return broken(CloseCode::PayloadLength, format!("{announced} bytes announced, {expected} expected"));

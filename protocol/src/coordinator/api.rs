@@ -35,6 +35,14 @@ pub enum CoordinatorOutput {
     Store(StoreRecord),
     /// Run on a blocking thread; hand back with `handle_work_done`.
     Work(CoordinatorWork),
+    /// Read the masked inputs of these silos back from the attempt's `Masked` records and hand them to `handle_fetched` with
+    /// their silos, in this order. If one is not there the service must stop.
+    Fetch {
+        /// The attempt.
+        at: AttemptId,
+        /// Ascending; not empty.
+        silos: Vec<SiloId>,
+    },
     /// A round is over: its result is certified by q silos.
     Report(RoundReport),
     /// For the log, metrics and progress display.
@@ -133,6 +141,8 @@ pub enum Phase {
     Reveal,
     /// Rebuilding secrets and unmasking.
     Unmask,
+    /// P6: collecting what the sum is checked with.
+    Prove,
     /// P6.
     Result,
     /// Collecting ABANDON votes after a failed attempt.
@@ -154,6 +164,7 @@ impl Phase {
             Phase::Commit => "commit",
             Phase::Reveal => "reveal",
             Phase::Unmask => "unmask",
+            Phase::Prove => "prove",
             Phase::Result => "result",
             Phase::Abandon => "abandon",
             Phase::Backoff => "backoff",

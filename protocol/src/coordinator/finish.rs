@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{self, VerifiedList, VerifyError};
-use blindsum_crypto::{CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId};
+use blindsum_crypto::{CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId, SumProof};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
 use crate::coordinator::machine::{CoordinatorMachine, same};
 use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
 use crate::coordinator::store::{StoreRecord, StoredResult};
-use crate::coordinator::work::{CoordinatorWork, CoordinatorWorkDone, Unmask, UnmaskError, Unmasked};
-use crate::message::{AttemptId, CoordinatorMessage};
+use crate::coordinator::work::{CoordinatorWork, Task, Unmask, UnmaskError, Unmasked};
+use crate::message::{AttemptId, CoordinatorMessage, Payload};
 use crate::plan::RoundKind;
+use crate::step::Step;
 
 impl CoordinatorMachine {
     pub(super) fn on_commit(&mut self, silo: SiloId, at: AttemptId, vote: CommitVote) -> Result<bool, VerifyError> {
@@ -98,7 +99,9 @@ impl CoordinatorMachine {
         if state.shared.attempt.at != at || state.answered.contains(&silo) {
             return Ok(false);
         }
-        let verified = verify::reveal(&reveal, &state.list, &state.shared.dealings)?;
+        let own = Arc::clone(&self.own);
+        let rules = own.rules(&state.shared.attempt.ctx);
+        let verified = verify::reveal(&rules, &reveal, &state.list, &state.shared.dealings)?;
         state.recovery.add(&verified);
         state.answered.insert(silo);
         let (done, expected) = (state.answered.len(), usize::from(self.own.quorum.t));
@@ -127,7 +130,7 @@ impl CoordinatorMachine {
                 answered,
             }));
             let unmask = Unmask { at, kind, plan, adverts, headers, list, recovery, acc, global };
-            return self.output(CoordinatorOutput::Work(CoordinatorWork(Box::new(unmask))));
+            return self.output(CoordinatorOutput::Work(CoordinatorWork(Task::Unmask(Box::new(unmask)))));
         }
         let mut state = state;
         if state.list.survivors().iter().all(|id| state.answered.contains(id)) {
@@ -148,17 +151,16 @@ impl CoordinatorMachine {
         self.state = State::AwaitReveals(Box::new(state));
     }
 
-    pub(super) fn on_unmasked(&mut self, done: CoordinatorWorkDone, now_ms: u64) {
+    pub(super) fn on_unmasked(&mut self, at: AttemptId, unmasked: Box<Result<Unmasked, UnmaskError>>, now_ms: u64) {
         let state = match std::mem::replace(&mut self.state, State::Finished) {
-            State::AwaitUnmask(state) if state.attempt.at == done.at => state,
+            State::AwaitUnmask(state) if state.attempt.at == at => state,
             other => {
                 self.state = other;
                 return;
             }
         };
         let AwaitUnmask { mut attempt, cohort, bind, list, certificate, dealings, answered } = *state;
-        let at = attempt.at;
-        let Unmasked { t3, sum, step, guilty } = match done.result {
+        let Unmasked { t3, sum, step, secrets, adverts, headers, expected, guilty } = match *unmasked {
             Ok(unmasked) => unmasked,
             Err(UnmaskError { guilty, what, undone }) => {
                 for silo in guilty {
@@ -186,15 +188,34 @@ impl CoordinatorMachine {
             self.convict(silo, at, "it signed shares that do not lie on one polynomial (SA-09)");
         }
         debug_assert_eq!(t3, list.t3());
-        let result = Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, sum });
+        let result =
+            Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, secrets, sum });
         self.output(CoordinatorOutput::Store(StoreRecord::Result(StoredResult::clone(&result))));
+        if self.own.plan.verifies_sum() {
+            return self.start_sketches(attempt, result, step, (adverts, headers, list), expected, now_ms);
+        }
+        let payload = Arc::clone(&result.sum);
+        self.start_results(attempt, result, step, None, payload, now_ms);
+    }
+
+    /// P6: the sum goes to everybody.
+    pub(super) fn start_results(
+        &mut self,
+        mut attempt: Attempt,
+        result: Arc<StoredResult>,
+        step: Step,
+        proof: Option<SumProof>,
+        payload: Payload,
+        now_ms: u64,
+    ) {
         self.next_phase(&mut attempt, now_ms);
         let ready: Vec<SiloId> = self.own.roster.ids().filter(|&silo| self.is_ready(silo)).collect();
-        self.phase_event(at, Phase::Result, ready.len());
+        self.phase_event(attempt.at, Phase::Result, ready.len());
         for silo in ready {
-            self.send_result(silo, &result, None);
+            self.send_result(silo, &result, None, proof.clone(), Arc::clone(&payload));
         }
-        self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, votes: BTreeMap::new() }));
+        let votes = BTreeMap::new();
+        self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, proof, payload, votes }));
     }
 
     pub(super) fn on_result_vote(
@@ -228,7 +249,7 @@ impl CoordinatorMachine {
             self.state = State::AwaitResults(Box::new(state));
             return;
         }
-        let AwaitResults { attempt, result, step, votes } = state;
+        let AwaitResults { attempt, result, step, votes, .. } = state;
         let certificate = ResultCertificate(votes.into_values().collect());
         let marks = self.marks.clone();
         self.output(CoordinatorOutput::Store(StoreRecord::Marks { marks }));
@@ -276,7 +297,7 @@ impl CoordinatorMachine {
     }
 
     /// A committed attempt can give no sum. Only a round with fresh updates may be tried again.
-    fn spoiled(&mut self, attempt: &Attempt, why: impl Into<String>, now_ms: u64) {
+    pub(super) fn spoiled(&mut self, attempt: &Attempt, why: impl Into<String>, now_ms: u64) {
         if self.is_fresh(attempt.kind) {
             return self.fail(attempt, why, now_ms);
         }
@@ -318,14 +339,14 @@ impl CoordinatorMachine {
         }
     }
 
-    fn rearm(&self, deadline: &mut u64, now_ms: u64) {
+    pub(super) fn rearm(&self, deadline: &mut u64, now_ms: u64) {
         *deadline = now_ms + self.phase_ms(RoundKind::Train).max(1000);
     }
 }
 
 /// What everybody may know of a finished round; bytes and duration are filled in where they are known.
-pub(super) fn report(result: &StoredResult, step: crate::step::Step) -> RoundReport {
-    let crate::step::Step { at, kind, survivors, metrics, saturated_share, global, model_hash, result_hash } = step;
+pub(super) fn report(result: &StoredResult, step: Step) -> RoundReport {
+    let Step { at, kind, survivors, metrics, saturated_share, global, model_hash, result_hash } = step;
     let dropped = result.cohort.iter().copied().filter(|id| !survivors.contains(id)).collect();
     RoundReport {
         round: at.round,

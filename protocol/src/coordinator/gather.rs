@@ -11,7 +11,7 @@ use blindsum_crypto::{AbandonCertificate, AbandonVote, SiloId};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundBytes};
 use crate::coordinator::machine::{CoordinatorMachine, same};
-use crate::coordinator::state::{Attempt, AwaitAdverts, Exposed, State};
+use crate::coordinator::state::{Attempt, AwaitAdverts, Busy, Exposed, State};
 use crate::coordinator::store::StoreRecord;
 use crate::limits::MAX_ABANDONED;
 use crate::message::{Abandoned, AttemptId, CoordinatorMessage, DeclineReason, Open};
@@ -30,6 +30,7 @@ impl CoordinatorMachine {
                 State::AwaitMasked(state) => self.close_masked(*state, now_ms),
                 State::AwaitCommits(state) => self.close_commits(*state, now_ms),
                 State::AwaitReveals(state) => self.close_reveals(*state, now_ms),
+                State::AwaitSketches(state) => self.close_sketches(state, now_ms),
                 State::AwaitResults(state) => self.close_results(*state, now_ms),
                 State::AwaitUnmask(state) => self.state = State::AwaitUnmask(state),
                 State::Closing { .. } => self.output(CoordinatorOutput::Finished),
@@ -53,6 +54,7 @@ impl CoordinatorMachine {
             }
             State::AwaitCommits(s) => s.votes.len() >= q || self.is_abandoned(),
             State::AwaitReveals(s) => s.is_ready() || self.state.missing().is_empty(),
+            State::AwaitSketches(s) => matches!(s.busy, Busy::No) && self.state.missing().is_empty(),
             State::AwaitResults(s) => s.votes.len() >= q,
             State::Closing { .. } => self.links.iter().all(|l| !l.connected || l.held == Some(self.chain.round())),
         }
@@ -74,6 +76,7 @@ impl CoordinatorMachine {
             }
             State::AwaitUnmask(_) | State::Finished | State::Stuck => None,
             State::Closing { deadline } => Some(*deadline),
+            State::AwaitSketches(s) if !matches!(s.busy, Busy::No) => None,
             State::AwaitResults(s) => Some(s.attempt.deadline),
             state => {
                 let attempt = state.attempt()?;
@@ -145,7 +148,10 @@ impl CoordinatorMachine {
     /// A silo is ready, perhaps again: repeats what the state needs of it.
     pub(super) fn resume(&mut self, silo: SiloId) {
         // who was at fault in the round sits out its sessions, but gets its result like everybody
-        let over = matches!(self.state, State::AwaitResults(_) | State::Closing { .. } | State::Finished);
+        let over = matches!(
+            self.state,
+            State::AwaitSketches(_) | State::AwaitResults(_) | State::Closing { .. } | State::Finished
+        );
         if self.excluded.contains(&silo) && !over {
             return;
         }
@@ -180,8 +186,16 @@ impl CoordinatorMachine {
                 self.send_certificate(silo, state.shared.attempt.at, &state.list, &state.certificate);
                 self.state = State::AwaitReveals(state);
             }
+            State::AwaitSketches(mut state) => {
+                state.handed_back.remove(&silo);
+                if !state.answers.contains_key(&silo) {
+                    self.send_sum_request(silo, &state);
+                }
+                self.state = State::AwaitSketches(state);
+            }
             State::AwaitResults(state) => {
-                self.send_result(silo, &state.result, None);
+                let (proof, payload) = (state.proof.clone(), Arc::clone(&state.payload));
+                self.send_result(silo, &state.result, None, proof, payload);
                 self.state = State::AwaitResults(state);
             }
             state @ (State::Closing { .. } | State::Finished) => {
@@ -279,6 +293,10 @@ impl CoordinatorMachine {
             }
             State::AwaitMasked(s) => {
                 s.gone.insert(silo);
+            }
+            // its masked input is shown instead
+            State::AwaitSketches(s) if s.list.survivors().contains(&silo) => {
+                s.answers.insert(silo, None);
             }
             // past the commit point everybody is needed: a silo that errs may come back with its journaled reply
             _ => {}

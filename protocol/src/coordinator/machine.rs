@@ -1,10 +1,10 @@
 //! The coordinator's machine: what it holds, and where each input goes.
 //!
 //! ```text
-//! Gathering ─► AwaitAdverts ─► AwaitShares ─► AwaitMasked ─► AwaitCommits ─► AwaitReveals ─► AwaitUnmask ─► AwaitResults
+//! Gathering ─► AwaitAdverts ─► AwaitShares ─► AwaitMasked ─► AwaitCommits ─► AwaitReveals ─► AwaitUnmask ─► AwaitSketches
 //!  ▲   ▲            │ too few       │               │              │ ABANDON                                     │
-//!  │   └────────────┴───────────────┴───────────────┴──────────────┘                                certified    │
-//!  └─────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//!  │   └────────────┴───────────────┴───────────────┴──────────────┘             certified                       ▼
+//!  └───────────────────────────────────────────────────────────────────────────────────────────────────── AwaitResults
 //! ```
 //!
 //! Contract: see [`crate`]. A handler checks a message and records it; [`CoordinatorMachine::advance`] alone changes the
@@ -15,15 +15,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use blindsum_crypto::verify::{Rules, VerifyError};
-use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId};
+use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId, SumProof};
 
 use crate::codec;
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes};
 use crate::coordinator::state::{Exposed, State};
 use crate::coordinator::store::StoredResult;
-use crate::coordinator::work::CoordinatorWorkDone;
+use crate::coordinator::work::{CoordinatorWorkDone, Done};
 use crate::limits::Limits;
-use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, RoundResult, SiloMessage};
+use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, Payload, RoundResult, SiloMessage};
 use crate::plan::{Plan, RoundKind};
 
 /// What never changes while the machine runs.
@@ -160,6 +160,7 @@ impl CoordinatorMachine {
             SiloMessage::Commit { at, vote } => self.on_commit(silo, at, vote),
             SiloMessage::Abandon { at, vote } => self.on_abandon(silo, at, vote),
             SiloMessage::Reveal { at, reveal } => self.on_reveal(silo, at, reveal),
+            SiloMessage::Sketch { at, sketch } => self.on_sketch(silo, at, sketch),
             SiloMessage::ResultVote { at, vote } => self.on_result_vote(silo, at, vote),
         };
         match outcome {
@@ -172,7 +173,17 @@ impl CoordinatorMachine {
 
     /// Takes finished work.
     pub fn handle_work_done(&mut self, done: CoordinatorWorkDone, now_ms: u64) {
-        self.on_unmasked(done, now_ms);
+        let at = done.at;
+        match done.done {
+            Done::Unmasked(result) => self.on_unmasked(at, result, now_ms),
+            Done::Summed(values) => self.on_summed(at, values, now_ms),
+        }
+        self.advance(now_ms);
+    }
+
+    /// Takes the masked inputs that a `Fetch` asked for, packed, in its order.
+    pub fn handle_fetched(&mut self, at: AttemptId, inputs: Vec<(SiloId, Payload)>, now_ms: u64) {
+        self.on_fetched(at, inputs);
         self.advance(now_ms);
     }
 
@@ -221,16 +232,26 @@ impl CoordinatorMachine {
         *link = Link { held: Some(hello.results_held), newest: hello.newest, ..*link };
         if let Some((result, certificate)) = self.results.get(hello.results_held as usize) {
             let (result, certificate) = (Arc::clone(result), certificate.clone());
-            return self.send_result(silo, &result, Some(certificate));
+            let payload = Arc::clone(&result.sum);
+            return self.send_result(silo, &result, Some(certificate), None, payload);
         }
         self.event(CoordinatorEvent::Ready(silo));
         self.resume(silo);
     }
 
-    pub(super) fn send_result(&mut self, to: SiloId, result: &StoredResult, certificate: Option<ResultCertificate>) {
-        let StoredResult { at, bind, list, commits, sum, .. } = result;
-        let result = RoundResult { at: *at, bind: *bind, list: list.clone(), commits: commits.clone(), certificate };
-        self.send_envelope(to, Envelope::with(CoordinatorMessage::Result(result), Arc::clone(sum)));
+    /// Sends a result with its votes, or with what the silo checks it with before it votes.
+    pub(super) fn send_result(
+        &mut self,
+        to: SiloId,
+        result: &StoredResult,
+        certificate: Option<ResultCertificate>,
+        proof: Option<SumProof>,
+        payload: Payload,
+    ) {
+        let StoredResult { at, bind, list, commits, .. } = result;
+        let (at, bind, list, commits) = (*at, *bind, list.clone(), commits.clone());
+        let result = RoundResult { at, bind, list, commits, certificate, proof };
+        self.send_envelope(to, Envelope::with(CoordinatorMessage::Result(result), payload));
     }
 
     /// Whether a silo is connected and holds every certified result.
@@ -256,7 +277,7 @@ impl CoordinatorMachine {
         self.send_envelope(to, Envelope::bare(message));
     }
 
-    fn send_envelope(&mut self, to: SiloId, envelope: Envelope<CoordinatorMessage>) {
+    pub(super) fn send_envelope(&mut self, to: SiloId, envelope: Envelope<CoordinatorMessage>) {
         if !self.links[to.index()].connected {
             return;
         }

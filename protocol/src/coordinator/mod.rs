@@ -4,6 +4,7 @@ pub mod api;
 mod finish;
 mod gather;
 mod machine;
+mod prove;
 mod restore;
 mod session;
 mod state;

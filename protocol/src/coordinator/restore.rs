@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blindsum_crypto::{ShareHeader, transcript, unmask, verify};
+use blindsum_crypto::verify::{self, VerifiedList};
+use blindsum_crypto::{CommitCertificate, ShareHeader, sketch, transcript, unmask};
 
 use crate::coordinator::api::{CoordinatorConfig, CoordinatorOutput, RoundReport};
 use crate::coordinator::finish::report;
 use crate::coordinator::machine::{Chain, CoordinatorMachine, Own};
-use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, Exposed, Shared, State};
+use crate::coordinator::state::{Attempt, AwaitCommits, Exposed, Shared, State};
 use crate::coordinator::store::{StoreState, StoredAttempt, StoredResult};
 use crate::message::AttemptId;
 use crate::silo::SetupError;
+use crate::silo::work::threads;
 use crate::step::{Step, step};
 
 impl CoordinatorMachine {
@@ -87,9 +89,21 @@ impl CoordinatorMachine {
             grace: 2 * phase,
         };
         if let Some((result, step)) = uncertified {
-            let attempt = resumed(result.at, self.context(result.at, kind).digest());
-            let votes = BTreeMap::new();
-            self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, votes }));
+            let at = result.at;
+            let resumed = resumed(at, self.context(at, kind).digest());
+            if !self.own.plan.verifies_sum() {
+                let payload = Arc::clone(&result.sum);
+                self.start_results(resumed, result, step, None, payload, now_ms);
+                return Ok(());
+            }
+            let stored = attempt.filter(|a| a.at == at).ok_or_else(|| format!("{at}: its session is missing"))?;
+            let (shared, list, _) = self.rebuild(resumed, stored)?;
+            let key = transcript::rows_key(&list.t3(), &transcript::sum_hash(&result.sum));
+            let params = self.own.plan.params(kind);
+            let expected =
+                sketch::subset_sums(params, &key, &shared.acc, threads()).map_err(|e| format!("{at}: {e}"))?;
+            let Shared { attempt, adverts, headers, .. } = shared;
+            self.start_sketches(attempt, result, step, (adverts, headers, list), expected, now_ms);
         } else if let Some(stored) =
             attempt.filter(|a| a.at.round == round && a.list.is_some()).filter(|a| !self.proven(a.at.attempt))
         {
@@ -110,6 +124,29 @@ impl CoordinatorMachine {
 
     /// P4 or P5 of a stored attempt.
     fn take_up(&mut self, attempt: Attempt, stored: StoredAttempt, now_ms: u64) -> Result<(), String> {
+        let own = Arc::clone(&self.own);
+        let (shared, list, certificate) = self.rebuild(attempt, stored)?;
+        match certificate {
+            Some(certificate) => {
+                let (t3, survivors) = (list.t3(), list.survivors());
+                verify::commit_certificate(&own.rules(&shared.attempt.ctx), &certificate, &t3, survivors)
+                    .map_err(|e| format!("{}: {e}", shared.attempt.at))?;
+                self.start_reveal(shared, list, certificate, now_ms);
+            }
+            None => {
+                let votes = BTreeMap::new();
+                self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A stored attempt past P3, every part checked.
+    fn rebuild(
+        &self,
+        attempt: Attempt,
+        stored: StoredAttempt,
+    ) -> Result<(Shared, VerifiedList, Option<CommitCertificate>), String> {
         let own = Arc::clone(&self.own);
         let StoredAttempt { at, adverts, dealings, masked, list, certificate } = stored;
         let wrong = |e: verify::VerifyError| format!("{at}: {e}");
@@ -136,19 +173,6 @@ impl CoordinatorMachine {
         if found != list.survivors() {
             return Err(format!("{at}: not every survivor's masked input is there exactly once"));
         }
-        let shared = Shared { attempt, adverts, headers, dealings: by_dealer, acc };
-        match certificate {
-            Some(certificate) => {
-                let (t3, survivors) = (list.t3(), list.survivors());
-                verify::commit_certificate(&own.rules(&shared.attempt.ctx), &certificate, &t3, survivors)
-                    .map_err(wrong)?;
-                self.start_reveal(shared, list, certificate, now_ms);
-            }
-            None => {
-                let votes = BTreeMap::new();
-                self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes }));
-            }
-        }
-        Ok(())
+        Ok((Shared { attempt, adverts, headers, dealings: by_dealer, acc }, list, certificate))
     }
 }

@@ -7,12 +7,12 @@ use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{
     AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Dealing, Digest, MaskedHeader, ResultVote,
-    SiloId,
+    SiloId, Sketch, SumProof,
 };
 
 use crate::coordinator::api::Phase;
 use crate::coordinator::store::StoredResult;
-use crate::message::AttemptId;
+use crate::message::{AttemptId, Payload};
 use crate::plan::RoundKind;
 use crate::step::Step;
 
@@ -42,6 +42,7 @@ pub(super) enum State {
     AwaitCommits(Box<AwaitCommits>),
     AwaitReveals(Box<AwaitReveals>),
     AwaitUnmask(Box<AwaitUnmask>),
+    AwaitSketches(Box<AwaitSketches>),
     AwaitResults(Box<AwaitResults>),
     /// All rounds are certified; silos fetch the last result.
     Closing {
@@ -124,10 +125,47 @@ pub(super) struct AwaitUnmask {
     pub answered: BTreeSet<SiloId>,
 }
 
+/// A sum for which the survivors vouch with sketches (SA-16).
+pub(super) struct AwaitSketches {
+    pub attempt: Attempt,
+    pub result: Arc<StoredResult>,
+    pub step: Step,
+    pub adverts: VerifiedAdverts,
+    pub headers: VerifiedHeaders,
+    pub list: VerifiedList,
+    /// Key of the rows: H("rows"; T3, H(S)).
+    pub key: Digest,
+    pub sum_hash: Digest,
+    /// Subset sums of Σ y under these rows.
+    pub expected: Vec<u32>,
+    /// Sketches, or none from survivors that cannot or do not make one.
+    pub answers: BTreeMap<SiloId, Option<Sketch>>,
+    /// Silos that were restarted and got, or are getting, their masked input back.
+    pub handed_back: BTreeSet<SiloId>,
+    /// Of them, those whose masked input is being read back.
+    pub returning: BTreeSet<SiloId>,
+    /// Silos whose sketch was found right by itself.
+    pub checked: BTreeSet<SiloId>,
+    pub busy: Busy,
+}
+
+/// What the driver does for [`AwaitSketches`] at the moment.
+pub(super) enum Busy {
+    No,
+    /// Reads back, then adds up, the masked inputs of the silos without a sketch.
+    Opening(Vec<(SiloId, Payload)>),
+    /// Reads back one masked input, then compares it with its silo's sketch.
+    Checking(SiloId),
+}
+
 pub(super) struct AwaitResults {
     pub attempt: Attempt,
     pub result: Arc<StoredResult>,
     pub step: Step,
+    /// What silos check the sum with, if the job asks for it.
+    pub proof: Option<SumProof>,
+    /// S, then the masked inputs that the proof opens.
+    pub payload: Payload,
     pub votes: BTreeMap<SiloId, ResultVote>,
 }
 
@@ -149,6 +187,7 @@ impl State {
             State::AwaitCommits(_) => Phase::Commit,
             State::AwaitReveals(_) => Phase::Reveal,
             State::AwaitUnmask(_) => Phase::Unmask,
+            State::AwaitSketches(_) => Phase::Prove,
             State::AwaitResults(_) => Phase::Result,
             State::Closing { .. } | State::Finished | State::Stuck => Phase::Finished,
         }
@@ -162,6 +201,7 @@ impl State {
             State::AwaitCommits(s) => Some(&s.shared.attempt),
             State::AwaitReveals(s) => Some(&s.shared.attempt),
             State::AwaitUnmask(s) => Some(&s.attempt),
+            State::AwaitSketches(s) => Some(&s.attempt),
             State::AwaitResults(s) => Some(&s.attempt),
             State::Gathering { .. } | State::Closing { .. } | State::Finished | State::Stuck => None,
         }
@@ -185,6 +225,7 @@ impl State {
             State::AwaitReveals(s) => {
                 s.list.survivors().iter().copied().filter(|id| !s.answered.contains(id)).collect()
             }
+            State::AwaitSketches(s) => without(s.list.survivors().iter().copied(), &s.answers, &none),
             _ => Vec::new(),
         }
     }

@@ -12,8 +12,8 @@
 use std::sync::Arc;
 
 use blindsum_crypto::{
-    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, JournalMark, MaskedHeader, ResultCertificate,
-    SiloId, SurvivorList,
+    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, JournalMark, MaskedHeader, OpenedSecret,
+    ResultCertificate, SiloId, SurvivorList,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,8 @@ pub struct StoredResult {
     pub list: SurvivorList,
     /// q COMMIT votes.
     pub commits: CommitCertificate,
+    /// The rebuilt secrets, one per silo of U2, for the proof of the sum.
+    pub secrets: Vec<OpenedSecret>,
     /// S, packed.
     #[serde(with = "payload")]
     pub sum: Payload,

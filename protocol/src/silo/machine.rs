@@ -198,6 +198,9 @@ impl SiloMachine {
             CoordinatorMessage::CommitRequest { at, list } => self.on_commit_request(at, list),
             CoordinatorMessage::RevealRequest { at, certificate } => self.on_reveal_request(at, certificate),
             CoordinatorMessage::AbandonRequest { at } => self.on_abandon_request(at),
+            CoordinatorMessage::SumRequest { at, sum_hash, back } => {
+                self.on_sum_request(at, sum_hash, back.zip(payload));
+            }
             CoordinatorMessage::Result(result) => {
                 let payload = payload.unwrap_or_else(|| Payload::new(Vec::new()));
                 self.on_result(result, payload);
@@ -247,6 +250,7 @@ impl SiloMachine {
                 }
             }
             Done::Masked { at, packed } => self.on_masked(at, packed, now_ms),
+            Done::Sketched { at, sum_hash, values } => self.on_sketched(at, sum_hash, values),
             Done::Applied { at, step } => self.on_applied(at, step),
         }
     }

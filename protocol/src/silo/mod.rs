@@ -6,6 +6,7 @@ mod machine;
 mod open;
 mod result;
 mod session;
+mod sketch;
 mod vote;
 pub mod work;
 

@@ -1,11 +1,12 @@
 //! P6 and catch-up at a silo: apply a round's sum, sign what came out, adopt it once q silos agree.
 //!
 //! Contract: this runs beside the sessions, so that a silo that was dropped, late or restarted gets the result the same
-//! way. A silo signs one result per round, ever, and only one that it computed itself; it adopts only with q RESULT votes
+//! way. A silo signs one result per round, ever, and only one that it computed itself from a sum that it checked (SA-16,
+//! where the job asks for it); it adopts only with q RESULT votes
 //! over exactly what it computed (SA-14). What it signed and what was certified can differ only if somebody gave out two
 //! sums; then it follows the certificate and says so.
 
-use blindsum_crypto::{ResultCertificate, ResultVote, SiloId, transcript, verify};
+use blindsum_crypto::{ResultCertificate, ResultVote, SiloId, verify};
 
 use crate::message::{AttemptId, Payload, RoundResult, SiloMessage};
 use crate::plan::RoundKind;
@@ -13,7 +14,7 @@ use crate::silo::api::{Adoption, AdoptionReport, SiloEvent, SiloOutput};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{Held, SiloMachine, Update};
 use crate::silo::session::Session;
-use crate::silo::work::{SiloWork, Task};
+use crate::silo::work::{SiloWork, SumCheck, Task};
 use crate::step::Step;
 
 /// The round in progress's result, as far as it has got.
@@ -38,7 +39,7 @@ impl Results {
 }
 
 impl SiloMachine {
-    pub(super) fn on_result(&mut self, result: RoundResult, sum: Payload) {
+    pub(super) fn on_result(&mut self, result: RoundResult, payload: Payload) {
         let at = result.at;
         if at.round != self.held.round.saturating_add(1) {
             return self.ignore(format!("a result of {at}, which is not the next one"));
@@ -62,33 +63,39 @@ impl SiloMachine {
         match self.check_result(&result) {
             Err(why) => self.misbehaviour(format!("{at}: {why}")),
             Ok((kind, t3, survivors)) => {
-                self.results.applying = Some((at, result.certificate));
+                let RoundResult { bind, list, certificate, proof, .. } = result;
+                // q RESULT votes say that at least one honest silo checked the sum
+                let check = match proof.filter(|_| certificate.is_none()) {
+                    Some(proof) => {
+                        let (roster, ctx) = (self.own.roster.clone(), self.context(at, kind).digest());
+                        Some(Box::new(SumCheck { roster, ctx, bind, list, proof }))
+                    }
+                    None if certificate.is_none() && self.own.plan.verifies_sum() => {
+                        return self.misbehaviour(format!("{at}: its sum comes without proof (SA-16)"));
+                    }
+                    None => None,
+                };
+                self.results.applying = Some((at, certificate));
                 let (plan, global) = (self.own.plan.clone(), self.held.global.clone());
-                let task = Task::Apply { at, kind, plan, t3, survivors, sum, global };
+                let task = Task::Apply { at, kind, plan, t3, survivors, payload, check, global };
                 self.output(SiloOutput::Work(SiloWork(task)));
             }
         }
     }
 
-    /// SA-08: q survivors committed to this list under this silo's own context.
+    /// SA-05, SA-08: q survivors committed to this list under this silo's own context.
     fn check_result(&self, result: &RoundResult) -> Result<(RoundKind, blindsum_crypto::Digest, Vec<SiloId>), String> {
         let at = result.at;
         let kind = self.own.plan.kind(at.round).ok_or_else(|| format!("the job has no round {}", at.round))?;
-        let entries = &result.list.0;
-        let survivors: Vec<SiloId> = entries.iter().map(|m| m.silo).collect();
-        let quorum = &self.own.quorum;
-        let sizes = usize::from(quorum.m)..=usize::from(quorum.n);
-        if !sizes.contains(&survivors.len()) || !survivors.is_sorted_by(|a, b| a < b) {
-            return Err("its survivor list is too short or out of order (SA-05)".into());
-        }
-        let t3 = transcript::t3(&result.bind, entries);
         let ctx = self.context(at, kind).digest();
-        verify::commit_certificate(&self.own.rules(&ctx), &result.commits, &t3, &survivors)
-            .map_err(|e| e.to_string())?;
+        let rules = self.own.rules(&ctx);
+        let list = verify::closed_list(&rules, &result.bind, &result.list).map_err(|e| e.to_string())?;
+        let t3 = list.t3();
+        verify::commit_certificate(&rules, &result.commits, &t3, list.survivors()).map_err(|e| e.to_string())?;
         if self.journal.committed.as_ref().is_some_and(|c| c.at == at && c.reply.t3() != t3) {
             return Err("it is the result of another survivor list than the one this silo committed to (SA-08)".into());
         }
-        Ok((kind, t3, survivors))
+        Ok((kind, t3, list.survivors().to_vec()))
     }
 
     pub(super) fn on_applied(&mut self, at: AttemptId, step: Result<Step, String>) {

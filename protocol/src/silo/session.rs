@@ -6,7 +6,7 @@
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, HeldPair, HeldShares};
 use blindsum_crypto::verify::{self, DeliveryError, VerifiedAdverts, VerifiedHeaders};
-use blindsum_crypto::{Advert, Complaint, Delivery, Digest, MaskedHeader, ShareHeader, masked};
+use blindsum_crypto::{Advert, Complaint, Delivery, Digest, MaskedHeader, ShareHeader, Sketch, masked};
 
 use crate::message::{AttemptId, DeclineReason, Envelope, Payload, SiloMessage};
 use crate::plan::RoundKind;
@@ -37,9 +37,9 @@ pub(super) enum Session {
     AwaitMask(AwaitMask),
     AwaitList(AwaitList),
     /// Voted COMMIT; the reply is in the journal.
-    AwaitCertificate(Head),
+    AwaitCertificate(Voted),
     /// Revealed.
-    AwaitResult(Head),
+    AwaitResult(Voted),
 }
 
 pub(super) struct AwaitAdverts {
@@ -67,13 +67,24 @@ pub(super) struct AwaitList {
     pub headers: VerifiedHeaders,
     pub shares: HeldShares,
     pub masked: MaskedHeader,
+    pub packed: Payload,
+}
+
+/// A session after the COMMIT vote.
+pub(super) struct Voted {
+    pub head: Head,
+    /// The masked input, for its sketch; gone after a restart.
+    pub packed: Option<Payload>,
+    /// H(S) of the one sum that a sketch was made for, and the sketch once it is there.
+    pub sketch: Option<(Digest, Option<Sketch>)>,
 }
 
 impl Session {
     pub fn head(&self) -> Option<&Head> {
         match self {
             Session::Idle => None,
-            Session::AwaitUpdate(head) | Session::AwaitCertificate(head) | Session::AwaitResult(head) => Some(head),
+            Session::AwaitUpdate(head) => Some(head),
+            Session::AwaitCertificate(s) | Session::AwaitResult(s) => Some(&s.head),
             Session::AwaitAdverts(s) => Some(&s.head),
             Session::AwaitShares(s) => Some(&s.head),
             Session::AwaitMask(s) => Some(&s.head),
@@ -85,7 +96,8 @@ impl Session {
     pub fn into_head(self) -> Option<Head> {
         match self {
             Session::Idle => None,
-            Session::AwaitUpdate(head) | Session::AwaitCertificate(head) | Session::AwaitResult(head) => Some(head),
+            Session::AwaitUpdate(head) => Some(head),
+            Session::AwaitCertificate(s) | Session::AwaitResult(s) => Some(s.head),
             Session::AwaitAdverts(s) => Some(s.head),
             Session::AwaitShares(s) => Some(s.head),
             Session::AwaitMask(s) => Some(s.head),
@@ -222,9 +234,10 @@ impl SiloMachine {
             sent_in.push(at.attempt);
         }
         head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
-        let message = Envelope::with(SiloMessage::MaskedInput { at, header: masked }, Payload::new(packed));
+        let packed = Payload::new(packed);
+        let message = Envelope::with(SiloMessage::MaskedInput { at, header: masked }, Payload::clone(&packed));
         self.reply(head, message, "survivor list", |head| {
-            Session::AwaitList(AwaitList { head, headers, shares, masked })
+            Session::AwaitList(AwaitList { head, headers, shares, masked, packed })
         });
     }
 

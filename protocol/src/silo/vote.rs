@@ -11,7 +11,7 @@ use crate::plan::RoundKind;
 use crate::silo::api::SiloEvent;
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::SiloMachine;
-use crate::silo::session::{AwaitList, Head, Session};
+use crate::silo::session::{AwaitList, Head, Session, Voted};
 
 impl SiloMachine {
     /// P4: the survivors. Journals vote and reply, erases every other share, votes COMMIT.
@@ -37,8 +37,8 @@ impl SiloMachine {
                 return self.misbehaviour(format!("{at}: {e}"));
             }
         };
-        let AwaitList { mut head, shares, .. } = state;
-        let reply = shares.into_reply(&list);
+        let AwaitList { mut head, shares, packed, .. } = state;
+        let reply = shares.into_reply(&list, &own.identity, &head.ctx);
         let vote = CommitVote::sign(&own.identity, &head.ctx, own.me, &list.t3());
         if !self.write(JournalEntry::Committed { at, ctx: head.ctx, vote, reply }) {
             return;
@@ -46,13 +46,15 @@ impl SiloMachine {
         self.event(SiloEvent::Committed(at, list.survivors().len()));
         head.deadline = None;
         let message = Envelope::bare(SiloMessage::Commit { at, vote });
-        self.reply(head, message, "commit certificate", Session::AwaitCertificate);
+        self.reply(head, message, "commit certificate", |head| {
+            Session::AwaitCertificate(Voted { head, packed: Some(packed), sketch: None })
+        });
     }
 
     /// P5: q COMMIT votes over this silo's own list release its reply (SA-08).
     pub(super) fn on_reveal_request(&mut self, at: AttemptId, certificate: CommitCertificate) {
         let ours = match &self.session {
-            Session::AwaitCertificate(head) | Session::AwaitResult(head) => head.at == at,
+            Session::AwaitCertificate(voted) | Session::AwaitResult(voted) => voted.head.at == at,
             _ => false,
         };
         let Some(committed) = self.journal.committed.clone().filter(|c| ours && c.at == at) else {
@@ -66,8 +68,14 @@ impl SiloMachine {
         match released {
             Ok(reveal) => {
                 let message = Envelope::bare(SiloMessage::Reveal { at, reveal: reveal.clone() });
-                if let Some(head) = std::mem::replace(&mut self.session, Session::Idle).into_head() {
-                    self.reply(head, message, "result", Session::AwaitResult);
+                match std::mem::replace(&mut self.session, Session::Idle) {
+                    Session::AwaitCertificate(voted) | Session::AwaitResult(voted) => {
+                        let Voted { head, packed, sketch } = voted;
+                        self.reply(head, message, "result", |head| {
+                            Session::AwaitResult(Voted { head, packed, sketch })
+                        });
+                    }
+                    other => self.session = other,
                 }
             }
             Err(e) => self.misbehaviour(format!("{at}: {e}")),
@@ -114,7 +122,8 @@ impl SiloMachine {
             Some(c) => {
                 let reply = Some(Envelope::bare(SiloMessage::Commit { at: c.at, vote: c.vote }));
                 let kind = self.own.plan.kind(c.at.round).unwrap_or(RoundKind::Evaluate);
-                Session::AwaitCertificate(Head { at: c.at, kind, ctx: c.ctx, silent: false, deadline: None, reply })
+                let head = Head { at: c.at, kind, ctx: c.ctx, silent: false, deadline: None, reply };
+                Session::AwaitCertificate(Voted { head, packed: None, sketch: None })
             }
         }
     }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use blindsum_crypto::mask::{self, Stream};
-use blindsum_crypto::{Digest, SegmentKind, SiloId, fixed_point, packing};
+use blindsum_crypto::verify::{self, ClaimedSum, Rules};
+use blindsum_crypto::{Digest, Roster, SegmentKind, SiloId, SumProof, SurvivorList, fixed_point, packing, sketch};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
@@ -25,16 +26,29 @@ pub(crate) enum Task {
     Encode { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
     /// Adds all masks to the encoded update and packs it.
     Mask { at: AttemptId, kind: RoundKind, silent: bool, plan: Arc<Plan>, lanes: Lanes, streams: Vec<Stream> },
-    /// Applies a round's sum.
+    /// Subset sums of the own masked input.
+    Sketch { at: AttemptId, kind: RoundKind, plan: Arc<Plan>, key: Digest, sum_hash: Digest, packed: Payload },
+    /// Checks a round's sum, where nobody has vouched for it yet, and applies it.
     Apply {
         at: AttemptId,
         kind: RoundKind,
         plan: Arc<Plan>,
         t3: Digest,
         survivors: Vec<SiloId>,
-        sum: Payload,
+        /// S, then the masked inputs that the check opens.
+        payload: Payload,
+        check: Option<Box<SumCheck>>,
         global: Arc<[f32]>,
     },
+}
+
+/// What a sum is checked with before its result is signed (SA-16).
+pub(crate) struct SumCheck {
+    pub roster: Arc<Roster>,
+    pub ctx: Digest,
+    pub bind: Digest,
+    pub list: SurvivorList,
+    pub proof: SumProof,
 }
 
 /// Finished work, to be handed back.
@@ -43,6 +57,7 @@ pub struct SiloWorkDone(pub(crate) Done);
 pub(crate) enum Done {
     Encoded { round: u32, lanes: Result<Lanes, String> },
     Masked { at: AttemptId, packed: Result<Vec<u8>, String> },
+    Sketched { at: AttemptId, sum_hash: Digest, values: Result<Vec<u32>, String> },
     Applied { at: AttemptId, step: Result<Step, String> },
 }
 
@@ -52,6 +67,7 @@ impl SiloWork {
         match self.0 {
             Task::Encode { .. } => "encode",
             Task::Mask { .. } => "mask",
+            Task::Sketch { .. } => "sketch",
             Task::Apply { .. } => "apply",
         }
     }
@@ -71,10 +87,31 @@ impl SiloWork {
                 let packed = packing::pack(plan.params(kind), &acc).map_err(|e| e.to_string());
                 Done::Masked { at, packed }
             }
-            Task::Apply { at, kind, plan, t3, survivors, sum, global } => {
-                Done::Applied { at, step: step(&plan, at, kind, &t3, survivors, &sum, &global) }
+            Task::Sketch { at, kind, plan, key, sum_hash, packed } => {
+                let values = sketch::subset_sums_of(plan.params(kind), &key, &packed, threads());
+                Done::Sketched { at, sum_hash, values: values.map_err(|e| e.to_string()) }
+            }
+            Task::Apply { at, kind, plan, t3, survivors, payload, check, global } => {
+                let (sum, opened) = payload.split_at(plan.params(kind).packed_bytes().min(payload.len()));
+                let checked = check.map_or(Ok(()), |check| check.run(&plan, kind, &t3, sum, opened));
+                let step = checked.and_then(|()| step(&plan, at, kind, &t3, survivors, sum, &global));
+                Done::Applied { at, step }
             }
         })
+    }
+}
+
+impl SumCheck {
+    fn run(&self, plan: &Plan, kind: RoundKind, t3: &Digest, sum: &[u8], opened: &[u8]) -> Result<(), String> {
+        let (params, quorum) = (plan.params(kind), plan.quorum());
+        let rules = Rules { roster: &self.roster, ctx: &self.ctx, quorum: &quorum };
+        let opened: Vec<&[u8]> = opened.chunks(params.packed_bytes()).collect();
+        let claim = ClaimedSum { params, list: &self.list, packed: sum, proof: &self.proof, opened: &opened };
+        let verified = verify::sum(&rules, &claim, threads()).map_err(|e| e.to_string())?;
+        if (verified.bind(), verified.t3()) != (self.bind, *t3) {
+            return Err("the proof of the sum belongs to another session (SA-16)".into());
+        }
+        Ok(())
     }
 }
 
@@ -118,6 +155,7 @@ impl fmt::Debug for SiloWorkDone {
         f.write_str(match self.0 {
             Done::Encoded { .. } => "SiloWorkDone(encode)",
             Done::Masked { .. } => "SiloWorkDone(mask)",
+            Done::Sketched { .. } => "SiloWorkDone(sketch)",
             Done::Applied { .. } => "SiloWorkDone(apply)",
         })
     }

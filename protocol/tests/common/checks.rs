@@ -89,7 +89,10 @@ pub fn no_silo_contradicts_itself(cluster: &Cluster) {
                     assert_eq!(*first, bytes, "silo {index} signed two results of round {}", at.round);
                     continue;
                 }
-                SiloMessage::Hello(_) | SiloMessage::Decline { .. } | SiloMessage::Complaint { .. } => continue,
+                SiloMessage::Sketch { .. }
+                | SiloMessage::Hello(_)
+                | SiloMessage::Decline { .. }
+                | SiloMessage::Complaint { .. } => continue,
             };
             let at = envelope.message.at().unwrap();
             let bytes = codec::encode(&envelope.message).unwrap();

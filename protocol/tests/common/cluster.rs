@@ -183,9 +183,13 @@ impl Cluster {
 
     /// Hands a silo a message as if the coordinator had sent it.
     pub fn inject(&mut self, silo: SiloId, message: CoordinatorMessage) {
+        self.inject_envelope(silo, Envelope::bare(message));
+    }
+
+    pub fn inject_envelope(&mut self, silo: SiloId, envelope: Down) {
         let now = self.now;
         if let Some(machine) = &mut self.silos[silo.index()].machine {
-            machine.handle_message(Envelope::bare(message), now);
+            machine.handle_message(envelope, now);
         }
         self.pump_silo(silo);
     }
@@ -467,6 +471,22 @@ impl Cluster {
                 let (done, now) = (work.run(), self.now);
                 if let Some(machine) = &mut self.coordinator {
                     machine.handle_work_done(done, now);
+                }
+            }
+            CoordinatorOutput::Fetch { at, silos } => {
+                let records: Vec<StoreRecord> = self.store.iter().map(|r| codec::decode(r, 1 << 24).unwrap()).collect();
+                let masked = |silo: &SiloId| {
+                    let found = records.iter().find_map(|r| match r {
+                        StoreRecord::Masked { at: a, header, payload } if *a == at && header.silo == *silo => {
+                            Some((*silo, Arc::clone(payload)))
+                        }
+                        _ => None,
+                    });
+                    found.expect("it asks for what it has stored")
+                };
+                let (inputs, now) = (silos.iter().map(masked).collect(), self.now);
+                if let Some(machine) = &mut self.coordinator {
+                    machine.handle_fetched(at, inputs, now);
                 }
             }
             CoordinatorOutput::Report(report) => self.reports.push(report),

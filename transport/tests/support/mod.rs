@@ -53,7 +53,11 @@ impl Codec for Bytes {
         MAX_CONTROL
     }
 
-    fn max_payload(&self) -> usize {
+    fn max_payload_in(&self) -> usize {
+        self.payload
+    }
+
+    fn max_payload_out(&self) -> usize {
         self.payload
     }
 }
