@@ -280,6 +280,17 @@ impl Coordinator {
                 // The receiver lives as long as this service; a result that comes after its end is not needed.
                 tokio::task::spawn_blocking(move || drop(done.send(work.run())));
             }
+            CoordinatorOutput::Fetch { at, silos } => {
+                let store = self.store.take().ok_or_else(|| CoordinatorError::Internal("the store is lost".into()))?;
+                let (store, inputs) = blocking(move || {
+                    let inputs = store.masked(at, &silos);
+                    (store, inputs)
+                })
+                .await?;
+                self.store = Some(store);
+                let now = self.now();
+                self.machine.handle_fetched(at, inputs?, now);
+            }
             CoordinatorOutput::Report(report) => {
                 let (plan, roster) = (self.prepared.plan.clone(), self.prepared.roster.clone());
                 let mut output =

@@ -11,8 +11,10 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use blindsum_crypto::SiloId;
 use blindsum_protocol::codec;
 use blindsum_protocol::coordinator::StoreRecord;
+use blindsum_protocol::message::{AttemptId, Payload};
 use rusqlite::{Connection, OptionalExtension};
 
 /// The longest body, bytes: a masked input of the largest adapter at 32 bits.
@@ -110,7 +112,9 @@ impl Store {
         self.connection.pragma_update(None, "trusted_schema", false)?;
         self.connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL) STRICT;",
+             CREATE TABLE IF NOT EXISTS records
+                 (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL, whose TEXT) STRICT;",
+
         )
     }
 
@@ -123,12 +127,13 @@ impl Store {
             path: self.path.clone(),
             detail: format!("a record has no encoding: {e}"),
         })?;
-        self.write(kind(record), &body).map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
+        self.write(kind(record), whose(record), &body)
+            .map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
     }
 
-    fn write(&mut self, kind: &str, body: &[u8]) -> rusqlite::Result<()> {
+    fn write(&mut self, kind: &str, whose: Option<String>, body: &[u8]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        transaction.execute("INSERT INTO records (kind, body) VALUES (?1, ?2)", (kind, body))?;
+        transaction.execute("INSERT INTO records (kind, whose, body) VALUES (?1, ?2, ?3)", (kind, whose, body))?;
         if kind == "marks" {
             let number = transaction.last_insert_rowid();
             transaction.execute("DELETE FROM records WHERE kind = 'marks' AND number < ?1", [number])?;
@@ -138,6 +143,28 @@ impl Store {
                 .execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty', 'marks')", [])?;
         }
         transaction.commit()
+    }
+
+    /// The masked inputs of an attempt that these silos sent, in this order; one at a time is decoded.
+    ///
+    /// # Errors
+    /// The disk's, and [`StoreError::Damaged`] for one that is not there or cannot be read.
+    pub fn masked(&self, at: AttemptId, silos: &[SiloId]) -> Result<Vec<(SiloId, Payload)>, StoreError> {
+        let read = |silo: SiloId| {
+            let body: Option<Vec<u8>> = self
+                .connection
+                .query_row("SELECT body FROM records WHERE whose = ?1", [masked_of(at, silo)], |row| row.get(0))
+                .optional()
+                .map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })?;
+            match body.map(|body| codec::decode(&body, MAX_BODY)) {
+                Some(Ok(StoreRecord::Masked { payload, .. })) => Ok((silo, payload)),
+                _ => Err(StoreError::Damaged {
+                    path: self.path.clone(),
+                    detail: format!("the masked input of silo {silo} in {at} is missing or unreadable"),
+                }),
+            }
+        };
+        silos.iter().map(|&silo| read(silo)).collect()
     }
 
     /// All records, oldest first.
@@ -166,6 +193,18 @@ impl Store {
     }
 }
 
+fn masked_of(at: AttemptId, silo: SiloId) -> String {
+    format!("{}/{}/{silo}", at.round, at.attempt)
+}
+
+/// By what a record is found again, where it is read back singly.
+fn whose(record: &StoreRecord) -> Option<String> {
+    match record {
+        StoreRecord::Masked { at, header, .. } => Some(masked_of(*at, header.silo)),
+        _ => None,
+    }
+}
+
 fn kind(record: &StoreRecord) -> &'static str {
     match record {
         StoreRecord::Opened { .. } => "opened",
@@ -186,7 +225,7 @@ fn kind(record: &StoreRecord) -> &'static str {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use blindsum_protocol::message::AttemptId;
+    use blindsum_crypto::{Digest, MaskedHeader, Signature};
 
     use super::*;
 
@@ -216,7 +255,7 @@ mod tests {
         let mut store = Store::open(&path, "aa").unwrap();
         let body = codec::encode(&opened(1, 1)).unwrap();
         for kind in ["marks", "guilty", "opened", "masked", "result", "marks", "certified", "opened"] {
-            store.write(kind, &body).unwrap();
+            store.write(kind, None, &body).unwrap();
         }
         let mut statement = store.connection.prepare("SELECT kind FROM records ORDER BY number").unwrap();
         let kinds: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -224,11 +263,31 @@ mod tests {
     }
 
     #[test]
+    fn a_masked_input_is_read_back_by_attempt_and_silo() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("store.sqlite"), "aa").unwrap();
+        let at = |attempt| AttemptId { round: 1, attempt };
+        for attempt in [1, 2] {
+            for silo in [0, 3, 11] {
+                let (hash, signature) = (Digest([0; 32]), Signature([0; 64]));
+                let header = MaskedHeader { silo: SiloId(silo), hash, signature };
+                let payload = Payload::new(vec![attempt as u8, silo as u8]);
+                store.append(&StoreRecord::Masked { at: at(attempt), header, payload }).unwrap();
+            }
+        }
+        let found = store.masked(at(2), &[SiloId(11), SiloId(0)]).unwrap();
+        assert_eq!(found, [(SiloId(11), Payload::new(vec![2, 11])), (SiloId(0), Payload::new(vec![2, 0]))]);
+        for (attempt, silo) in [(3, 0), (1, 1)] {
+            assert!(matches!(store.masked(at(attempt), &[SiloId(silo)]), Err(StoreError::Damaged { .. })));
+        }
+    }
+
+    #[test]
     fn another_job_and_an_unreadable_record_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
         let mut store = Store::open(&path, "aa").unwrap();
-        store.write("opened", b"nonsense").unwrap();
+        store.write("opened", None, b"nonsense").unwrap();
         let error = store.records().unwrap_err();
         assert!(error.to_string().contains("record 1"), "{error}");
         assert!(matches!(Store::open(&path, "bb"), Err(StoreError::OtherJob { .. })));

@@ -214,7 +214,7 @@ pub struct RoundResult {
     /// q RESULT votes, once there are; a silo that gets none checks the sum, votes itself and waits for `Certified`.
     pub certificate: Option<ResultCertificate>,
     /// What the sum is checked with, where there are no votes yet and the job asks for it (SA-16).
-    pub proof: Option<SumProof>,
+    pub proof: Option<Box<SumProof>>,
 }
 
 impl RoundResult {

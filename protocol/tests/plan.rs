@@ -4,7 +4,7 @@
 mod common;
 
 use blindsum_adapter::AdapterLayout;
-use blindsum_crypto::{IdentityKey, Roster, RosterEntry};
+use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
 use blindsum_protocol::job::Job;
 use blindsum_protocol::limits::{Limits, Wire};
 use blindsum_protocol::message::DeclineReason;
@@ -105,9 +105,11 @@ fn sa12_lengths_come_from_the_plan_and_not_from_the_peer() {
 fn wire_encodings_are_frozen() {
     let hex = |m: &CoordinatorMessage| codec::encode(m).unwrap().iter().map(|b| format!("{b:02x}")).collect::<String>();
     let at = AttemptId { round: 3, attempt: 258 };
-    assert_eq!(hex(&CoordinatorMessage::Finished), "08000000");
+    assert_eq!(hex(&CoordinatorMessage::Finished), "09000000");
     assert_eq!(hex(&CoordinatorMessage::AbandonRequest { at }), "050000000300000002010000");
     let decline = SiloMessage::Decline { at, reason: DeclineReason::AwaitsResult };
     let bytes: String = codec::encode(&decline).unwrap().iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(bytes, "01000000030000000201000001000000");
+    let sum = CoordinatorMessage::SumRequest { at, sum_hash: Digest([0xab; 32]), back: None };
+    assert_eq!(hex(&sum), format!("060000000300000002010000{}00", "ab".repeat(32)));
 }

@@ -38,9 +38,12 @@ fn votes(cluster: &Cluster, silo: SiloId) -> usize {
     cluster.silos[silo.index()].sent.iter().filter(voted).count()
 }
 
+/// A result and its payload.
+type Shown = (RoundResult, Vec<u8>);
+
 /// The first Result of an honest run, which the same seeds give again.
-fn honest_result() -> (RoundResult, Vec<u8>) {
-    let seen: Rc<RefCell<Option<(RoundResult, Vec<u8>)>>> = Rc::default();
+fn honest_result() -> Shown {
+    let seen: Rc<RefCell<Option<Shown>>> = Rc::default();
     let note = Rc::clone(&seen);
     let mut dry = cluster(4);
     dry.down = Box::new(move |_, envelope| {
@@ -226,7 +229,9 @@ fn sa16_a_silo_that_lies_in_its_sketch_is_named_and_the_round_goes_on() {
     for privacy in [NONE, DP] {
         let mut cluster = Cluster::new(Setup::new(5, &job_text(1, privacy, "held-out")));
         let setup = Setup::new(5, &job_text(1, privacy, "held-out"));
-        let heard: Rc<RefCell<(Option<Digest>, Option<(Digest, Digest)>)>> = Rc::default();
+        /// ctx, then T3 and H(S).
+        type Heard = (Option<Digest>, Option<(Digest, Digest)>);
+        let heard: Rc<RefCell<Heard>> = Rc::default();
         let (note, known) = (Rc::clone(&heard), heard);
         let adverts: RefCell<Option<Digest>> = RefCell::default();
         let bind: RefCell<Option<Digest>> = RefCell::default();

@@ -233,6 +233,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             min_survivors: None,
             coordinate_bound: (!terms.private).then_some(BOUND),
             metrics: MetricsMode::HeldOut,
+            verify_sum: true,
         },
         deadlines: DeadlineSection { training_seconds: 120, phase_seconds: terms.phase_seconds },
     };

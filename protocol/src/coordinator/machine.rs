@@ -250,6 +250,7 @@ impl CoordinatorMachine {
     ) {
         let StoredResult { at, bind, list, commits, .. } = result;
         let (at, bind, list, commits) = (*at, *bind, list.clone(), commits.clone());
+        let proof = proof.map(Box::new);
         let result = RoundResult { at, bind, list, commits, certificate, proof };
         self.send_envelope(to, Envelope::with(CoordinatorMessage::Result(result), payload));
     }

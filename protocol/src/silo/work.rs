@@ -48,7 +48,7 @@ pub(crate) struct SumCheck {
     pub ctx: Digest,
     pub bind: Digest,
     pub list: SurvivorList,
-    pub proof: SumProof,
+    pub proof: Box<SumProof>,
 }
 
 /// Finished work, to be handed back.
