@@ -137,7 +137,8 @@ fn share_key(
     Ok(ShareKey(*hkdf_sha256(shared.as_slice(), t1, Label::ShareKey, &info)))
 }
 
-fn exchange(secret: &StaticSecret, peer_key: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, LowOrderKey> {
+/// X25519 (RFC 7748 §5), with the zero result of a low-order key refused (§6.1).
+pub(crate) fn exchange(secret: &StaticSecret, peer_key: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, LowOrderKey> {
     let shared = secret.diffie_hellman(&PublicKey::from(*peer_key));
     if shared.was_contributory() { Ok(Zeroizing::new(shared.to_bytes())) } else { Err(LowOrderKey) }
 }
