@@ -109,6 +109,14 @@ impl MaskSecret {
     }
 }
 
+#[cfg(test)]
+impl MaskSecret {
+    /// The clamped secret, for vectors.
+    pub(crate) fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+}
+
 /// The seed of a silo's self mask: HKDF(b, salt = bind).
 pub fn self_seed(b: &SecretScalar, bind: &Digest) -> MaskSeed {
     let ikm = Zeroizing::new(b.0.to_bytes());

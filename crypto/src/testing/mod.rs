@@ -3,8 +3,11 @@
 mod attacks_commit;
 mod attacks_keys;
 mod attacks_shares;
+mod frozen;
+mod json;
 mod primitives;
 mod project_wycheproof;
+mod refused;
 mod session;
 mod sums;
 mod vectors;
