@@ -40,4 +40,4 @@ def negative_json(session, other):
         collect()
     names = [(c["check"], c["what"]) for c in forger.cases]
     assert len(names) == len(set(names)), [n for n in names if names.count(n) > 1]
-    return {"cases": forger.cases, "confusions": forger.confusions()}
+    return {"cases": forger.cases, "limits": forger.limits(), "confusions": forger.confusions()}

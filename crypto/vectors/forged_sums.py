@@ -408,6 +408,19 @@ class Sums(Forger):
         proof("a secret too many", "SA-09", None, {"/rebuilt": [*secrets, secrets[0]]})
         proof("secrets swapped", "SA-09", 0, {"/rebuilt": [secrets[1], secrets[0], *secrets[2:]]})
 
+    def limits(self):
+        """What passes, and so is not claimed: the verified sum binds the coordinator while every survivor is honest."""
+        s = self.s
+        lanes = unpack(s.segments, s.sum)
+        wanted = [123_456, *lanes[1:256], 99, *lanes[257:]]
+        packed = pack(s.segments, wanted)
+        moved = [a + b - c for a, b, c in zip(unpack(s.segments, s.packed[3]), wanted, lanes)]
+        values = subset_sums(s.segments, row_sets(H("rows", s.t3, H("sum", packed)), len(moved)), moved)
+        honest = [s.sketch(i, sum_hash=H("sum", packed)) for i in (0, 1)]
+        change = {"/sum/packed": packed, "/sketches": [*honest, s.sketch(3, H("sum", packed), values)]}
+        what = "S of the coordinator's choice, with a survivor whose sketch is of another masked input than it sent"
+        return [{"what": what, "check": "sum", "set": change}]
+
     def sum_over(self, counted):
         """What the coordinator gets that adds these masked inputs and takes the right masks off."""
         s = self.s

@@ -301,6 +301,20 @@ fn unchanged_every_step_accepts() {
 }
 
 #[test]
+fn what_is_not_claimed_is_accepted() {
+    // so that nobody takes SA-16 for more than it is: a survivor's sketch is not tied to the masked input that it sent
+    let good = session();
+    let (kit, negative) = (frozen::kit(&good), negative());
+    let limits = negative["limits"].as_array().unwrap();
+    assert_eq!(limits.len(), 1);
+    for limit in limits {
+        let v = changed(&good, limit);
+        let refused = Bench { kit: &kit, good: &good, v: &v }.run(limit).err();
+        assert!(refused.is_none(), "{} is refused after all: {}", limit["what"], refused.unwrap().error);
+    }
+}
+
+#[test]
 fn signatures_with_r_of_small_order_are_refused_by_strictness_alone() {
     let good = session();
     let kit = frozen::kit(&good);
