@@ -1,17 +1,18 @@
-# make demo | test | lint | bench | clean. Each target checks what it needs first, names the remedy for what is missing,
-# and sets up the rest itself (libtorch, the demo's model and data, cargo-deny).
+# make demo | test | lint | vectors | bench | clean. Each target checks what it needs first, names the remedy for what is
+# missing, and sets up the rest itself (libtorch, the demo's model and data, cargo-deny, the oracle's Python).
 PYTHON ?= python3
 CARGO ?= cargo
 PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo test lint lint-fast bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test lint lint-fast vectors bench experiment clean prerequisites libtorch inputs build
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
+	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
@@ -50,6 +51,15 @@ lint: lint-fast libtorch $(DENY)
 
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root .tools
+
+# The oracle is Python and shares nothing with the Rust code; `make test` reads what it printed and needs no Python.
+vectors: .tools/vectors/installed
+	@.tools/vectors/bin/python -B crypto/vectors/oracle.py --check
+
+.tools/vectors/installed: crypto/vectors/requirements.txt
+	@$(PYTHON) -m venv .tools/vectors || { echo "missing: venv for $(PYTHON). Install it (on Debian: apt-get install python3-venv)." >&2; exit 2; }
+	@.tools/vectors/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 bench: libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
