@@ -46,7 +46,7 @@ pub use hash::{Digest, Hasher, sha256};
 pub use identity::{IdentityKey, IdentityPublic, Signature, SiloId};
 pub use labels::Label;
 pub use masked::MaskedHeader;
-pub use params::{Params, Segment, SegmentKind};
+pub use params::{Params, Segment, SegmentKind, VerifySum};
 pub use quorum::Quorum;
 pub use result::{ResultCertificate, ResultVote};
 pub use reveal::{PendingReveal, Reveal, RevealedShare};

@@ -130,7 +130,7 @@ fn used_bits_of_last_byte(segment: &Segment) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::SegmentKind;
+    use crate::params::{SegmentKind, VerifySum};
     use crate::quorum::Quorum;
     use proptest::prelude::*;
 
@@ -140,7 +140,14 @@ mod tests {
         let segments =
             named.map(|(i, &(length, ring_bits))| Segment { name: format!("s{i}"), length, ring_bits, kind }).collect();
         let quorum = Quorum::derive(3, None, None).unwrap();
-        Params { segments, quorum, noise: false, verify_sum: true, training_deadline_ms: 1, phase_deadline_ms: 1 }
+        Params {
+            segments,
+            quorum,
+            noise: false,
+            verify_sum: VerifySum::Off,
+            training_deadline_ms: 1,
+            phase_deadline_ms: 1,
+        }
     }
 
     #[test]

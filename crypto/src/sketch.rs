@@ -7,10 +7,12 @@
 //! accept   if Σ_i sketch i = rows · (S + masks of the revealed secrets)
 //! ```
 //!
-//! Contract: a sum that differs from Σ y in any coordinate passes with probability 2^−128 per try, since each of the
-//! [`ROWS`] rows keeps or cancels the difference with a fair coin that falls after the sum was fixed. A sketch is a linear
-//! function of a masked input: to whoever lacks the masks it says nothing that the sum does not. What is checked against
-//! what stands in [`crate::verify::sum`].
+//! Contract: where every sketch is that of the masked input that its silo sent, a sum that differs from Σ y in any coordinate
+//! passes with probability 2^−128 per try, since each of the [`ROWS`] rows keeps or cancels the difference with a fair coin
+//! that falls after the sum was fixed. A survivor that colludes with the coordinator can sign a sketch of an input that it
+//! never sent; against that, [`crate::VerifySum::Inputs`] shows the masked inputs themselves. A sketch is a linear function
+//! of a masked input: to whoever lacks the masks it says nothing that the sum does not. What is checked against what stands
+//! in [`crate::verify::sum`].
 
 use crate::hash::{Digest, Hasher};
 use crate::identity::{IdentityKey, Signature, SiloId};
@@ -58,7 +60,7 @@ impl Sketch {
 /// Hash over subset sums.
 pub(crate) fn values_hash(values: &[u32]) -> Digest {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    Hasher::new(Label::Sketch).field(&bytes).finish()
+    Hasher::new(Label::SketchValues).field(&bytes).finish()
 }
 
 /// A rebuilt secret as the coordinator opens it to the silos: `b` of a survivor, σ of a dropped silo. Its bytes are a
@@ -90,7 +92,7 @@ pub struct SumProof {
     pub secrets: Vec<OpenedSecret>,
     /// The survivors' sketches, ascending.
     pub sketches: Vec<Sketch>,
-    /// Survivors without a sketch, ascending: their masked inputs travel whole beside S.
+    /// Survivors without a sketch (all of them under [`crate::VerifySum::Inputs`]), ascending: their masked inputs travel whole beside S.
     pub opened: Vec<SiloId>,
 }
 

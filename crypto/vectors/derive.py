@@ -192,7 +192,7 @@ def t3_of(bind, entries):
 
 def shares_hash(shares):
     return H(
-        "reveal",
+        "revealed-shares",
         len(shares),
         *(f for s in shares for f in (sid(s["peer"]), s["kind"].encode(), s["share"], s["nonce"])),
     )
@@ -216,7 +216,7 @@ def subset_sums(segments, rows, lanes):
 
 
 def values_hash(values):
-    return H("sketch", struct.pack(f"<{len(values)}I", *values))
+    return H("sketch-values", struct.pack(f"<{len(values)}I", *values))
 
 
 def pair_hashes(pairs):

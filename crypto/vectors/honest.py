@@ -29,7 +29,7 @@ class Session:
             "segments": self.segments,
             "quorum": {"n": N, "c": C, "t": T, "q": Q, "m": M},
             "noise": True,
-            "verify_sum": True,
+            "verify_sum": "sketches",
             "training_deadline_ms": 600_000,
             "phase_deadline_ms": 30_000,
         }
@@ -63,7 +63,7 @@ class Session:
             fields += [s["name"], s["length"], s["ring_bits"], *meaning]
         numbers = [p["quorum"][k] for k in ("n", "c", "t", "q", "m")]
         times = [p["training_deadline_ms"], p["phase_deadline_ms"]]
-        return H("params", SUITE, *numbers, int(p["noise"]), int(p["verify_sum"]), *times, len(p["segments"]), *fields)
+        return H("params", SUITE, *numbers, int(p["noise"]), ["off", "sketches", "inputs"].index(p["verify_sum"]), *times, len(p["segments"]), *fields)
 
     def draw_secrets(self, attempt):
         """What each silo draws for this attempt, as bytes, in the order in which this page lists it."""

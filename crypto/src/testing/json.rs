@@ -82,7 +82,7 @@ pub(crate) fn params(v: &Value) -> Params {
             m: number(&q["m"]),
         },
         noise: v["noise"].as_bool().unwrap(),
-        verify_sum: v["verify_sum"].as_bool().unwrap(),
+        verify_sum: serde_json::from_value(v["verify_sum"].clone()).unwrap(),
         training_deadline_ms: number(&v["training_deadline_ms"]),
         phase_deadline_ms: number(&v["phase_deadline_ms"]),
     }

@@ -22,7 +22,7 @@ use crate::labels::Label;
 use crate::mask;
 use crate::masked::{self, MaskedHeader};
 use crate::packing;
-use crate::params::{Params, Segment, SegmentKind};
+use crate::params::{Params, Segment, SegmentKind, VerifySum};
 use crate::quorum::Quorum;
 use crate::reveal::PendingReveal;
 use crate::roster::{Roster, RosterEntry};
@@ -123,7 +123,7 @@ impl Kit {
             segments: vec![Segment::fixed_point("lora_B", d, 16, 0.5, n).unwrap(), Segment::counts("metrics", 2, n)],
             quorum,
             noise: false,
-            verify_sum: true,
+            verify_sum: VerifySum::Sketches,
             training_deadline_ms: 1000,
             phase_deadline_ms: 1000,
         };

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{self, VerifiedList, VerifyError};
-use blindsum_crypto::{CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId, SumProof};
+use blindsum_crypto::{
+    CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId, SumProof, VerifySum,
+};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
 use crate::coordinator::machine::{CoordinatorMachine, same};
@@ -191,7 +193,7 @@ impl CoordinatorMachine {
         let result =
             Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, secrets, sum });
         self.output(CoordinatorOutput::Store(StoreRecord::Result(StoredResult::clone(&result))));
-        if self.own.plan.verifies_sum() {
+        if self.own.plan.verify_sum() != VerifySum::Off {
             return self.start_sketches(attempt, result, step, (adverts, headers, list), expected, now_ms);
         }
         let payload = Arc::clone(&result.sum);
