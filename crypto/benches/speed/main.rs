@@ -12,6 +12,7 @@
 mod session;
 mod table;
 
+use blindsum_crypto::kernel::{self, Backend, Keystreams, ROWS};
 use blindsum_crypto::mask::{self, MaskSeed, Sign, Stream};
 use blindsum_crypto::shamir::{self, Interpolation, SecretScalar};
 use blindsum_crypto::unmask;
@@ -33,6 +34,7 @@ fn main() {
         silo(&mut table, d, targets[0]);
         coordinator(&mut table, d, (d == SMALL).then_some(targets[1]));
     }
+    kernels(&mut table, SMALL);
     shamir_rows(&mut table);
     table.finish();
 }
@@ -141,6 +143,27 @@ fn coordinator(table: &mut Table, d: usize, target: Option<f64>) {
             unmask::unmask(acc, &masks.streams, &session.params, 1).expect("lanes")
         },
     );
+}
+
+/// The same loops on each backend of this processor.
+fn kernels(table: &mut Table, d: usize) {
+    let (streams, mut lanes) = (streams(SILOS as u8), vec![7u32; d]);
+    for backend in Backend::available() {
+        let mut keystreams = Keystreams::with(backend, &streams);
+        table.row(&format!("{backend:?}: 16 keystreams"), d, None, 64 * d, || (), |()| keystreams.apply(&mut lanes, 0));
+        table.row(
+            &format!("{backend:?}: 128 subset sums"),
+            d,
+            None,
+            16 * d,
+            || (),
+            |()| {
+                let mut sums = [0; ROWS];
+                kernel::subset_sums_with(backend, &[7; 32], 0, &lanes, &mut sums);
+                sums
+            },
+        );
+    }
 }
 
 fn shamir_rows(table: &mut Table) {
