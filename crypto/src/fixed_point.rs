@@ -10,15 +10,16 @@
 //! where f32 would keep 9 for 16-bit values and bias every rounding by up to 2^−9 of a step. NaN and infinity are refused
 //! before anything is encoded.
 
+use crate::kernel::{self, Backend, Keystreams, Scale};
+use crate::mask::{MaskSeed, Sign, Stream};
 use crate::params::{Segment, SegmentKind};
 use rand_core::CryptoRng;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 pub use crate::params::ring_bits_for;
 
-/// Coordinates rounded per draw of randomness.
-const CHUNK: usize = 1024;
-const TWO_32: f64 = 4_294_967_296.0;
+/// Coordinates rounded at a time.
+const CHUNK: usize = 2048;
 
 /// How many values were clipped to the coordinate bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub enum EncodeError {
     Kind(String),
 }
 
-/// Encodes reals for a fixed-point segment and appends them to `out` as residues mod 2^b.
+/// Encodes reals for a fixed-point segment and appends them to `out` as residues mod 2^b. Draws 32 bytes from `rng`: the
+/// key of an AES-256-CTR keystream, erased on return, of which each value takes a word to be rounded by.
 ///
 /// # Errors
 /// [`EncodeError`] for a wrong length or kind, NaN or infinity; `out` is then unchanged.
@@ -73,36 +75,46 @@ pub fn encode(
     rng: &mut (impl CryptoRng + ?Sized),
     out: &mut Vec<u32>,
 ) -> Result<Saturation, EncodeError> {
+    let mut key = Zeroizing::new([0u8; 32]);
+    rng.fill_bytes(key.as_mut_slice());
+    let mut keystream = Keystreams::new(&[Stream { seed: MaskSeed::from_bytes(*key), sign: Sign::Add }]);
+    let mut first = 0;
+    let random = |words: &mut [u32]| {
+        words.fill(0);
+        keystream.apply(words, first);
+        first += words.len();
+    };
+    encode_by(values, segment, random, out)
+}
+
+/// [`encode`] with the words to round by, which `random` fills in for some values at a time.
+fn encode_by(
+    values: &[f32],
+    segment: &Segment,
+    mut random: impl FnMut(&mut [u32]),
+    out: &mut Vec<u32>,
+) -> Result<Saturation, EncodeError> {
     let SegmentKind::FixedPoint { bound, .. } = segment.kind else {
         return Err(EncodeError::Kind(segment.name.clone()));
     };
     check_length(values.len(), segment)?;
-    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+    // whole chunks at a time, which the compiler makes vectors of; one place at a time where a chunk holds a bad value
+    let mut chunks = values.chunks(CHUNK).enumerate();
+    if let Some((chunk, bad)) = chunks.find(|(_, chunk)| !chunk.iter().fold(true, |good, v| good & v.is_finite())) {
+        let index = chunk * CHUNK + bad.iter().take_while(|v| v.is_finite()).count();
         return Err(EncodeError::NotFinite { segment: segment.name.clone(), index });
     }
-    let top = segment.max_magnitude() as i32;
-    let (scale, mask) = (f64::from(top) / bound, segment.ring_mask());
-    let mut random = [0u8; 4 * CHUNK];
+    let (backend, scale) = (Backend::best(), Scale { bound, top: segment.max_magnitude(), mask: segment.ring_mask() });
+    let mut words = Zeroizing::new([0u32; CHUNK]);
     let mut saturated = 0u64;
     out.reserve(values.len());
     for chunk in values.chunks(CHUNK) {
-        let bytes = &mut random[..4 * chunk.len()];
-        rng.fill_bytes(bytes);
-        saturated += chunk.iter().map(|&v| u64::from(f64::from(v).abs() > bound)).sum::<u64>();
-        out.extend(chunk.iter().zip(bytes.as_chunks::<4>().0).map(|(&v, r)| {
-            let v = f64::from(v);
-            let x = (v * scale).clamp(-f64::from(top), f64::from(top));
-            let whole = x as i32;
-            let floor = whole - i32::from(f64::from(whole) > x);
-            let up = f64::from(u32::from_le_bytes(*r)) < (x - f64::from(floor)) * TWO_32;
-            let rounded = floor + i32::from(up);
-            // at the bound v·scale may miss the largest integer by an ulp: that must not leave a chance of rounding down
-            let rounded = if v >= bound { top } else { rounded };
-            let rounded = if v <= -bound { -top } else { rounded };
-            rounded as u32 & mask
-        }));
+        let words = &mut words[..chunk.len()];
+        random(words);
+        let encoded = out.len();
+        out.resize(encoded + chunk.len(), 0);
+        saturated += kernel::quantise(backend, scale, chunk, words, &mut out[encoded..]);
     }
-    random.zeroize();
     Ok(Saturation { saturated })
 }
 
@@ -146,8 +158,10 @@ fn check_length(found: usize, segment: &Segment) -> Result<(), EncodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Repeat, rng};
+    use crate::mask;
+    use crate::testing::rng;
     use proptest::prelude::*;
+    use rand_core::Rng;
 
     fn segment(length: u32, value_bits: u8, bound: f64, n: u16) -> Segment {
         Segment::fixed_point("s", length, value_bits, bound, n).unwrap()
@@ -191,9 +205,9 @@ mod tests {
             let s = segment(2, 24, f64::from(bound), 16);
             let top = s.max_magnitude() as i32;
             inexact += u32::from(f64::from(bound) * (f64::from(top) / f64::from(bound)) < f64::from(top));
-            for worst in [0x00, 0xff] {
+            for worst in [0, u32::MAX] {
                 let mut out = Vec::new();
-                encode(&[bound, -bound], &s, &mut Repeat(worst), &mut out).unwrap();
+                encode_by(&[bound, -bound], &s, |words| words.fill(worst), &mut out).unwrap();
                 assert_eq!(out, [top, -top].map(|v| v as u32 & s.ring_mask()), "bound {bound}");
             }
         }
@@ -280,17 +294,73 @@ mod tests {
 
     #[test]
     fn rounding_does_not_depend_on_how_a_vector_is_chunked() {
-        let values: Vec<f32> = (0..3000).map(|i| (i as f32).sin()).collect();
-        let (whole, _) = encode_all(&values, &segment(3000, 16, 1.0, 4), 3);
-        let mut generator = rng(3);
-        let mut parts = Vec::new();
-        for part in values.chunks(CHUNK) {
-            encode(part, &segment(part.len() as u32, 16, 1.0, 4), &mut generator, &mut parts).unwrap();
+        let values: Vec<f32> = (0..3 * CHUNK).map(|i| (i as f32).sin()).collect();
+        let (whole, _) = encode_all(&values, &segment(values.len() as u32, 16, 1.0, 4), 3);
+        let mut key = [0; 32];
+        rng(3).fill_bytes(&mut key);
+        let mut words = vec![0; values.len()];
+        mask::add_stream(&mut words, &MaskSeed::from_bytes(key), Sign::Add);
+        let (mut parts, mut at) = (Vec::new(), 0);
+        for length in [1, 7, CHUNK - 1, CHUNK + 9] {
+            let given = |to: &mut [u32]| {
+                to.copy_from_slice(&words[at..at + to.len()]);
+                at += to.len();
+            };
+            let first = parts.len();
+            encode_by(&values[first..first + length], &segment(length as u32, 16, 1.0, 4), given, &mut parts).unwrap();
         }
-        assert_eq!(whole, parts);
+        assert!(whole[..parts.len()] == parts);
+    }
+
+    /// The rule as the module states it, with the standard library's floor.
+    fn by_definition(v: f32, r: u32, s: &Segment) -> u32 {
+        let (SegmentKind::FixedPoint { bound, .. }, top) = (s.kind, s.max_magnitude() as i32) else { panic!("reals") };
+        let v = f64::from(v);
+        let x = (v * (f64::from(top) / bound)).clamp(-f64::from(top), f64::from(top));
+        let up = f64::from(r) < (x - x.floor()) * 4_294_967_296.0;
+        let rounded = x.floor() as i32 + i32::from(up);
+        let rounded = if v.abs() < bound { rounded } else { top * v.signum() as i32 };
+        rounded as u32 & s.ring_mask()
+    }
+
+    #[test]
+    fn the_word_that_rounds_up_is_the_last_below_the_fraction() {
+        let s = segment(1, 16, 32_767.0, 4);
+        for (x, fraction) in [(0.25f32, 1u32 << 30), (-0.25, 3 << 30), (5.5, 1 << 31), (-7.125, 7 << 29)] {
+            for (word, up) in [(0, 1), (fraction - 1, 1), (fraction, 0), (fraction + 1, 0), (u32::MAX, 0)] {
+                let mut out = Vec::new();
+                encode_by(&[x], &s, |words| words.fill(word), &mut out).unwrap();
+                assert_eq!(decode_sum(&out, &s), [f64::from(x.floor()) + f64::from(up)], "{x} by {word}");
+            }
+        }
     }
 
     proptest! {
+        #[test]
+        fn every_backend_rounds_by_the_definition(
+            pairs in prop::collection::vec((any::<f32>(), -3.0f32..3.0, any::<u32>(), 0u8..4), 0..100),
+            value_bits in 2u8..=24,
+            bound in prop_oneof![0.001f64..2.0, Just(1.0), Just(8_388_607.0)],
+        ) {
+            // any finite value, values near the bound, integers and halves
+            let values: Vec<f32> = pairs.iter().map(|&(any, near, _, kind)| match kind {
+                0 if any.is_finite() => any,
+                1 => (near * 100.0).round() / 2.0,
+                2 => bound as f32 * near.signum(),
+                _ => near,
+            }).collect();
+            let words: Vec<u32> = pairs.iter().map(|p| p.2).collect();
+            let s = segment(values.len().max(1) as u32, value_bits, bound, 16);
+            let expected: Vec<u32> = values.iter().zip(&words).map(|(&v, &r)| by_definition(v, r, &s)).collect();
+            let saturated = values.iter().filter(|v| f64::from(v.abs()) > bound).count() as u64;
+            let scale = Scale { bound, top: s.max_magnitude(), mask: s.ring_mask() };
+            for backend in Backend::available() {
+                let mut out = vec![0; values.len()];
+                prop_assert_eq!(kernel::quantise(backend, scale, &values, &words, &mut out), saturated);
+                prop_assert_eq!(&out, &expected, "{:?}", backend);
+            }
+        }
+
         #[test]
         fn any_value_comes_back_clipped_and_within_a_step(
             values in prop::collection::vec(-3.0f32..3.0, 1..40),

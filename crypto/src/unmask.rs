@@ -11,7 +11,7 @@
 use crate::hash::Digest;
 use crate::identity::SiloId;
 use crate::keys::self_seed;
-use crate::mask::{self, Sign, Stream};
+use crate::mask::{Sign, Stream};
 use crate::masked::pair_sign;
 use crate::packing::{self, PackingError};
 use crate::params::Params;
@@ -163,18 +163,18 @@ pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked, params: &Params) -> R
     packing::add_packed(params, input.packed(), acc)
 }
 
-/// Removes the masks from Σ y and packs S, reduced mod 2^b per segment. `threads` share the coordinates.
+/// Removes the masks from Σ y and packs S, reduced mod 2^b per segment. `threads` share the coordinates, block by block.
 ///
 /// # Errors
 /// [`PackingError`] where the accumulator is not one of these parameters.
-pub fn unmask(mut acc: Vec<u32>, streams: &[Stream], params: &Params, threads: usize) -> Result<Vec<u8>, PackingError> {
-    mask::apply(&mut acc, streams, threads);
-    packing::pack(params, &acc)
+pub fn unmask(acc: Vec<u32>, streams: &[Stream], params: &Params, threads: usize) -> Result<Vec<u8>, PackingError> {
+    packing::mask_and_pack(params, &acc, streams, threads)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mask;
     use crate::testing::{Kit, ids};
 
     #[test]

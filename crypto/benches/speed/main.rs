@@ -79,6 +79,14 @@ fn silo(table: &mut Table, d: usize, target: f64) {
             acc
         },
     );
+    table.row(
+        "silo: masks and pack at once",
+        d,
+        None,
+        64 * d,
+        || (),
+        |()| packing::mask_and_pack(&params, &lanes, &streams, 1).expect("lanes"),
+    );
     table.row("silo: pack to 20 bits", d, None, 4 * d, || (), |()| packing::pack(&params, &lanes).expect("lanes"));
     table.row(
         "silo: clip, quantise, masks, pack",

@@ -13,7 +13,10 @@
 //! 2^60. `unsafe` appears in the fast backends only: where a vector is loaded from or stored to an array of its size, and
 //! where a function that needs processor features is called after they were detected.
 
+pub(crate) mod bits;
 mod portable;
+#[allow(unsafe_code)]
+mod quantise;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod schedule;
@@ -27,6 +30,7 @@ mod vaes256;
 mod vaes512;
 
 use crate::mask::Stream;
+pub(crate) use quantise::{Scale, quantise};
 use zeroize::Zeroizing;
 #[cfg(target_arch = "x86_64")]
 use {crate::mask::Sign, schedule::RoundKeys};
