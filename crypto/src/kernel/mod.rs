@@ -17,6 +17,7 @@ pub(crate) mod bits;
 mod portable;
 #[allow(unsafe_code)]
 mod quantise;
+pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod schedule;
