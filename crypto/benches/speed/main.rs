@@ -114,6 +114,10 @@ fn silo(table: &mut Table, d: usize, target: f64) {
 /// P5 at the coordinator: one silo of 16 dropped, from the survivors' replies to S.
 fn coordinator(table: &mut Table, d: usize, target: Option<f64>) {
     let session = Session::new(SILOS, d);
+    if d == SMALL {
+        table.row("silo: derive 16 seeds", 0, None, 0, || (), |()| session.seeds());
+        table.value("bytes up per coordinate", session.params.packed_bytes() as f64 / d as f64);
+    }
     let mut rng = rng();
     let acc: Vec<u32> = (0..d).map(|_| rng.next_u32()).collect();
     let packed = packing::pack(&session.params, &acc).expect("lanes");

@@ -1,5 +1,8 @@
 //! An honest session up to the survivors' replies, through the public functions.
 
+use blindsum_crypto::advert::SessionSecrets;
+use blindsum_crypto::mask::Stream;
+use blindsum_crypto::masked;
 use blindsum_crypto::share::{self, HeldShares};
 use blindsum_crypto::unmask::{Masks, Recovery};
 use blindsum_crypto::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
@@ -32,6 +35,7 @@ pub struct Session {
     dealings: BTreeMap<SiloId, VerifiedDealing>,
     list: VerifiedList,
     replies: Vec<Reveal>,
+    secrets: SessionSecrets,
 }
 
 impl Session {
@@ -44,8 +48,7 @@ impl Session {
         let entries = entries.map(|(i, k)| RosterEntry { name: format!("silo-{i}"), identity: k.public() }).collect();
         let roster = Roster::new("bench", 1, entries).expect("a roster");
         let rules = Rules { roster: &roster, ctx: &ctx, quorum: &params.quorum };
-        let secrets: Vec<_> =
-            keys.iter().map(|_| blindsum_crypto::advert::SessionSecrets::generate(&ctx, &mut rng)).collect();
+        let secrets: Vec<_> = keys.iter().map(|_| SessionSecrets::generate(&ctx, &mut rng)).collect();
         let mark = JournalMark { length: 1, head: sha256(b"journal") };
         let ids: Vec<SiloId> = roster.ids().collect();
         let adverts = ids.iter().map(|&i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark)).collect();
@@ -78,7 +81,13 @@ impl Session {
             held.into_reply(&list).release(&certificate).expect("the same list").clone()
         });
         let replies = replies.collect();
-        Session { params, adverts, headers, dealings, list, replies }
+        let secrets = secrets.into_iter().next().expect("the first silo");
+        Session { params, adverts, headers, dealings, list, replies, secrets }
+    }
+
+    /// P3 at the first silo: the seeds of its self mask and of a pair mask with every other.
+    pub fn seeds(&self) -> Vec<Stream> {
+        masked::streams(SiloId(0), &self.secrets, &self.adverts, &self.headers).expect("a seed for every peer")
     }
 
     /// From the replies to the masks that are left: checks every revealed share, rebuilds and checks every secret.

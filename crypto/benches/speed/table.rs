@@ -58,6 +58,12 @@ impl Table {
         self.done.push(format!("{{\"name\": {name:?}, \"median_ms\": {median:.4}, \"min_ms\": {least:.4}}}"));
     }
 
+    /// A figure that is no time.
+    pub fn value(&mut self, name: &str, value: f64) {
+        println!("{name:<62} {value:>10.4}");
+        self.done.push(format!("{{\"name\": {name:?}, \"value\": {value:.4}}}"));
+    }
+
     /// Writes the figures where `--json` said.
     pub fn finish(self) {
         if let Some(path) = self.json {
