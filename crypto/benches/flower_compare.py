@@ -135,7 +135,7 @@ def main():
     small = f"; d = {D}"
     table = [
         ("participant: seeds, quantise, 16 masks, pack", theirs["mask"],
-         own("silo: derive 16 seeds", f"silo: clip, quantise, masks, pack{small}")),
+         own("silo: derive 16 seeds", f"silo: clip, quantise, then masks, pack{small}")),
         ("server: add one masked vector", theirs["add"], own(f"coordinator: add one masked input{small}")),
         ("server: shares to sum, one drop of 16", theirs["unmask"],
          own(f"coordinator: replies to S, one drop of 16{small}")),

@@ -14,7 +14,8 @@ use crate::kernel::{self, Backend, Keystreams, Scale};
 use crate::mask::{MaskSeed, Sign, Stream};
 use crate::params::{Segment, SegmentKind};
 use rand_core::CryptoRng;
-use zeroize::Zeroizing;
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub use crate::params::ring_bits_for;
 
@@ -64,8 +65,29 @@ pub enum EncodeError {
     Kind(String),
 }
 
-/// Encodes reals for a fixed-point segment and appends them to `out` as residues mod 2^b. Draws 32 bytes from `rng`: the
-/// key of an AES-256-CTR keystream, erased on return, of which each value takes a word to be rounded by.
+/// What the values of one segment are rounded by: an AES-256-CTR key, of whose keystream each value takes a word. The same
+/// values and key give the same integers, so that a silo that must mask again may keep these instead of the integers. For
+/// one vector only. Erased on drop.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Rounding([u8; 32]);
+
+impl Rounding {
+    /// A new key: 32 bytes of `rng`.
+    pub fn draw(rng: &mut (impl CryptoRng + ?Sized)) -> Rounding {
+        let mut rounding = Rounding([0; 32]);
+        rng.fill_bytes(&mut rounding.0);
+        rounding
+    }
+}
+
+impl fmt::Debug for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rounding(secret)")
+    }
+}
+
+/// Encodes reals for a fixed-point segment and appends them to `out` as residues mod 2^b, rounded by a key that is drawn
+/// from `rng` ([`Rounding::draw`]).
 ///
 /// # Errors
 /// [`EncodeError`] for a wrong length or kind, NaN or infinity; `out` is then unchanged.
@@ -75,47 +97,82 @@ pub fn encode(
     rng: &mut (impl CryptoRng + ?Sized),
     out: &mut Vec<u32>,
 ) -> Result<Saturation, EncodeError> {
-    let mut key = Zeroizing::new([0u8; 32]);
-    rng.fill_bytes(key.as_mut_slice());
-    let mut keystream = Keystreams::new(&[Stream { seed: MaskSeed::from_bytes(*key), sign: Sign::Add }]);
-    let mut first = 0;
-    let random = |words: &mut [u32]| {
-        words.fill(0);
-        keystream.apply(words, first);
-        first += words.len();
-    };
-    encode_by(values, segment, random, out)
+    check_reals(values, segment)?;
+    let mut encoder = Encoder::new(segment, &Rounding::draw(rng))?;
+    out.reserve(values.len());
+    let mut saturated = 0;
+    for (chunk, values) in values.chunks(CHUNK).enumerate() {
+        let encoded = out.len();
+        out.resize(encoded + values.len(), 0);
+        saturated += encoder.encode(values, chunk * CHUNK, &mut out[encoded..]);
+    }
+    Ok(Saturation { saturated })
 }
 
-/// [`encode`] with the words to round by, which `random` fills in for some values at a time.
-fn encode_by(
-    values: &[f32],
-    segment: &Segment,
-    mut random: impl FnMut(&mut [u32]),
-    out: &mut Vec<u32>,
-) -> Result<Saturation, EncodeError> {
+/// How many values [`encode`] would clip, without encoding anything.
+///
+/// # Errors
+/// As [`encode`].
+pub fn check(values: &[f32], segment: &Segment) -> Result<Saturation, EncodeError> {
+    let bound = check_reals(values, segment)?;
+    let beyond =
+        |values: &[f32]| values.iter().fold(0u32, |n, &v| n.wrapping_add(u32::from(f64::from(v).abs() > bound)));
+    Ok(Saturation { saturated: values.chunks(CHUNK).map(|chunk| u64::from(beyond(chunk))).sum() })
+}
+
+/// Kind, length, and that every value is finite. Gives the bound.
+pub(crate) fn check_reals(values: &[f32], segment: &Segment) -> Result<f64, EncodeError> {
     let SegmentKind::FixedPoint { bound, .. } = segment.kind else {
         return Err(EncodeError::Kind(segment.name.clone()));
     };
     check_length(values.len(), segment)?;
-    // whole chunks at a time, which the compiler makes vectors of; one place at a time where a chunk holds a bad value
+    // all of a chunk, which the compiler makes vectors of; one by one where it holds a bad value
     let mut chunks = values.chunks(CHUNK).enumerate();
-    if let Some((chunk, bad)) = chunks.find(|(_, chunk)| !chunk.iter().fold(true, |good, v| good & v.is_finite())) {
-        let index = chunk * CHUNK + bad.iter().take_while(|v| v.is_finite()).count();
-        return Err(EncodeError::NotFinite { segment: segment.name.clone(), index });
+    match chunks.find(|(_, chunk)| !chunk.iter().fold(true, |good, v| good & v.is_finite())) {
+        None => Ok(bound),
+        Some((chunk, values)) => {
+            let index = chunk * CHUNK + values.iter().take_while(|v| v.is_finite()).count();
+            Err(EncodeError::NotFinite { segment: segment.name.clone(), index })
+        }
     }
-    let (backend, scale) = (Backend::best(), Scale { bound, top: segment.max_magnitude(), mask: segment.ring_mask() });
-    let mut words = Zeroizing::new([0u32; CHUNK]);
-    let mut saturated = 0u64;
-    out.reserve(values.len());
-    for chunk in values.chunks(CHUNK) {
-        let words = &mut words[..chunk.len()];
-        random(words);
-        let encoded = out.len();
-        out.resize(encoded + chunk.len(), 0);
-        saturated += kernel::quantise(backend, scale, chunk, words, &mut out[encoded..]);
+}
+
+/// Rounds values that [`check_reals`] has seen, from any place of the segment on.
+pub(crate) struct Encoder {
+    backend: Backend,
+    scale: Scale,
+    keystream: Keystreams,
+    words: Zeroizing<[u32; CHUNK]>,
+}
+
+impl Encoder {
+    /// # Errors
+    /// [`EncodeError::Kind`] for a segment of counts.
+    pub(crate) fn new(segment: &Segment, rounding: &Rounding) -> Result<Encoder, EncodeError> {
+        let SegmentKind::FixedPoint { bound, .. } = segment.kind else {
+            return Err(EncodeError::Kind(segment.name.clone()));
+        };
+        Ok(Encoder {
+            backend: Backend::best(),
+            scale: Scale { bound, top: segment.max_magnitude(), mask: segment.ring_mask() },
+            keystream: Keystreams::new(&[Stream { seed: MaskSeed::from_bytes(rounding.0), sign: Sign::Add }]),
+            words: Zeroizing::new([0; CHUNK]),
+        })
     }
-    Ok(Saturation { saturated })
+
+    /// Fills `out` with the residues of the values, the first of which is number `first` of the segment; gives how many
+    /// were clipped.
+    pub(crate) fn encode(&mut self, values: &[f32], first: usize, out: &mut [u32]) -> u64 {
+        let (mut saturated, mut first) = (0, first);
+        for (values, out) in values.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
+            let words = &mut self.words[..values.len()];
+            words.fill(0);
+            self.keystream.apply(words, first);
+            saturated += kernel::quantise(self.backend, self.scale, values, words, out);
+            first += values.len();
+        }
+        saturated
+    }
 }
 
 /// Appends the counts of a counts segment to `out`.
@@ -161,7 +218,6 @@ mod tests {
     use crate::mask;
     use crate::testing::rng;
     use proptest::prelude::*;
-    use rand_core::Rng;
 
     fn segment(length: u32, value_bits: u8, bound: f64, n: u16) -> Segment {
         Segment::fixed_point("s", length, value_bits, bound, n).unwrap()
@@ -171,6 +227,18 @@ mod tests {
         let mut out = Vec::new();
         let saturation = encode(values, s, &mut rng(seed), &mut out).unwrap();
         (out, saturation)
+    }
+
+    fn scale(s: &Segment) -> Scale {
+        let SegmentKind::FixedPoint { bound, .. } = s.kind else { panic!("reals") };
+        Scale { bound, top: s.max_magnitude(), mask: s.ring_mask() }
+    }
+
+    /// Rounded by given words instead of a key's.
+    fn rounded_by(values: &[f32], words: &[u32], s: &Segment) -> Vec<u32> {
+        let mut out = vec![0; values.len()];
+        kernel::quantise(Backend::best(), scale(s), values, words, &mut out);
+        out
     }
 
     #[test]
@@ -206,9 +274,8 @@ mod tests {
             let top = s.max_magnitude() as i32;
             inexact += u32::from(f64::from(bound) * (f64::from(top) / f64::from(bound)) < f64::from(top));
             for worst in [0, u32::MAX] {
-                let mut out = Vec::new();
-                encode_by(&[bound, -bound], &s, |words| words.fill(worst), &mut out).unwrap();
-                assert_eq!(out, [top, -top].map(|v| v as u32 & s.ring_mask()), "bound {bound}");
+                let expected = [top, -top].map(|v| v as u32 & s.ring_mask());
+                assert_eq!(rounded_by(&[bound, -bound], &[worst; 2], &s), expected, "bound {bound}");
             }
         }
         assert!(inexact > 0, "no bound of this test needs what it tests");
@@ -295,21 +362,19 @@ mod tests {
     #[test]
     fn rounding_does_not_depend_on_how_a_vector_is_chunked() {
         let values: Vec<f32> = (0..3 * CHUNK).map(|i| (i as f32).sin()).collect();
-        let (whole, _) = encode_all(&values, &segment(values.len() as u32, 16, 1.0, 4), 3);
-        let mut key = [0; 32];
-        rng(3).fill_bytes(&mut key);
+        let s = segment(values.len() as u32, 16, 1.0, 4);
+        let (whole, _) = encode_all(&values, &s, 3);
+        let rounding = Rounding::draw(&mut rng(3));
         let mut words = vec![0; values.len()];
-        mask::add_stream(&mut words, &MaskSeed::from_bytes(key), Sign::Add);
-        let (mut parts, mut at) = (Vec::new(), 0);
-        for length in [1, 7, CHUNK - 1, CHUNK + 9] {
-            let given = |to: &mut [u32]| {
-                to.copy_from_slice(&words[at..at + to.len()]);
-                at += to.len();
-            };
-            let first = parts.len();
-            encode_by(&values[first..first + length], &segment(length as u32, 16, 1.0, 4), given, &mut parts).unwrap();
+        mask::add_stream(&mut words, &MaskSeed::from_bytes(rounding.0), Sign::Add);
+        assert!(rounded_by(&values, &words, &s) == whole);
+        let (mut parts, mut first) = (vec![0; values.len()], 0);
+        let mut encoder = Encoder::new(&s, &rounding).unwrap();
+        for length in [1, 7, CHUNK - 1, CHUNK + 9, CHUNK - 16] {
+            encoder.encode(&values[first..first + length], first, &mut parts[first..first + length]);
+            first += length;
         }
-        assert!(whole[..parts.len()] == parts);
+        assert!(first == values.len() && whole == parts);
     }
 
     /// The rule as the module states it, with the standard library's floor.
@@ -328,9 +393,11 @@ mod tests {
         let s = segment(1, 16, 32_767.0, 4);
         for (x, fraction) in [(0.25f32, 1u32 << 30), (-0.25, 3 << 30), (5.5, 1 << 31), (-7.125, 7 << 29)] {
             for (word, up) in [(0, 1), (fraction - 1, 1), (fraction, 0), (fraction + 1, 0), (u32::MAX, 0)] {
-                let mut out = Vec::new();
-                encode_by(&[x], &s, |words| words.fill(word), &mut out).unwrap();
-                assert_eq!(decode_sum(&out, &s), [f64::from(x.floor()) + f64::from(up)], "{x} by {word}");
+                assert_eq!(
+                    decode_sum(&rounded_by(&[x], &[word], &s), &s),
+                    [f64::from(x.floor()) + f64::from(up)],
+                    "{x} by {word}"
+                );
             }
         }
     }
@@ -353,11 +420,14 @@ mod tests {
             let s = segment(values.len().max(1) as u32, value_bits, bound, 16);
             let expected: Vec<u32> = values.iter().zip(&words).map(|(&v, &r)| by_definition(v, r, &s)).collect();
             let saturated = values.iter().filter(|v| f64::from(v.abs()) > bound).count() as u64;
-            let scale = Scale { bound, top: s.max_magnitude(), mask: s.ring_mask() };
             for backend in Backend::available() {
                 let mut out = vec![0; values.len()];
-                prop_assert_eq!(kernel::quantise(backend, scale, &values, &words, &mut out), saturated);
+                let counted = kernel::quantise(backend, scale(&s), &values, &words, &mut out);
+                prop_assert_eq!(counted, saturated, "{:?}", backend);
                 prop_assert_eq!(&out, &expected, "{:?}", backend);
+            }
+            if !values.is_empty() {
+                prop_assert_eq!(check(&values, &s), Ok(Saturation { saturated }));
             }
         }
 

@@ -4,10 +4,10 @@
 //! padding at a segment's end is zero and checked. `pack` keeps the low b bits of each lane, which is the reduction mod
 //! 2^b. The length depends on the parameters only.
 
-use crate::kernel::{BLOCK_LANES, Keystreams, bits};
-use crate::mask::Stream;
+use crate::kernel::bits;
 use crate::params::{Params, Segment};
-use zeroize::Zeroizing;
+
+pub use crate::kernel::blocks::{Values, encode_mask_and_pack, mask_and_pack};
 
 /// Why a vector and its parameters do not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,68 +45,12 @@ pub fn pack(params: &Params, lanes: &[u32]) -> Result<Vec<u8>, PackingError> {
         return Err(PackingError::Lanes { expected: params.lanes(), found: lanes.len() });
     }
     let mut out = vec![0; params.packed_bytes()];
-    for (segment, lanes, out) in by_segment(params, lanes, &mut out) {
-        bits::pack(segment.ring_bits, lanes, out);
+    let mut rest = out.as_mut_slice();
+    for (segment, range) in params.ranges() {
+        let own = rest.split_off_mut(..segment.packed_bytes()).unwrap_or_default();
+        bits::pack(segment.ring_bits, &lanes[range], own);
     }
     Ok(out)
-}
-
-/// Applies masks to a copy of the lanes and packs it, as [`crate::mask::apply`] and [`pack`] do one after the other, but
-/// block by block: the masked lanes never leave the second-level cache, and no second vector is made. `threads` threads of
-/// this call's own share the blocks.
-///
-/// # Errors
-/// [`PackingError::Lanes`] where `lanes` has another length than the session.
-pub fn mask_and_pack(
-    params: &Params,
-    lanes: &[u32],
-    streams: &[Stream],
-    threads: usize,
-) -> Result<Vec<u8>, PackingError> {
-    if lanes.len() != params.lanes() {
-        return Err(PackingError::Lanes { expected: params.lanes(), found: lanes.len() });
-    }
-    let mut out = vec![0; params.packed_bytes()];
-    // a block ends on a byte, as its number of lanes is a multiple of eight
-    let mut blocks = Vec::with_capacity(lanes.len() / BLOCK_LANES + params.segments.len());
-    let mut first = 0;
-    for (segment, lanes, out) in by_segment(params, lanes, &mut out) {
-        let bytes = BLOCK_LANES / 8 * usize::from(segment.ring_bits);
-        for (lanes, out) in lanes.chunks(BLOCK_LANES).zip(out.chunks_mut(bytes)) {
-            blocks.push((segment.ring_bits, first, lanes, out));
-            first += lanes.len();
-        }
-    }
-    let work = |blocks: &mut [(u8, usize, &[u32], &mut [u8])]| {
-        let mut keystreams = Keystreams::new(streams);
-        let mut scratch = Zeroizing::new(vec![0u32; BLOCK_LANES.min(lanes.len())]);
-        for (ring_bits, first, lanes, out) in blocks {
-            let masked = &mut scratch[..lanes.len()];
-            masked.copy_from_slice(lanes);
-            keystreams.apply(masked, *first);
-            bits::pack(*ring_bits, masked, out);
-        }
-    };
-    let part = blocks.len().div_ceil(threads.clamp(1, 64)).max(1);
-    if part >= blocks.len() {
-        work(&mut blocks);
-    } else {
-        std::thread::scope(|scope| blocks.chunks_mut(part).for_each(|part| drop(scope.spawn(move || work(part)))));
-    }
-    Ok(out)
-}
-
-/// Each segment with its lanes and its bytes, of a vector and a buffer that have the lengths of the session.
-fn by_segment<'a>(
-    params: &'a Params,
-    lanes: &'a [u32],
-    mut bytes: &'a mut [u8],
-) -> impl Iterator<Item = (&'a Segment, &'a [u32], &'a mut [u8])> {
-    params.ranges().map(move |(segment, range)| {
-        let (own, rest) = std::mem::take(&mut bytes).split_at_mut(segment.packed_bytes());
-        bytes = rest;
-        (segment, &lanes[range], own)
-    })
 }
 
 /// Unpacks what [`pack`] made, each lane below 2^b of its segment.
@@ -166,7 +110,6 @@ fn used_bits_of_last_byte(segment: &Segment) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::{self, MaskSeed, Sign};
     use crate::params::SegmentKind;
     use crate::quorum::Quorum;
     use proptest::prelude::*;
@@ -232,26 +175,6 @@ mod tests {
                     prop_assert_eq!(u32::from(byte >> bit & 1), expected);
                 }
             }
-        }
-
-        #[test]
-        fn masking_and_packing_at_once_is_one_after_the_other(
-            (first, second, third) in (1u32..70_000, 1u32..100, 1u32..40_000),
-            widths: [u8; 3],
-            keys in prop::collection::vec(any::<([u8; 32], bool)>(), 0..4),
-            threads in 0usize..5,
-        ) {
-            let [a, b, c] = widths.map(|w| w % 32 + 1);
-            let p = params(&[(first, a), (second, b), (third, c)]);
-            let sign = |add| if add { Sign::Add } else { Sign::Subtract };
-            let streams: Vec<Stream> = keys.into_iter()
-                .map(|(key, add)| Stream { seed: MaskSeed::from_bytes(key), sign: sign(add) })
-                .collect();
-            let lanes: Vec<u32> = (0..p.lanes() as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
-            let mut masked = lanes.clone();
-            mask::apply(&mut masked, &streams, 1);
-            prop_assert!(mask_and_pack(&p, &lanes, &streams, threads).unwrap() == pack(&p, &masked).unwrap());
-            prop_assert!(mask_and_pack(&p, &lanes[1..], &streams, threads).is_err());
         }
 
         #[test]

@@ -14,6 +14,7 @@
 //! where a function that needs processor features is called after they were detected.
 
 pub(crate) mod bits;
+pub(crate) mod blocks;
 mod portable;
 #[allow(unsafe_code)]
 mod quantise;
