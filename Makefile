@@ -67,11 +67,11 @@ bench-crypto:
 
 $(FLOWER)/bin/python: | prerequisites
 	@$(PYTHON) -m venv $(FLOWER)
-	@$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check flwr==$(FLOWER_VERSION) numpy
+	@$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check flwr==$(FLOWER_VERSION)
 
 bench-flower: $(FLOWER)/bin/python
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
-	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed
+	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed --
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)

@@ -7,9 +7,9 @@ Flower's side runs Flower's own functions: the client stages of its SecAgg+ mod 
 unmasking stages call by call, without their message passing and without dequantisation. Sixteen participants, threshold
 11, d coordinates in one array, values clipped to 0.5 and quantised to 2^16 levels, Flower's default modulus 2^32. Keys,
 shares and messages are made outside the clock, as on our side. Both sides run on the one processor that this script is
-pinned to (make bench-flower uses taskset), ours in a child process before Flower's.
+pinned to (make bench-flower uses taskset), ours in a child process before Flower's. The arguments are the command that
+runs our benchmark, to which `--json FILE` is added.
 """
-import argparse
 import importlib
 import json
 import statistics
@@ -123,9 +123,7 @@ def ours(command):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="blindsum and Flower side by side")
-    parser.add_argument("command", nargs="+", help="how to start our benchmark; --json FILE is added")
-    rows = ours(parser.parse_args().command)
+    rows = ours(sys.argv[1:])
     theirs, up = flower()
 
     def own(*names):
