@@ -5,8 +5,10 @@ CARGO ?= cargo
 PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
+FLOWER := .tools/flower
+FLOWER_VERSION := 1.41.0
 
-.PHONY: help demo test lint lint-fast vectors bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -14,6 +16,8 @@ help:
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
+	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
+	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
@@ -61,8 +65,23 @@ vectors: .tools/vectors/installed
 	@.tools/vectors/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-bench: libtorch inputs
+bench: bench-crypto libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
+
+# On one processor, so that the figures are those of one core.
+PINNED := $(shell command -v taskset >/dev/null && echo taskset -c 0)
+
+bench-crypto:
+	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
+	@$(PINNED) $(CARGO) bench --locked -q -p blindsum-crypto --bench speed
+
+$(FLOWER)/bin/python: | prerequisites
+	@$(PYTHON) -m venv $(FLOWER)
+	@$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check flwr==$(FLOWER_VERSION)
+
+bench-flower: $(FLOWER)/bin/python
+	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
+	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed --
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)

@@ -9,7 +9,7 @@
 //! has a plain serde type (`Advert`, `ShareHeader`, …) and is good for nothing until a function of [`verify`] has turned
 //! it into its verified twin, which alone gives access to the next step. Invariants of the protocol are cited as
 //! `SA-01` … `SA-16` in comments and test names. No function panics on what a peer sent.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bytes;
 mod merkle;
@@ -21,6 +21,7 @@ pub mod context;
 pub mod fixed_point;
 pub mod hash;
 pub mod identity;
+pub mod kernel;
 pub mod keys;
 pub mod labels;
 pub mod mask;

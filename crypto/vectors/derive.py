@@ -153,11 +153,10 @@ def as_f32(value):
     return struct.unpack("<f", struct.pack("<f", value))[0]
 
 
-def fixed_point(values, rounding, segment):
+def fixed_point(values, words, segment):
     """Clip to +-C, scale by (2^(a-1) - 1) / C, round up where the random word is below the fraction times 2^32. Exact
     fractions, so that nothing depends on how a float rounds. Gives the residues and how many values were clipped."""
     top, bound = (1 << segment["value_bits"] - 1) - 1, Fraction(segment["bound"])
-    words = struct.unpack(f"<{len(values)}I", rounding)
     lanes, clipped = [], 0
     for value, word in zip(values, words):
         clipped += abs(Fraction(value)) > bound

@@ -184,17 +184,14 @@ class Session:
         return hkdf(shared, self.bind, "pair-seed", sid(low), keys[0], sid(high), keys[1])
 
     def input(self, i):
-        """Values over and inside the bound, some with a random word just at and just below their fraction."""
+        """Values over and inside the bound, and some exact halves and quarters of a step."""
         length = self.segments[0]["length"]
-        words = list(struct.unpack(f"<{length}I", drawn(f"rounding {i}", 4 * length)))
+        rounding = drawn(f"rounding {i}", 32)
         units = struct.unpack(f"<{length}I", drawn(f"values {i}", 4 * length))
         values = [as_f32(1.2 * u / 2**32 - 0.6) for u in units]
-        edges = [(0.0, 0), (-0.0, 0), (0.5, 2**32 - 1), (-0.5, 0), (0.75, 5), (-1e30, 5)]
-        edges += [(0.25, 2**31), (0.25, 2**31 - 1), (-0.25, 2**31), (-0.25, 2**31 - 1), (2**-40, 0), (-(2**-40), 0)]
-        for k, (value, word) in enumerate(edges):
-            values[k], words[k] = as_f32(value), word
-        rounding = struct.pack(f"<{length}I", *words)
-        lanes, clipped = fixed_point(values, rounding, self.segments[0])
+        for k, value in enumerate([0.0, -0.0, 0.5, -0.5, 0.75, -1e30, 0.25, -0.25, 2**-40, -(2**-40)]):
+            values[k] = as_f32(value)
+        lanes, clipped = fixed_point(values, keystream(rounding, length), self.segments[0])
         counts = [1, 1000 + i, 700 + 13 * i, clipped, 1]
         return {"values": values, "rounding": rounding, "counts": counts, "clipped": clipped, "lanes": lanes + counts}
 
