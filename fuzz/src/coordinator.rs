@@ -18,7 +18,7 @@ use blindsum_protocol::coordinator::{
 };
 use blindsum_protocol::limits::Wire;
 use blindsum_protocol::message::DeclineReason;
-use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage, codec};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, Payload, SiloMessage, codec};
 
 use crate::input::Input;
 use crate::operations::{MOST, OPERATION};
@@ -113,12 +113,18 @@ pub fn rounds_done(bytes: &[u8]) -> u32 {
     rounds
 }
 
+/// What the driver has been told to do on another thread.
+enum Pending {
+    Work(CoordinatorWork),
+    Fetch(AttemptId, Vec<SiloId>),
+}
+
 struct Run {
     world: &'static World,
     machine: CoordinatorMachine,
     now: u64,
     store: Vec<StoreRecord>,
-    works: Vec<CoordinatorWork>,
+    works: Vec<Pending>,
     silos: Vec<silos::Silo>,
     connected: BTreeSet<SiloId>,
     /// Who ever did what an honest silo does not.
@@ -190,8 +196,13 @@ impl Run {
             What::Work => {
                 if !self.works.is_empty() {
                     let work = self.works.remove(usize::from(a) % self.works.len());
-                    if b & 1 == 0 {
-                        self.machine.handle_work_done(work.run(), self.now);
+                    match work {
+                        _ if b & 1 == 1 => {}
+                        Pending::Work(work) => self.machine.handle_work_done(work.run(), self.now),
+                        Pending::Fetch(at, silos) => {
+                            let inputs = silos.into_iter().map(|silo| (silo, self.masked(at, silo))).collect();
+                            self.machine.handle_fetched(at, inputs, self.now);
+                        }
                     }
                 }
             }
@@ -262,6 +273,15 @@ impl Run {
         self.machine.handle_message(silo, envelope, self.now);
     }
 
+    /// A masked input, read back from the store.
+    fn masked(&self, of: AttemptId, silo: SiloId) -> Payload {
+        let found = self.store.iter().find_map(|record| match record {
+            StoreRecord::Masked { at, header, payload } if *at == of && header.silo == silo => Some(payload),
+            _ => None,
+        });
+        Payload::clone(found.expect("it asks for what it has stored"))
+    }
+
     fn restart(&mut self) {
         self.machine = machine(self.world, self.store.clone(), self.now);
         self.works.clear();
@@ -291,7 +311,11 @@ impl Run {
             match output {
                 CoordinatorOutput::Send { to, envelope } => self.sent(to, envelope),
                 CoordinatorOutput::Store(record) => self.stored(record),
-                CoordinatorOutput::Work(work) => self.works.push(work),
+                CoordinatorOutput::Work(work) => self.works.push(Pending::Work(work)),
+                CoordinatorOutput::Fetch { at, silos } => {
+                    assert!(!silos.is_empty() && silos.is_sorted());
+                    self.works.push(Pending::Fetch(at, silos));
+                }
                 CoordinatorOutput::Report(report) => {
                     assert_eq!(report.round, self.reported + 1, "rounds are reported one by one");
                     self.reported = report.round;

@@ -39,7 +39,7 @@ fn message<M: Wire + PartialEq + Debug + Clone>(bytes: &[u8]) -> Option<M> {
     canonical(&message, bytes);
     match message.payload_len(limits) {
         Ok(Some(length)) => {
-            assert!(length <= limits.payload_max());
+            assert!(length <= M::max_payload(limits));
             let with = |length| Envelope::with(message.clone(), Arc::new(vec![0; length])).check_payload(limits);
             assert!(with(length).is_ok() && with(length + 1).is_err() && with(length - 1).is_err());
         }
@@ -128,6 +128,7 @@ pub fn packed(bytes: &[u8]) {
         segments: (0..count).map(|i| segment(i, &mut input)).collect(),
         quorum: Quorum::derive(3, None, None).unwrap(),
         noise: false,
+        verify_sum: true,
         training_deadline_ms: 1,
         phase_deadline_ms: 1,
     };

@@ -11,10 +11,12 @@ use std::rc::Rc;
 
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, DealtShares, HeldShares};
+use blindsum_crypto::unmask::{self, Recovery};
 use blindsum_crypto::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{
     AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Dealing, Delivery, Digest, JournalMark,
-    MaskedHeader, ResultCertificate, ResultVote, ShareHeader, SiloId, SurvivorList, mask, masked, packing, sha256,
+    MaskedHeader, OpenedSecret, ResultCertificate, ResultVote, Reveal, ShareHeader, SiloId, Sketch, SurvivorList, mask,
+    masked, packing, sha256, sketch, transcript,
 };
 use blindsum_protocol::{AttemptId, RoundKind};
 use rand::SeedableRng;
@@ -203,6 +205,35 @@ impl Peers<'_> {
             }
         }
         (held, bad)
+    }
+
+    /// What the coordinator learns from these replies: the sum of these masked inputs, and the secrets that it opens.
+    pub fn unmasked(
+        &self,
+        replies: &[Reveal],
+        masked: &[&[u8]],
+        list: &VerifiedList,
+        dealings: &BTreeMap<SiloId, VerifiedDealing>,
+        (adverts, headers): (&VerifiedAdverts, &VerifiedHeaders),
+    ) -> Option<(Vec<u8>, Vec<OpenedSecret>)> {
+        let mut recovery = Recovery::new(self.rules().quorum.t, list);
+        for reply in replies {
+            recovery.add(&verify::reveal(&self.rules(), reply, list, dealings).ok()?);
+        }
+        let masks = recovery.streams(adverts, headers).ok()?;
+        let params = self.world.plan().params(self.kind);
+        let mut acc = vec![0; params.lanes()];
+        for packed in masked {
+            packing::add_packed(params, packed, &mut acc).ok()?;
+        }
+        Some((unmask::unmask(acc, &masks.streams, params, 1).ok()?, masks.secrets))
+    }
+
+    /// A silo's subset sums of a masked input.
+    pub fn sketch(&self, silo: SiloId, t3: &Digest, sum_hash: &Digest, packed: &[u8]) -> Option<Sketch> {
+        let key = transcript::rows_key(t3, sum_hash);
+        let values = sketch::subset_sums_of(self.world.plan().params(self.kind), &key, packed, 1).ok()?;
+        Some(Sketch::sign(&self.world.keys[silo.index()], self.ctx, silo, t3, sum_hash, values))
     }
 
     /// A survivor list, if it is sound.

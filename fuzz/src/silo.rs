@@ -45,7 +45,9 @@ pub enum What {
     RevealRequest,
     /// Asks to abandon: `a` which attempt.
     AbandonRequest,
-    /// A sum over the survivors in `a`; `b`: bit 0 with certificate, others alter the sum.
+    /// A sum is fixed: `a` bit 0 hands the silo its masked input back, bit 1 names another sum.
+    SumRequest,
+    /// A sum over the survivors in `a`; `b`: bit 0 with certificate instead of proof, others alter it.
     Result,
     /// RESULT votes of the silos in `a`.
     Certified,
@@ -67,7 +69,7 @@ impl What {
     /// How many there are.
     pub const KINDS: u8 = Self::ALL.len() as u8;
 
-    const ALL: [What; 16] = [
+    const ALL: [What; 17] = [
         What::Connect,
         What::Disconnect,
         What::Open,
@@ -76,6 +78,7 @@ impl What {
         What::CommitRequest,
         What::RevealRequest,
         What::AbandonRequest,
+        What::SumRequest,
         What::Result,
         What::Certified,
         What::Finished,

@@ -9,9 +9,11 @@ use std::fmt::Debug;
 use std::rc::Rc;
 
 use blindsum_crypto::unmask::Recovery;
-use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
-use blindsum_crypto::{Complaint, Context, Dealing, Digest, MaskedHeader, Reveal, SiloId, SurvivorList, sha256};
-use blindsum_protocol::{AttemptId, RoundKind, codec};
+use blindsum_crypto::verify::{self, ClaimedSum, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
+use blindsum_crypto::{
+    Complaint, Context, Dealing, Digest, MaskedHeader, Reveal, SiloId, SumProof, SurvivorList, sha256, transcript,
+};
+use blindsum_protocol::{AttemptId, Payload, RoundKind, codec};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::input::Input;
@@ -20,7 +22,7 @@ use crate::tamper::Tamper;
 use crate::world::{SILOS, World};
 
 /// Checks that this target knows.
-pub const CHECKS: u8 = 16;
+pub const CHECKS: u8 = 19;
 
 /// Everything that was sent in one session, and what the checks made of it.
 struct Session {
@@ -34,6 +36,8 @@ struct Session {
     /// Silo 3 was lost after its shares.
     list: VerifiedList,
     reveals: Vec<Reveal>,
+    sum: Vec<u8>,
+    proof: SumProof,
 }
 
 thread_local! {
@@ -65,10 +69,24 @@ impl Session {
             let own = &dealt[silo.index()].1;
             let (held, bad) = peers.held(silo, &adverts, &headers, &deliveries, own, 0);
             assert!(bad.is_empty());
-            held.into_reply(&list).release(&proof).unwrap().clone()
+            held.into_reply(&list, &world.keys[silo.index()], &ctx).release(&proof).unwrap().clone()
         };
-        let reveals = list.survivors().iter().map(reveal).collect();
-        Session { world, ctx, adverts, dealt, dealings, headers, masked, list, reveals }
+        let reveals: Vec<Reveal> = list.survivors().iter().map(reveal).collect();
+        let inputs: Vec<&[u8]> = masked[..3].iter().map(|m| m.1.as_slice()).collect();
+        let (sum, secrets) = peers.unmasked(&reveals, &inputs, &list, &dealings, (&adverts, &headers)).unwrap();
+        assert_eq!(sum, peers.sum(list.survivors()));
+        let sum_hash = transcript::sum_hash(&sum);
+        let sketch =
+            |silo: u16| peers.sketch(SiloId(silo), &list.t3(), &sum_hash, &masked[usize::from(silo)].1).unwrap();
+        // silo 2 has no sketch
+        let proof = SumProof {
+            adverts: adverts.adverts().to_vec(),
+            headers: headers.headers().to_vec(),
+            secrets,
+            sketches: vec![sketch(0), sketch(1)],
+            opened: vec![SiloId(2)],
+        };
+        Session { world, ctx, adverts, dealt, dealings, headers, masked, list, reveals, sum, proof }
     }
 
     fn peers(&self) -> Peers<'_> {
@@ -177,7 +195,7 @@ fn check(s: &Session, mut input: Input<'_>) {
         9 => {
             let (header, packed) = (s.masked[i].0, &s.masked[i].1);
             let found = if input.is_empty() {
-                tamper.payload(blindsum_protocol::Payload::new(packed.clone())).map_or(Vec::new(), |p| p.to_vec())
+                tamper.payload(Payload::new(packed.clone())).map_or(Vec::new(), |p| p.to_vec())
             } else {
                 input.rest().to_vec()
             };
@@ -216,21 +234,49 @@ fn check(s: &Session, mut input: Input<'_>) {
         14 => {
             let genuine = &s.reveals[i % 3];
             let Some(reveal) = message(input, tamper, genuine) else { return };
-            if let Ok(verified) = verify::reveal(&reveal, &s.list, &s.dealings) {
-                // SA-06, SA-09: a share more or another one is none
-                assert_eq!(reveal.silo, genuine.silo);
-                assert!(reveal.shares.iter().all(|share| genuine.shares.contains(share)));
-                assert_eq!(verified.shares().len(), reveal.shares.len());
-            } else {
-                assert_ne!(&reveal, genuine);
+            // SA-06, SA-09: a share more, less or another one is none
+            only(verify::reveal(&rules, &reveal, &s.list, &s.dealings).is_ok(), &reveal, genuine);
+        }
+        15 => {
+            let genuine = &s.proof.sketches[i % 2];
+            let Some(sketch) = message(input, tamper, genuine) else { return };
+            let params = s.world.plan().params(RoundKind::Train);
+            let accepted = verify::sketch(&rules, &sketch, params, &s.list, &transcript::sum_hash(&s.sum));
+            only(accepted.is_ok(), &sketch, genuine);
+        }
+        16 => {
+            let genuine = &s.proof.secrets;
+            let Some(secrets) = message(input, tamper, genuine) else { return };
+            only(verify::opened_secrets(&secrets, &s.list, &s.adverts, &s.headers).is_ok(), &secrets, genuine);
+        }
+        17 => {
+            // SA-16: the sum, its proof or the masked input beside it is altered
+            let (mut sum, mut proof, mut opened) = (s.sum.clone(), s.proof.clone(), s.masked[2].1.clone());
+            let alter = |bytes: Vec<u8>| tamper.payload(Payload::new(bytes)).map_or(Vec::new(), |p| p.to_vec());
+            match whose.0 {
+                0 => sum = alter(sum),
+                1 => opened = alter(opened),
+                _ => {
+                    let Some(found) = message(input, tamper, &proof) else { return };
+                    proof = found;
+                }
             }
+            let claim = ClaimedSum {
+                params: s.world.plan().params(RoundKind::Train),
+                list: s.list.list(),
+                packed: &sum,
+                proof: &proof,
+                opened: &[&opened],
+            };
+            let found = (&sum, &proof, &opened);
+            only(verify::sum(&rules, &claim, 1).is_ok(), &found, &(&s.sum, &s.proof, &s.masked[2].1));
         }
         _ => {
             // a rebuilt sum out of replies of which one is altered: the same, or none
             let mut recovery = Recovery::new(rules.quorum.t, &s.list);
             for (n, genuine) in s.reveals.iter().enumerate() {
                 let reveal = if n == i % 3 { tamper.apply(genuine.clone()) } else { genuine.clone() };
-                if let Ok(verified) = verify::reveal(&reveal, &s.list, &s.dealings) {
+                if let Ok(verified) = verify::reveal(&rules, &reveal, &s.list, &s.dealings) {
                     recovery.add(&verified);
                 }
             }

@@ -13,8 +13,9 @@ use crate::world::{Chain, World};
 
 type Up = Envelope<SiloMessage>;
 
-/// Ways to lie: none, unreadable shares, other shares, other keys at every advert, another masked input.
-pub const LIES: u8 = 5;
+/// Ways to lie: none, unreadable shares, other shares, other keys at every advert, another masked input, no subset sums,
+/// false ones.
+pub const LIES: u8 = 7;
 
 pub struct Silo {
     world: &'static World,
@@ -29,6 +30,7 @@ pub struct Silo {
     dealt: Option<Dealt>,
     headers: Option<Rc<VerifiedHeaders>>,
     deliveries: Vec<Delivery>,
+    masked: Option<Payload>,
     replies: BTreeMap<AttemptId, (Digest, PendingReveal)>,
     next: Option<(AttemptId, Chain)>,
 }
@@ -48,6 +50,7 @@ impl Silo {
             dealt: None,
             headers: None,
             deliveries: Vec::new(),
+            masked: None,
             replies: BTreeMap::new(),
             next: None,
         }
@@ -145,7 +148,9 @@ impl Silo {
                     header = peers.masked_header(me, &headers.bind(), &packed);
                 }
                 let message = SiloMessage::MaskedInput { at, header };
-                answers.push(Envelope::with(message, Payload::new(packed)));
+                let packed = Payload::new(packed);
+                self.masked = Some(Payload::clone(&packed));
+                answers.push(Envelope::with(message, packed));
                 Some(answers)
             }
             CoordinatorMessage::CommitRequest { at, list } if at == self.at => {
@@ -156,7 +161,7 @@ impl Silo {
                 let list = peers.list(&list, &headers).expect("the coordinator asks for sound lists only");
                 let own = &self.dealt.as_ref()?.1;
                 let (held, _) = peers.held(me, &adverts, &headers, &self.deliveries, own, self.salt);
-                self.replies.insert(at, (list.t3(), held.into_reply(&list)));
+                self.replies.insert(at, (list.t3(), held.into_reply(&list, &self.world.keys[me.index()], &ctx)));
                 one(SiloMessage::Commit { at, vote: peers.commits(&[me], &list.t3()).0[0] })
             }
             CoordinatorMessage::RevealRequest { at, certificate } => {
@@ -167,14 +172,26 @@ impl Silo {
                 let certificate = certificate.expect("SA-08: the coordinator shows a sound certificate");
                 one(SiloMessage::Reveal { at, reveal: pending.release(&certificate).ok()?.clone() })
             }
+            CoordinatorMessage::SumRequest { at, sum_hash, back } if at == self.at => {
+                let packed = match back {
+                    None if self.lie == 5 => return one(SiloMessage::Sketch { at, sketch: None }),
+                    None => self.masked.clone()?,
+                    Some(_) => payload?,
+                };
+                let packed = if self.lie == 6 { Payload::new(vec![0; packed.len()]) } else { packed };
+                let (t3, _) = self.replies.get(&at)?;
+                one(SiloMessage::Sketch { at, sketch: peers.sketch(me, t3, &sum_hash, &packed) })
+            }
             CoordinatorMessage::AbandonRequest { at } if !self.replies.contains_key(&at) => one(self.abandon(at)),
             CoordinatorMessage::Result(result) => {
-                let (sum, at) = (payload?, result.at);
+                let (payload, at) = (payload?, result.at);
+                let length = self.world.plan().params(self.world.plan().kind(at.round)?).packed_bytes();
+                let sum = &payload[..length];
                 if at.round != self.chain.round + 1 {
                     return None;
                 }
                 let t3 = transcript::t3(&result.bind, &result.list.0);
-                let next = self.chain.next(self.world, &t3, &sum, result.list.0.len());
+                let next = self.chain.next(self.world, &t3, sum, result.list.0.len());
                 let ctx = self.context(at);
                 let vote = self.peers(&ctx).results(&[me], &next.result_hash, &next.model_hash).0[0];
                 if result.certificate.is_some() {

@@ -16,7 +16,7 @@ fn to_masked() -> Vec<Operation> {
 fn round(survivors: u8, voters: u8) -> Vec<Operation> {
     let mut list = to_masked();
     list.extend([CommitRequest.with(survivors, 0), RevealRequest.with(voters, 0)]);
-    list.extend([Result.with(0, 0), Work.with(0, 0), Certified.with(7, 0)]);
+    list.extend([SumRequest.with(0, 0), Work.with(0, 0), Result.with(0, 0), Work.with(0, 0), Certified.with(7, 0)]);
     list
 }
 
@@ -111,7 +111,7 @@ pub fn coordinator() -> Vec<Seed> {
     // adverts, shares, masked inputs, COMMITs, reveals; then results and certificates
     let round = |who: u8| -> Vec<Operation> {
         let mut list = vec![everybody(who); 6];
-        list.extend([Work.with(0, 0), everybody(who), everybody(who), everybody(who)]);
+        list.extend([Work.with(0, 0), everybody(who), everybody(who), everybody(who), everybody(who)]);
         list
     };
     let without_3 = |list: Vec<Operation>| [list, vec![Tick.with(0, 0)]].concat();

@@ -1,11 +1,14 @@
 //! The coordinator in the fuzzer's hands: it composes each message from what the silo sent and from the other silos' keys.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use blindsum_crypto::verify::VerifiedAdverts;
-use blindsum_crypto::{Advert, Digest, MaskedHeader, SiloId, SurvivorList, packing, transcript};
-use blindsum_protocol::message::{Abandoned, Open, RoundResult};
+use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedDealing, VerifiedHeaders};
+use blindsum_crypto::{
+    Advert, Digest, MaskedHeader, OpenedSecret, Reveal, SiloId, Sketch, SumProof, SurvivorList, packing, transcript,
+};
+use blindsum_protocol::message::{Abandoned, MaskedBack, Open, RoundResult};
 use blindsum_protocol::silo::{Adoption, HeldResult};
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, Payload, RoundKind, SiloMessage};
 
@@ -14,6 +17,15 @@ use crate::peers::{Peers, subset};
 use crate::world::{Chain, World};
 
 type Down = Envelope<CoordinatorMessage>;
+
+/// A sum that was taken off its masks.
+#[derive(Clone)]
+struct Sum {
+    t3: Digest,
+    hash: Digest,
+    packed: Vec<u8>,
+    secrets: Vec<OpenedSecret>,
+}
 
 pub struct Coordinator {
     world: &'static World,
@@ -30,10 +42,16 @@ pub struct Coordinator {
     /// The silo's last messages.
     advert: Option<Advert>,
     dealing: Option<blindsum_crypto::Dealing>,
-    masked: Option<MaskedHeader>,
+    masked: Option<(MaskedHeader, Payload)>,
+    reveal: Option<Reveal>,
+    sketch: Option<Sketch>,
     adverts: Option<Rc<VerifiedAdverts>>,
+    headers: Option<Rc<VerifiedHeaders>>,
+    dealings: BTreeMap<SiloId, VerifiedDealing>,
     bind: Digest,
-    lists: Vec<SurvivorList>,
+    /// Lists with their masked inputs, and the sum over the last one.
+    lists: Vec<(SurvivorList, Vec<Option<Payload>>)>,
+    sum: Option<Sum>,
     /// The last sum, what it leads to, and who is in it.
     outcome: Option<(AttemptId, Chain)>,
     history: Vec<Down>,
@@ -53,9 +71,14 @@ impl Coordinator {
             advert: None,
             dealing: None,
             masked: None,
+            reveal: None,
+            sketch: None,
             adverts: None,
+            headers: None,
+            dealings: BTreeMap::new(),
             bind: Digest([0; 32]),
             lists: Vec::new(),
+            sum: None,
             outcome: None,
             history: Vec::new(),
         }
@@ -101,11 +124,13 @@ impl Coordinator {
             SiloMessage::Advert { advert, .. } => self.advert = Some(advert.clone()),
             SiloMessage::Shares { dealing, .. } => self.dealing = Some(dealing.clone()),
             SiloMessage::MaskedInput { at, header } => {
-                self.masked = Some(*header);
+                self.masked = envelope.payload.clone().map(|packed| (*header, packed));
                 if !self.exposed.contains(&at.attempt) {
                     self.exposed.push(at.attempt);
                 }
             }
+            SiloMessage::Reveal { reveal, .. } => self.reveal = Some(reveal.clone()),
+            SiloMessage::Sketch { sketch, .. } => self.sketch.clone_from(sketch),
             _ => {}
         }
     }
@@ -119,7 +144,7 @@ impl Coordinator {
             What::CommitRequest => self.list(a),
             What::RevealRequest => {
                 let list = if b & 1 == 0 { self.lists.last() } else { self.lists.iter().nth_back(1) };
-                let t3 = transcript::t3(&self.bind, &list?.0);
+                let t3 = transcript::t3(&self.bind, &list?.0.0);
                 CoordinatorMessage::RevealRequest { at: self.at, certificate: self.peers().commits(&subset(a), &t3) }
             }
             What::AbandonRequest => {
@@ -131,6 +156,7 @@ impl Coordinator {
                 };
                 CoordinatorMessage::AbandonRequest { at: AttemptId { attempt, ..self.at } }
             }
+            What::SumRequest => return Some(self.sum_request(a)),
             What::Result => return self.result(a, b),
             What::Certified => {
                 let (at, next) = self.outcome.as_ref()?;
@@ -202,44 +228,126 @@ impl Coordinator {
         let deliveries =
             verified.iter().filter(|(silo, _)| !left_out(silo)).filter_map(|(_, d)| d.delivery(self.me)).collect();
         let headers: Vec<_> = dealings.into_iter().map(|d| d.header).collect();
-        let t2 = transcript::t2(&adverts.t1(), &headers);
-        self.bind = transcript::bind(&t2);
+        let sound = peers.headers(&headers, &adverts);
+        self.bind = transcript::bind(&transcript::t2(&adverts.t1(), &headers));
+        (self.headers, self.dealings) = (sound, verified);
+        (self.reveal, self.sketch, self.sum) = (None, None, None);
         Some(CoordinatorMessage::Shares { at: self.at, headers, deliveries })
     }
 
-    fn survivors(&self, a: u8) -> SurvivorList {
-        let own = |silo: SiloId| self.masked.filter(|_| silo == self.me);
-        let peer = |silo: SiloId| self.peers().masked_header(silo, &self.bind, &silo.to_bytes());
-        SurvivorList(subset(a).into_iter().map(|silo| own(silo).unwrap_or_else(|| peer(silo))).collect())
+    /// The list of these survivors, with the masked inputs of those who have made one.
+    fn survivors(&self, a: u8) -> (SurvivorList, Vec<Option<Payload>>) {
+        let peers = self.peers();
+        let one = |silo: SiloId| {
+            if silo == self.me {
+                if let Some((header, packed)) = &self.masked {
+                    return (*header, Some(Payload::clone(packed)));
+                }
+            } else if let (Some(adverts), Some(headers)) = (&self.adverts, &self.headers)
+                && let Some(masked) = peers.masked(silo, adverts, headers, self.salt)
+            {
+                return (masked.0, Some(Payload::new(masked.1.clone())));
+            }
+            (peers.masked_header(silo, &self.bind, &silo.to_bytes()), None)
+        };
+        let (list, masked) = subset(a).into_iter().map(one).unzip();
+        (SurvivorList(list), masked)
     }
 
     fn list(&mut self, a: u8) -> CoordinatorMessage {
-        let list = self.survivors(a);
-        self.lists.push(list.clone());
+        let (list, masked) = self.survivors(a);
+        self.lists.push((list.clone(), masked));
+        (self.sum, self.sketch) = (None, None);
         CoordinatorMessage::CommitRequest { at: self.at, list }
     }
 
+    /// The true sum over the last list, as far as enough replies are there.
+    fn unmask(&mut self) -> Option<Sum> {
+        if self.sum.is_none() {
+            let (list, masked) = self.lists.last()?;
+            let masked: Vec<&[u8]> = masked.iter().map(|m| m.as_deref().map(Vec::as_slice)).collect::<Option<_>>()?;
+            let (adverts, headers, peers) = (self.adverts.as_ref()?, self.headers.as_ref()?, self.peers());
+            let verified = peers.list(list, headers)?;
+            let certificate = peers.commits(verified.survivors(), &verified.t3());
+            let proof = verify::commit_certificate(&peers.rules(), &certificate, &verified.t3(), verified.survivors());
+            let mut replies: Vec<Reveal> = self.reveal.clone().into_iter().collect();
+            for &silo in verified.survivors().iter().filter(|silo| **silo != self.me) {
+                let deliveries: Vec<_> = self.dealings.values().filter_map(|d| d.delivery(silo)).collect();
+                let dealt = peers.dealing(silo, adverts, self.salt, 0)?;
+                let (held, _) = peers.held(silo, adverts, headers, &deliveries, &dealt.1, self.salt);
+                let pending = held.into_reply(&verified, &self.world.keys[silo.index()], &self.ctx);
+                replies.push(pending.release(proof.as_ref().ok()?).ok()?.clone());
+            }
+            let (packed, secrets) = peers.unmasked(&replies, &masked, &verified, &self.dealings, (adverts, headers))?;
+            self.sum = Some(Sum { t3: verified.t3(), hash: transcript::sum_hash(&packed), packed, secrets });
+        }
+        self.sum.clone()
+    }
+
+    fn sum_request(&mut self, a: u8) -> Down {
+        let hash = self.unmask().map_or(Digest([7; 32]), |sum| sum.hash);
+        let sum_hash = if a & 2 == 0 { hash } else { Digest([a; 32]) };
+        let back = self.masked.as_ref().zip(self.lists.last()).filter(|_| a & 1 == 1);
+        let at = self.at;
+        let Some(((_, packed), (list, _))) = back else {
+            return Envelope::bare(CoordinatorMessage::SumRequest { at, sum_hash, back: None });
+        };
+        let back = Some(MaskedBack { bind: self.bind, list: list.clone() });
+        Envelope::with(CoordinatorMessage::SumRequest { at, sum_hash, back }, Payload::clone(packed))
+    }
+
+    /// `b`: bit 0 with certificate instead of proof, bit 1 another list and a made-up sum, bit 2 a false sum, bit 3 the
+    /// silo's masked input shown instead of its sketch, bit 4 neither certificate nor proof.
     fn result(&mut self, a: u8, b: u8) -> Option<Down> {
-        let list = match self.lists.last() {
+        let true_sum = self.unmask().filter(|_| b & 2 == 0);
+        let (list, masked) = match self.lists.last() {
             Some(list) if b & 2 == 0 => list.clone(),
             _ => self.survivors(a),
         };
-        let kind = self.kind();
-        let params = self.world.plan().params(kind);
-        let mut lanes = vec![u32::from(b >> 4); params.lanes()];
+        let params = self.world.plan().params(self.kind());
+        let mut lanes = match &true_sum {
+            Some(sum) => packing::unpack(params, &sum.packed).ok()?,
+            None => vec![0; params.lanes()],
+        };
         let metrics = params.lanes() - self.world.plan().metrics_len();
-        lanes[metrics] = list.0.len() as u32 + u32::from(b >> 2 & 1);
-        let sum = packing::pack(params, &lanes).ok()?;
+        lanes[metrics] = list.0.len() as u32;
+        lanes[0] ^= u32::from(b >> 2 & 1);
+        let mut payload = packing::pack(params, &lanes).ok()?;
         let at = AttemptId { round: self.chain.round + 1, attempt: self.at.attempt };
         let ctx = self.context(at.attempt).digest();
         let peers = Peers { ctx: &ctx, ..self.peers() };
         let t3 = transcript::t3(&self.bind, &list.0);
         let voters: Vec<SiloId> = list.0.iter().map(|m| m.silo).collect();
-        let next = self.chain.next(self.world, &t3, &sum, list.0.len());
+        let next = self.chain.next(self.world, &t3, &payload, list.0.len());
         let certificate = (b & 1 == 1).then(|| peers.results(&subset(a), &next.result_hash, &next.model_hash));
+        let proof = match (true_sum, &self.adverts, &self.headers) {
+            (Some(sum), Some(adverts), Some(headers)) if b & 17 == 0 => {
+                let shown = if b >> 3 & 1 == 1 { None } else { self.sketch.clone() };
+                let mut proof = SumProof {
+                    adverts: adverts.adverts().to_vec(),
+                    headers: headers.headers().to_vec(),
+                    secrets: sum.secrets,
+                    sketches: Vec::new(),
+                    opened: Vec::new(),
+                };
+                for (silo, masked) in voters.iter().zip(&masked) {
+                    let masked = masked.as_ref()?;
+                    match &shown {
+                        _ if *silo != self.me => proof.sketches.push(peers.sketch(*silo, &sum.t3, &sum.hash, masked)?),
+                        Some(sketch) => proof.sketches.push(sketch.clone()),
+                        None => {
+                            proof.opened.push(*silo);
+                            payload.extend_from_slice(masked);
+                        }
+                    }
+                }
+                Some(Box::new(proof))
+            }
+            _ => None,
+        };
         let commits = peers.commits(&voters, &t3);
-        let result = RoundResult { at, bind: self.bind, list, commits, certificate };
+        let result = RoundResult { at, bind: self.bind, list, commits, certificate, proof };
         self.outcome = Some((at, next));
-        Some(Envelope::with(CoordinatorMessage::Result(result), Payload::new(sum)))
+        Some(Envelope::with(CoordinatorMessage::Result(result), Payload::new(payload)))
     }
 }

@@ -18,6 +18,8 @@ pub struct Watch {
     me: SiloId,
     /// The first message of each kind and attempt: any later one is the same.
     once: BTreeMap<(AttemptId, &'static str), Vec<u8>>,
+    /// Sketches of this process, by attempt.
+    sketches: BTreeMap<AttemptId, Vec<u8>>,
     /// Results signed, by round.
     results: BTreeMap<u32, Vec<u8>>,
     /// Kinds of share released, by attempt and dealer.
@@ -46,6 +48,7 @@ impl Watch {
             world,
             me,
             once: BTreeMap::new(),
+            sketches: BTreeMap::new(),
             results: BTreeMap::new(),
             kinds: BTreeMap::new(),
             committed: BTreeSet::new(),
@@ -73,6 +76,7 @@ impl Watch {
 
     pub fn restarted(&mut self) {
         self.finished = false;
+        self.sketches.clear();
         // what it left unfinished is over with its process; a COMMIT vote alone is taken up again
         self.left.extend(self.joined.difference(&self.committed));
         // an adapter that was lost is adopted again
@@ -166,6 +170,13 @@ impl Watch {
         let Some(at) = message.at() else { return };
         match message {
             SiloMessage::Decline { .. } | SiloMessage::Complaint { .. } => return,
+            SiloMessage::Sketch { sketch: None, .. } => return,
+            SiloMessage::Sketch { sketch: Some(_), .. } => {
+                assert!(self.committed.contains(&at), "SA-16: subset sums without a COMMIT");
+                let first = self.sketches.entry(at).or_insert_with(|| bytes.clone());
+                assert_eq!(*first, bytes, "SA-16: subset sums for two sums of {at}");
+                return;
+            }
             SiloMessage::Commit { .. } => assert!(self.committed.contains(&at), "COMMIT sent before it was journaled"),
             SiloMessage::Abandon { .. } => assert!(self.abandoned.contains(&at), "ABANDON before it was journaled"),
             SiloMessage::Advert { .. } => assert!(self.joined.contains(&at), "advertised before it was journaled"),
