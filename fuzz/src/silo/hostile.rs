@@ -236,8 +236,8 @@ impl Coordinator {
     }
 
     /// The list of these survivors, with the masked inputs of those who have made one.
-    fn survivors(&self, a: u8) -> (SurvivorList, Vec<Option<Payload>>) {
-        let peers = self.peers();
+    fn survivors(&self, a: u8, ctx: &Digest) -> (SurvivorList, Vec<Option<Payload>>) {
+        let peers = Peers { ctx, ..self.peers() };
         let one = |silo: SiloId| {
             if silo == self.me {
                 if let Some((header, packed)) = &self.masked {
@@ -255,7 +255,7 @@ impl Coordinator {
     }
 
     fn list(&mut self, a: u8) -> CoordinatorMessage {
-        let (list, masked) = self.survivors(a);
+        let (list, masked) = self.survivors(a, &self.ctx);
         self.lists.push((list.clone(), masked));
         (self.sum, self.sketch) = (None, None);
         CoordinatorMessage::CommitRequest { at: self.at, list }
@@ -300,9 +300,11 @@ impl Coordinator {
     /// silo's masked input shown instead of its sketch, bit 4 neither certificate nor proof.
     fn result(&mut self, a: u8, b: u8) -> Option<Down> {
         let true_sum = self.unmask().filter(|_| b & 2 == 0);
+        let at = AttemptId { round: self.chain.round + 1, attempt: self.at.attempt };
+        let ctx = self.context(at.attempt).digest();
         let (list, masked) = match self.lists.last() {
             Some(list) if b & 2 == 0 => list.clone(),
-            _ => self.survivors(a),
+            _ => self.survivors(a, &ctx),
         };
         let params = self.world.plan().params(self.kind());
         let mut lanes = match &true_sum {
@@ -313,8 +315,6 @@ impl Coordinator {
         lanes[metrics] = list.0.len() as u32;
         lanes[0] ^= u32::from(b >> 2 & 1);
         let mut payload = packing::pack(params, &lanes).ok()?;
-        let at = AttemptId { round: self.chain.round + 1, attempt: self.at.attempt };
-        let ctx = self.context(at.attempt).digest();
         let peers = Peers { ctx: &ctx, ..self.peers() };
         let t3 = transcript::t3(&self.bind, &list.0);
         let voters: Vec<SiloId> = list.0.iter().map(|m| m.silo).collect();
