@@ -1,17 +1,19 @@
-# make demo | test | lint | bench | clean. Each target checks what it needs first, names the remedy for what is missing,
-# and sets up the rest itself (libtorch, the demo's model and data, cargo-deny).
+# make demo | test | lint | fuzz-smoke | bench | clean. Each target checks what it needs first, names the remedy for what
+# is missing, and sets up the rest itself (libtorch, the demo's model and data, cargo-deny).
 PYTHON ?= python3
 CARGO ?= cargo
 PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo test lint lint-fast bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test lint lint-fast fuzz fuzz-smoke fuzz-corpus bench experiment clean prerequisites libtorch inputs build
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
+	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
+	@echo "make fuzz        every fuzz target for SECONDS each (600)"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
@@ -39,6 +41,7 @@ test: libtorch inputs
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@.ci/purity
 
 lint: lint-fast libtorch $(DENY)
@@ -51,6 +54,17 @@ lint: lint-fast libtorch $(DENY)
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root .tools
 
+# Neither needs libtorch, nor a compiler other than the pinned one.
+fuzz: prerequisites
+	@SECONDS_EACH=$(or $(SECONDS),600) fuzz/run all
+
+fuzz-smoke: prerequisites
+	@SECONDS_IN_ALL=$(or $(SECONDS),60) fuzz/run smoke
+
+# Due after every change of what travels.
+fuzz-corpus: prerequisites
+	@fuzz/run corpus
+
 bench: libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
 
@@ -58,4 +72,4 @@ experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
 
 clean:
-	rm -rf target .libtorch .demo .tools
+	rm -rf target fuzz/target fuzz/work fuzz/artifacts .libtorch .demo .tools

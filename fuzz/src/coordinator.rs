@@ -165,7 +165,9 @@ impl Run {
                 self.connected.insert(silo);
                 self.silos[silo.index()].inbox.clear();
                 self.machine.handle_connected(silo, self.now);
-                if b & 1 == 0 {
+                if b & 1 == 1 {
+                    self.hostile.insert(silo);
+                } else {
                     let hello = self.silos[silo.index()].hello();
                     self.send(silo, Envelope::bare(hello), tamper);
                 }

@@ -114,14 +114,12 @@ impl Peers<'_> {
     pub fn dealing(&self, silo: SiloId, adverts: &VerifiedAdverts, salt: u8, lie: u8) -> Option<Dealt> {
         let secrets = self.secrets(silo, salt);
         let make = || {
+            let own = SessionSecrets::generate(self.ctx, &mut self.rng(1, silo, salt, &Digest([0; 32])));
             let other = SessionSecrets::generate(self.ctx, &mut self.rng(2, silo, lie, &adverts.t1()));
             let secrets = match lie {
-                0 => &secrets,
-                1 => &other,
-                _ => {
-                    let own = SessionSecrets::generate(self.ctx, &mut self.rng(1, silo, salt, &Digest([0; 32])));
-                    &SessionSecrets { channel: own.channel, ..other }
-                }
+                0 => &*secrets,
+                1 => &SessionSecrets { channel: other.channel, ..own },
+                _ => &SessionSecrets { channel: own.channel, ..other },
             };
             let rng = &mut self.rng(3, silo, salt, &adverts.t1());
             let t = self.rules().quorum.t;
