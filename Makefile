@@ -8,13 +8,15 @@ DENY_VERSION := 0.20.2
 FLOWER := .tools/flower
 FLOWER_VERSION := 1.41.0
 
-.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
+	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
+	@echo "make fuzz        every fuzz target for SECONDS each (600)"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
 	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
@@ -44,6 +46,7 @@ test: libtorch inputs
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@.ci/purity
 
 lint: lint-fast libtorch $(DENY)
@@ -64,6 +67,17 @@ vectors: .tools/vectors/installed
 	@$(PYTHON) -m venv .tools/vectors || { echo "missing: venv for $(PYTHON). Install it (on Debian: apt-get install python3-venv)." >&2; exit 2; }
 	@.tools/vectors/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# Neither needs libtorch, nor a compiler other than the pinned one.
+fuzz: prerequisites
+	@SECONDS_EACH=$(or $(SECONDS),600) fuzz/run all
+
+fuzz-smoke: prerequisites
+	@SECONDS_IN_ALL=$(or $(SECONDS),60) fuzz/run smoke
+
+# Due after every change of what travels.
+fuzz-corpus: prerequisites
+	@fuzz/run corpus
 
 bench: bench-crypto libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
@@ -87,4 +101,4 @@ experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
 
 clean:
-	rm -rf target .libtorch .demo .tools
+	rm -rf target fuzz/target fuzz/work fuzz/artifacts .libtorch .demo .tools

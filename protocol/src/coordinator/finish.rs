@@ -60,9 +60,9 @@ impl CoordinatorMachine {
         }
         self.event(CoordinatorEvent::Waiting(format!("{at} lacks COMMIT votes; it goes on when the silos come back")));
         let mut state = state;
-        self.next_phase(&mut state.shared.attempt, now_ms);
-        state.shared.attempt.grace = self.phase_ms(state.shared.attempt.kind);
         self.rearm(&mut state.shared.attempt.deadline, now_ms);
+        // who is gone has had its time: the next look is at the deadline, not at once
+        state.shared.attempt.grace = u64::MAX / 4;
         self.state = State::AwaitCommits(Box::new(state));
     }
 

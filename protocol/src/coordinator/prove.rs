@@ -124,7 +124,8 @@ impl CoordinatorMachine {
                 self.send_sum_request(silo, &state);
             }
             self.rearm(&mut state.attempt.deadline, now_ms);
-            state.attempt.grace = self.phase_ms(state.attempt.kind);
+            // who is gone has had its time: it is asked for again when the deadline comes round, not at once
+            state.attempt.grace = u64::MAX / 4;
             self.state = State::AwaitSketches(state);
             return;
         }
