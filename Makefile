@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean. Each target checks what it needs first, names the remedy for what is missing,
+# make demo | test | lint | bench | model | clean. Each target checks what it needs first, names the remedy for what is missing,
 # and sets up the rest itself (libtorch, the demo's model and data, cargo-deny).
 PYTHON ?= python3
 CARGO ?= cargo
@@ -6,13 +6,14 @@ PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo test lint lint-fast bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test lint lint-fast bench model experiment clean prerequisites libtorch inputs build
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
+	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes)"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
@@ -53,6 +54,9 @@ $(DENY):
 
 bench: libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
+
+model: prerequisites
+	$(CARGO) run $(PROFILE) -p blindsum-model -- $(ARGS)
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
