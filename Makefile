@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 FLOWER := .tools/flower
 FLOWER_VERSION := 1.41.0
 
-.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus
+.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
 	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
+	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes)"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
@@ -96,6 +97,8 @@ $(FLOWER)/bin/python: | prerequisites
 bench-flower: $(FLOWER)/bin/python
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
 	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed --
+model: prerequisites
+	$(CARGO) run $(PROFILE) -p blindsum-model -- $(ARGS)
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
