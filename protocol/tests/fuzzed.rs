@@ -14,9 +14,8 @@ use common::{NONE, Setup, job_text};
 /// coordinator said that it waits.
 fn waits(withheld: fn(SiloId, &SiloMessage) -> bool, phase: Phase, killed: &[u16]) -> usize {
     let mut cluster = Cluster::new(Setup::new(4, &job_text(1, NONE, "held-out")));
-    cluster.up = Box::new(move |silo, envelope| {
-        if withheld(silo, &envelope.message) { Vec::new() } else { vec![envelope] }
-    });
+    cluster.up =
+        Box::new(move |silo, envelope| if withheld(silo, &envelope.message) { Vec::new() } else { vec![envelope] });
     let began = |cluster: &Cluster| {
         let is = |e: &CoordinatorEvent| matches!(e, CoordinatorEvent::Phase { phase: p, .. } if *p == phase);
         cluster.coordinator_events.iter().any(is)
