@@ -47,6 +47,26 @@ fn the_best_backend_is_available_and_each_is_tested_here() {
     println!("backends tested on this processor: {all:?}");
 }
 
+#[test]
+fn counters_carry_out_of_every_byte() {
+    let streams = [Stream { seed: MaskSeed::from_bytes([9; 32]), sign: Sign::Add }];
+    for bits in [8, 16, 24, 32, 40, 48] {
+        let wrap = 4usize << bits; // the lane at which the counter's low bits are zero again
+        for first in [wrap.saturating_sub(20_000), wrap.saturating_sub(3_001), wrap - 1, wrap] {
+            let mut expected = vec![0; 25_000];
+            Keystreams::with(Backend::Portable, &streams).apply(&mut expected, first);
+            for lane in [first, wrap - 1, wrap, wrap + 1].into_iter().filter(|lane| *lane >= first) {
+                assert_eq!(expected[lane - first], keystream_lane(&[9; 32], lane));
+            }
+            for backend in Backend::available() {
+                let mut found = vec![0; expected.len()];
+                Keystreams::with(backend, &streams).apply(&mut found, first);
+                assert!(found == expected, "{backend:?} from {first}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn every_backend_applies_the_same_keystreams(streams in streams(), first in first_lane(), start in lanes(9000)) {
