@@ -5,6 +5,7 @@
 //! 2^b. The length depends on the parameters only.
 
 use crate::params::{Params, Segment};
+use crate::verify::Check;
 
 /// Why a vector and its parameters do not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,14 +108,15 @@ pub fn add_packed(params: &Params, bytes: &[u8], acc: &mut [u32]) -> Result<(), 
 /// # Errors
 /// [`PackingError`] for either.
 pub fn check(params: &Params, bytes: &[u8]) -> Result<(), PackingError> {
-    if bytes.len() != params.packed_bytes() {
+    if Check::ExactLength.finds(bytes.len() != params.packed_bytes()) {
         return Err(PackingError::Bytes { expected: params.packed_bytes(), found: bytes.len() });
     }
     let mut end = 0;
     for (i, segment) in params.segments.iter().enumerate() {
         end += segment.packed_bytes();
         let used = used_bits_of_last_byte(segment);
-        if used < 8 && bytes.get(end.wrapping_sub(1)).is_some_and(|last| last >> used != 0) {
+        let set = used < 8 && bytes.get(end.wrapping_sub(1)).is_some_and(|last| last >> used != 0);
+        if Check::ZeroPadding.finds(set) {
             return Err(PackingError::Padding { segment: i });
         }
     }
