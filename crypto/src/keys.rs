@@ -15,6 +15,7 @@ use crate::identity::SiloId;
 use crate::labels::Label;
 use crate::mask::MaskSeed;
 use crate::shamir::SecretScalar;
+use crate::verify::Check;
 use curve25519_dalek::scalar::clamp_integer;
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
@@ -148,11 +149,15 @@ fn share_key(
 /// X25519 (RFC 7748 §5), with the zero result of a low-order key refused (§6.1).
 pub(crate) fn exchange(secret: &StaticSecret, peer_key: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, LowOrderKey> {
     let shared = secret.diffie_hellman(&PublicKey::from(*peer_key));
-    if shared.was_contributory() { Ok(Zeroizing::new(shared.to_bytes())) } else { Err(LowOrderKey) }
+    if Check::Contributory.finds(!shared.was_contributory()) {
+        Err(LowOrderKey)
+    } else {
+        Ok(Zeroizing::new(shared.to_bytes()))
+    }
 }
 
 /// HKDF-SHA256 (RFC 5869) to 32 bytes; the info is the label behind its length, then parts of fixed length.
-fn hkdf_sha256(ikm: &[u8], salt: &Digest, label: Label, info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn hkdf_sha256(ikm: &[u8], salt: &Digest, label: Label, info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let label = label.as_str().as_bytes();
     let length = [label.len() as u8];
     let mut parts = vec![&length[..], label];

@@ -35,6 +35,8 @@ pub mod roster;
 pub mod shamir;
 pub mod share;
 pub mod sketch;
+#[cfg(any(test, feature = "teeth"))]
+pub mod teeth;
 pub mod transcript;
 pub mod unmask;
 pub mod verify;

@@ -6,6 +6,7 @@
 
 use crate::kernel::bits;
 use crate::params::{Params, Segment};
+use crate::verify::Check;
 
 pub use crate::kernel::blocks::{Values, encode_mask_and_pack, mask_and_pack};
 
@@ -87,14 +88,15 @@ pub fn add_packed(params: &Params, bytes: &[u8], acc: &mut [u32]) -> Result<(), 
 /// # Errors
 /// [`PackingError`] for either.
 pub fn check(params: &Params, bytes: &[u8]) -> Result<(), PackingError> {
-    if bytes.len() != params.packed_bytes() {
+    if Check::ExactLength.finds(bytes.len() != params.packed_bytes()) {
         return Err(PackingError::Bytes { expected: params.packed_bytes(), found: bytes.len() });
     }
     let mut end = 0;
     for (i, segment) in params.segments.iter().enumerate() {
         end += segment.packed_bytes();
         let used = used_bits_of_last_byte(segment);
-        if used < 8 && bytes.get(end.wrapping_sub(1)).is_some_and(|last| last >> used != 0) {
+        let set = used < 8 && bytes.get(end.wrapping_sub(1)).is_some_and(|last| last >> used != 0);
+        if Check::ZeroPadding.finds(set) {
             return Err(PackingError::Padding { segment: i });
         }
     }

@@ -6,6 +6,7 @@
 use crate::hash::{Digest, Hasher};
 use crate::labels::Label;
 use crate::quorum::{Quorum, QuorumError};
+use crate::verify::Check;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -119,7 +120,7 @@ impl Segment {
             }
             SegmentKind::Counts { .. } => ring,
         };
-        if u64::from(n) * u64::from(self.max_magnitude()) >= limit {
+        if Check::Headroom.finds(u64::from(n) * u64::from(self.max_magnitude()) >= limit) {
             return wrong(format!("{n} silos at the bound overflow a ring of {} bits", self.ring_bits));
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::hash::{Digest, Hasher};
 use crate::identity::{IdentityKey, Signature, SiloId};
 use crate::labels::Label;
 use crate::share::{ShareKind, ShareOpening};
-use crate::verify::{VerifiedCertificate, VerifiedList, VerifyError};
+use crate::verify::{self, VerifiedCertificate, VerifiedList, VerifyError};
 use serde::{Deserialize, Serialize};
 
 /// One share of one peer: of its self-mask secret, or of its mask secret, never both.
@@ -117,10 +117,7 @@ impl PendingReveal {
     /// # Errors
     /// [`VerifyError`] where the certificate is over another T3.
     pub fn release(&self, certificate: &VerifiedCertificate) -> Result<&Reveal, VerifyError> {
-        if certificate.t3() != self.t3 {
-            let what = "the commit certificate is over another survivor list than the one this silo voted for";
-            return Err(VerifyError::new("SA-08", what));
-        }
+        verify::own_list(certificate, &self.t3)?;
         Ok(&self.reveal)
     }
 }

@@ -6,6 +6,7 @@
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::serde as wire;
+use blindsum_crypto::verify::Check;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// No control message is ever longer, whatever the limits say: 256 MiB.
@@ -60,7 +61,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// Decodes exactly one value from all of `bytes`, which must not exceed `limit`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
     let limit = limit.min(HARD_LIMIT);
-    if bytes.len() > limit {
+    if Check::FrameLength.finds(bytes.len() > limit) {
         return Err(CodecError::TooLong { length: bytes.len(), limit });
     }
     // borrowing: text is checked where it lies, while the owned decoder allocates whatever length a string announces

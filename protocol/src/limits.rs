@@ -2,6 +2,7 @@
 
 use blindsum_crypto::VerifySum;
 use blindsum_crypto::sketch::ROWS;
+use blindsum_crypto::verify::Check;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::codec::{self, CodecError};
@@ -138,7 +139,7 @@ impl Wire for CoordinatorMessage {
             CoordinatorMessage::SumRequest { at, back: Some(_), .. } => limits.payload_of(at.round).map(Some),
             CoordinatorMessage::Result(result) => {
                 let (got, most) = (result.opened(), limits.most_opened);
-                if got > most {
+                if Check::MostOpened.finds(got > most) {
                     return Err(CodecError::Opened { got, most });
                 }
                 limits.payload_of(result.at.round).map(|one| Some((1 + got) * one))
@@ -153,6 +154,6 @@ impl<M: Wire> Envelope<M> {
     pub fn check_payload(&self, limits: &Limits) -> Result<(), CodecError> {
         let expected = self.message.payload_len(limits)?;
         let got = self.payload.as_ref().map(|p| p.len());
-        if got == expected { Ok(()) } else { Err(CodecError::Payload { got, expected }) }
+        if Check::PayloadLength.finds(got != expected) { Err(CodecError::Payload { got, expected }) } else { Ok(()) }
     }
 }

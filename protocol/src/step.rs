@@ -11,6 +11,7 @@ use blindsum_crypto::{Digest, SegmentKind, SiloId, fixed_point, packing, transcr
 use crate::message::AttemptId;
 use crate::metrics::{self, SumMetrics};
 use crate::plan::{Plan, RoundKind};
+use crate::silo::verify::canary;
 
 /// What a sum leads to.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,10 +50,7 @@ pub(crate) fn step(
         }
     }
     let metrics = metrics.expect("every plan has a metrics segment");
-    if metrics.canary as usize != survivors.len() {
-        let (canary, count) = (metrics.canary, survivors.len());
-        return Err(format!("the sum's canary counts {canary} silos where {count} survived: the sum is wrong"));
-    }
+    canary(metrics.canary, survivors.len()).map_err(|e| e.to_string())?;
     let count = u32::try_from(survivors.len()).expect("at most 1000 survivors");
     let global = match kind {
         RoundKind::Train => server::fed_avg(global, &update, count).into(),

@@ -10,7 +10,7 @@ fn check(kit: &Kit, adverts: Vec<Advert>) -> Result<VerifiedAdverts, VerifyError
 }
 
 /// Signs an advert again after a change, with the key of `signer`.
-fn resign(kit: &Kit, mut advert: Advert, signer: usize) -> Advert {
+pub(super) fn resign(kit: &Kit, mut advert: Advert, signer: usize) -> Advert {
     let length = advert.journal_length.to_le_bytes();
     advert.signature = kit.keys[signer].sign(Label::Advert, &kit.ctx, advert.silo, &advert.fields(&length));
     advert

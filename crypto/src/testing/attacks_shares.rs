@@ -7,7 +7,7 @@ use crate::share::{Delivery, HeldPair, SealedBundle, ShareKind, pair_tree};
 use crate::verify::DeliveryError;
 
 /// Lets a dealer sign whatever its pairs now are: a dishonest dealer.
-fn resign(kit: &Kit, dealing: &mut Dealing) {
+pub(super) fn resign(kit: &Kit, dealing: &mut Dealing) {
     let (adverts, dealer) = (kit.verified_adverts(), dealing.header.silo);
     let recipients: Vec<SiloId> = adverts.ids().collect();
     dealing.header.root = pair_tree(&recipients, &dealing.pairs).root();
@@ -19,7 +19,12 @@ fn check_dealing(kit: &Kit, dealing: Dealing) -> Result<VerifiedDealing, VerifyE
     verify::dealing(&kit.rules(), dealing, &kit.verified_adverts())
 }
 
-fn deliver(kit: &Kit, delivery: &Delivery, dealing: &VerifiedDealing, to: u16) -> Result<HeldPair, DeliveryError> {
+pub(super) fn deliver(
+    kit: &Kit,
+    delivery: &Delivery,
+    dealing: &VerifiedDealing,
+    to: u16,
+) -> Result<HeldPair, DeliveryError> {
     let channel = &kit.secrets[usize::from(to)].channel;
     verify::delivery(delivery, dealing.header(), &kit.verified_adverts(), SiloId(to), channel)
 }

@@ -10,6 +10,10 @@ mod project_wycheproof;
 mod refused;
 mod session;
 mod sums;
+mod teeth_keys;
+mod teeth_shares;
+mod teeth_sums;
+mod teeth_votes;
 mod vectors;
 
 use crate::advert::{Advert, JournalMark, SessionSecrets};
@@ -113,12 +117,17 @@ pub(crate) struct Kit {
 impl Kit {
     /// n silos that have all advertised and dealt; d coordinates, then two counts.
     pub fn new(n: u16, d: u32, attempt: u32) -> Kit {
+        Kit::with_colluders(n, d, attempt, None)
+    }
+
+    /// As [`Kit::new`], for a number of colluders.
+    pub fn with_colluders(n: u16, d: u32, attempt: u32, c: Option<u16>) -> Kit {
         let mut rng = rng(u64::from(n) << 32 | u64::from(attempt));
         let keys: Vec<IdentityKey> = (0..n).map(|i| IdentityKey::from_bytes(&[i as u8 + 1; 32])).collect();
         let entries = keys.iter().enumerate();
         let entries = entries.map(|(i, k)| RosterEntry { name: format!("silo-{i}"), identity: k.public() }).collect();
         let roster = Roster::new("test", 1, entries).unwrap();
-        let quorum = Quorum::derive(n, None, None).unwrap();
+        let quorum = Quorum::derive(n, c, None).unwrap();
         let params = Params {
             segments: vec![Segment::fixed_point("lora_B", d, 16, 0.5, n).unwrap(), Segment::counts("metrics", 2, n)],
             quorum,
@@ -146,15 +155,20 @@ impl Kit {
             roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark)).collect();
         let (dealings, dealt) = (Vec::new(), Vec::new());
         let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, dealt, rng };
-        let verified = kit.verified_adverts();
-        for i in kit.roster.ids() {
-            let (dealing, dealt) =
-                share::deal(&kit.keys[i.index()], i, &kit.secrets[i.index()], &verified, quorum.t, &mut kit.rng)
-                    .unwrap();
-            kit.dealings.push(dealing);
-            kit.dealt.push(dealt);
-        }
+        kit.deal();
         kit
+    }
+
+    /// P2, by everybody who advertised.
+    pub fn deal(&mut self) {
+        let verified = self.verified_adverts();
+        (self.dealings, self.dealt) = (Vec::new(), Vec::new());
+        for i in verified.ids() {
+            let (key, secrets, t) = (&self.keys[i.index()], &self.secrets[i.index()], self.params.quorum.t);
+            let (dealing, dealt) = share::deal(key, i, secrets, &verified, t, &mut self.rng).unwrap();
+            self.dealings.push(dealing);
+            self.dealt.push(dealt);
+        }
     }
 
     pub fn rules(&self) -> Rules<'_> {

@@ -9,16 +9,16 @@ use crate::verify::ClaimedSum;
 use curve25519_dalek::scalar::Scalar;
 
 /// A session up to S, silo 1 dropped, with everything that the coordinator knows then.
-struct Session {
-    kit: Kit,
-    list: VerifiedList,
-    masked: BTreeMap<SiloId, Vec<u8>>,
-    secrets: Vec<OpenedSecret>,
-    sum: Vec<u8>,
+pub(super) struct Session {
+    pub kit: Kit,
+    pub list: VerifiedList,
+    pub masked: BTreeMap<SiloId, Vec<u8>>,
+    pub secrets: Vec<OpenedSecret>,
+    pub sum: Vec<u8>,
 }
 
 impl Session {
-    fn new(n: u16, d: u32) -> Session {
+    pub fn new(n: u16, d: u32) -> Session {
         let mut kit = Kit::new(n, d, 1);
         let survivors: Vec<SiloId> = kit.roster.ids().filter(|i| i.0 != 1).collect();
         let (mut masked, mut acc, mut list) = (BTreeMap::new(), vec![0; kit.params.lanes()], Vec::new());
@@ -47,7 +47,7 @@ impl Session {
     }
 
     /// The sketch that an honest silo makes of its masked input, for whatever sum it is told of.
-    fn sketch(&self, silo: SiloId, sum: &[u8]) -> Sketch {
+    pub fn sketch(&self, silo: SiloId, sum: &[u8]) -> Sketch {
         let (t3, hash) = (self.list.t3(), transcript::sum_hash(sum));
         let key = transcript::rows_key(&t3, &hash);
         let values = sketch::subset_sums_of(&self.kit.params, &key, &self.masked[&silo], 1).unwrap();
@@ -55,20 +55,25 @@ impl Session {
     }
 
     /// The proof that the coordinator can make for a sum of its choice, with the inputs of `opened` shown whole.
-    fn proof(&self, sum: &[u8], opened: &[SiloId]) -> SumProof {
+    pub fn proof(&self, sum: &[u8], opened: &[SiloId]) -> SumProof {
         let survivors = self.list.survivors().iter();
         let sketches = survivors.filter(|s| !opened.contains(s)).map(|&s| self.sketch(s, sum)).collect();
         let (adverts, headers) = (self.kit.adverts.clone(), self.kit.headers());
         SumProof { adverts, headers, secrets: self.secrets.clone(), sketches, opened: opened.to_vec() }
     }
 
-    fn check_with(&self, sum: &[u8], proof: &SumProof, opened: &[&[u8]]) -> Result<verify::VerifiedSum, VerifyError> {
+    pub fn check_with(
+        &self,
+        sum: &[u8],
+        proof: &SumProof,
+        opened: &[&[u8]],
+    ) -> Result<verify::VerifiedSum, VerifyError> {
         let params = &self.kit.params;
         let claim = ClaimedSum { params, list: self.list.list(), packed: sum, proof, opened };
         verify::sum(&self.kit.rules(), &claim, 2)
     }
 
-    fn check(&self, sum: &[u8], proof: &SumProof) -> Result<verify::VerifiedSum, VerifyError> {
+    pub fn check(&self, sum: &[u8], proof: &SumProof) -> Result<verify::VerifiedSum, VerifyError> {
         self.check_with(sum, proof, &[])
     }
 }

@@ -1,6 +1,6 @@
 //! P1: checks on advertised keys.
 
-use super::{Rules, VerifyError, list, signed};
+use super::{Check, Rules, VerifyError, list, signed};
 use crate::advert::{Advert, JournalMark};
 use crate::hash::Digest;
 use crate::identity::SiloId;
@@ -55,9 +55,10 @@ impl VerifiedAdverts {
 /// [`VerifyError`] blaming the silo.
 pub fn advert(rules: &Rules<'_>, advert: &Advert) -> Result<(), VerifyError> {
     let length = advert.journal_length.to_le_bytes();
-    signed(rules, "SA-01", advert.silo, Label::Advert, &advert.fields(&length), &advert.signature)?;
+    let fields = advert.fields(&length);
+    signed(rules, Check::AdvertSignature, "SA-01", advert.silo, Label::Advert, &fields, &advert.signature)?;
     for (what, key) in [("channel", &advert.channel_key), ("mask", &advert.mask_key)] {
-        if !is_sound_public(key) {
+        if Check::SoundKeys.finds(!is_sound_public(key)) {
             let what = format!("its {what} key is of low order or not canonical, so an exchange with it is no secret");
             return Err(VerifyError::of("SA-01", advert.silo, what));
         }
@@ -78,22 +79,22 @@ pub fn adverts(
     known: &[(SiloId, JournalMark)],
 ) -> Result<VerifiedAdverts, VerifyError> {
     let n = rules.roster.len();
-    if n != usize::from(rules.quorum.n) {
+    if Check::QuorumOfRoster.finds(n != usize::from(rules.quorum.n)) {
         return Err(VerifyError::new("SA-01", "the quorums are not those of the roster"));
     }
     list("SA-01", "adverts", adverts.iter().map(|a| a.silo), usize::from(rules.quorum.m), n)?;
-    if own.is_some_and(|own| !adverts.contains(own)) {
+    if Check::OwnAdvert.finds(own.is_some_and(|own| !adverts.contains(own))) {
         return Err(VerifyError::new("SA-01", "this silo's own advert is missing or altered"));
     }
     let mut keys = BTreeSet::new();
     for a in &adverts {
-        if !(keys.insert(a.channel_key) && keys.insert(a.mask_key)) {
+        if Check::DistinctKeys.finds(!(keys.insert(a.channel_key) && keys.insert(a.mask_key))) {
             return Err(VerifyError::of("SA-01", a.silo, "it advertises a key that occurs twice".into()));
         }
         let before = known.iter().find(|(silo, _)| *silo == a.silo).map(|(_, mark)| *mark);
         if let Some(before) = before {
             let forked = a.journal_length == before.length && a.journal_head != before.head;
-            if a.journal_length < before.length || forked {
+            if Check::JournalForward.finds(a.journal_length < before.length || forked) {
                 let what = "its journal went backwards or was rewritten: it may have been restored from a copy";
                 return Err(VerifyError::of("SA-07", a.silo, what.into()));
             }

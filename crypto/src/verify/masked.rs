@@ -1,6 +1,6 @@
 //! P3 and P4: checks on masked inputs and on the survivor list.
 
-use super::{Rules, VerifiedHeaders, VerifyError, list, signed};
+use super::{Check, Rules, VerifiedHeaders, VerifyError, list, signed};
 use crate::commit::SurvivorList;
 use crate::hash::Digest;
 use crate::identity::SiloId;
@@ -34,12 +34,12 @@ impl VerifiedMasked {
 /// # Errors
 /// [`VerifyError`] blaming the silo.
 pub fn masked_header(rules: &Rules<'_>, header: &MaskedHeader, headers: &VerifiedHeaders) -> Result<(), VerifyError> {
-    if headers.get(header.silo).is_none() {
+    if Check::MaskedDealt.finds(headers.get(header.silo).is_none()) {
         let what = "it has a masked input without having dealt shares".into();
         return Err(VerifyError::of("SA-05", header.silo, what));
     }
     let fields: [&[u8]; 2] = [&headers.bind().0, &header.hash.0];
-    signed(rules, "SA-04", header.silo, Label::Masked, &fields, &header.signature)
+    signed(rules, Check::MaskedSignature, "SA-04", header.silo, Label::Masked, &fields, &header.signature)
 }
 
 /// SA-04, SA-12: a masked input as it reaches the coordinator: exact length and zero padding by the parameters, the bytes
@@ -55,7 +55,7 @@ pub fn masked(
     headers: &VerifiedHeaders,
 ) -> Result<VerifiedMasked, VerifyError> {
     packing::check(params, &packed).map_err(|e| VerifyError::of("SA-04", header.silo, e.to_string()))?;
-    if transcript::masked_hash(&packed) != header.hash {
+    if Check::MaskedHash.finds(transcript::masked_hash(&packed) != header.hash) {
         let what = "its masked input does not have the hash that it signed".into();
         return Err(VerifyError::of("SA-04", header.silo, what));
     }
@@ -109,7 +109,7 @@ pub fn survivor_list(
     let (least, most) = (usize::from(rules.quorum.m), headers.headers().len());
     list("SA-05", "survivors", entries.iter().map(|m| m.silo), least, most)?;
     let is_own = |own: &MaskedHeader| entries.iter().any(|m| m.silo == own.silo && m.hash == own.hash);
-    if own.is_some_and(|own| !is_own(own)) {
+    if Check::OwnMasked.finds(own.is_some_and(|own| !is_own(own))) {
         return Err(VerifyError::new("SA-04", "this silo's own masked input is missing from the survivor list"));
     }
     entries.iter().try_for_each(|m| masked_header(rules, m, headers))?;
@@ -149,7 +149,8 @@ pub fn closed_list(rules: &Rules<'_>, bind: &Digest, survivors: &SurvivorList) -
     let least = usize::from(rules.quorum.m);
     list("SA-05", "survivors", entries.iter().map(|m| m.silo), least, rules.roster.len())?;
     for m in entries {
-        signed(rules, "SA-04", m.silo, Label::Masked, &[&bind.0, &m.hash.0], &m.signature)?;
+        let fields: [&[u8]; 2] = [&bind.0, &m.hash.0];
+        signed(rules, Check::MaskedSignature, "SA-04", m.silo, Label::Masked, &fields, &m.signature)?;
     }
     let ids = entries.iter().map(|m| m.silo).collect();
     Ok(ClosedList { t3: transcript::t3(bind, entries), survivors: ids })

@@ -2,9 +2,11 @@
 //!
 //! Contract: a verified type exists only if every check named in its function's documentation has passed, and the next step
 //! asks for it, so that skipping a check does not compile. What needs memory of earlier messages (one advert, one y, one
-//! vote per attempt: SA-07; no update twice: SA-13) belongs to the machines. Checks run from cheap to costly.
+//! vote per attempt: SA-07; no update twice: SA-13) belongs to the machines, which have `verify` modules of their own.
+//! Every check has a name ([`Check`]), under which tests switch it off. Checks run from cheap to costly.
 
 mod adverts;
+mod check;
 mod masked;
 mod reveal;
 mod shares;
@@ -12,6 +14,7 @@ mod sum;
 mod votes;
 
 pub use adverts::{VerifiedAdverts, advert, adverts};
+pub use check::Check;
 pub use masked::{ClosedList, VerifiedList, VerifiedMasked, closed_list, masked, masked_header, survivor_list};
 pub use reveal::{VerifiedReveal, mask_secret, reveal, self_secret};
 pub use shares::{
@@ -21,7 +24,7 @@ pub use shares::{
 pub use sum::{ClaimedSum, VerifiedSum, opened_secrets, sketch, sum};
 pub use votes::{
     VerifiedAbandon, VerifiedCertificate, VerifiedResult, abandon_certificate, abandon_vote, commit_certificate,
-    commit_vote, result_certificate, result_vote,
+    commit_vote, own_list, result_certificate, result_vote,
 };
 
 use crate::hash::Digest;
@@ -65,31 +68,29 @@ impl VerifyError {
     }
 }
 
-/// Checks a silo's signature against the roster.
+/// Checks a silo's signature against the roster; a silo outside of it has no key.
 fn signed(
     rules: &Rules<'_>,
+    check: Check,
     rule: &'static str,
     silo: SiloId,
     label: Label,
     fields: &[&[u8]],
     signature: &Signature,
 ) -> Result<(), VerifyError> {
-    let entry = member(rules, rule, silo)?;
-    entry.identity.verify(label, rules.ctx, silo, fields, signature).map_err(|_| {
-        let what = format!("its signature ({}) does not verify with the key that the roster pins", label.as_str());
-        VerifyError::of(rule, silo, what)
-    })
+    let entry = rules.roster.entry(silo);
+    let valid = entry.is_some_and(|e| e.identity.verify(label, rules.ctx, silo, fields, signature).is_ok());
+    if check.finds(!valid) {
+        let what = match entry {
+            None => "it is not in the roster".into(),
+            Some(_) => format!("its signature ({}) does not verify with the key that the roster pins", label.as_str()),
+        };
+        return Err(VerifyError::of(rule, silo, what));
+    }
+    Ok(())
 }
 
-fn member<'a>(
-    rules: &Rules<'a>,
-    rule: &'static str,
-    silo: SiloId,
-) -> Result<&'a crate::roster::RosterEntry, VerifyError> {
-    rules.roster.entry(silo).ok_or_else(|| VerifyError::of(rule, silo, "it is not in the roster".into()))
-}
-
-/// A list from the wire: between `least` and `most` entries, ascending by silo (so that none occurs twice).
+/// A list of silos from the wire: between `least` and `most` entries, ascending (so that none occurs twice).
 fn list(
     rule: &'static str,
     what: &str,
@@ -97,12 +98,26 @@ fn list(
     least: usize,
     most: usize,
 ) -> Result<(), VerifyError> {
+    let bounds = [(Check::AtLeastM, least), (Check::AtMost, most)];
+    bounded_list(rule, what, ids, bounds, Check::DistinctSilos)
+}
+
+/// As [`list`], with the checks that its parts count as.
+fn bounded_list(
+    rule: &'static str,
+    what: &str,
+    ids: impl ExactSizeIterator<Item = SiloId> + Clone,
+    [(at_least, least), (at_most, most)]: [(Check, usize); 2],
+    distinct: Check,
+) -> Result<(), VerifyError> {
     let length = ids.len();
-    if !(least..=most).contains(&length) {
+    if at_least.finds(length < least) || at_most.finds(length > most) {
         return Err(VerifyError::new(rule, format!("{length} {what}, where {least} to {most} are admitted")));
     }
     match ids.clone().zip(ids.skip(1)).find(|(a, b)| a >= b) {
-        Some((_, b)) => Err(VerifyError::of(rule, b, format!("it is repeated or out of order among the {what}"))),
-        None => Ok(()),
+        Some((_, b)) if distinct.finds(true) => {
+            Err(VerifyError::of(rule, b, format!("it is repeated or out of order among the {what}")))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! P5: checks on revealed shares and on the secrets rebuilt from them.
 
-use super::{Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, list, signed};
+use super::{Check, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, list, signed};
 use crate::hash::Digest;
 use crate::identity::SiloId;
 use crate::keys::MaskSecret;
@@ -36,9 +36,9 @@ impl VerifiedReveal {
     }
 }
 
-/// SA-05, SA-06, SA-09: a reply as it reaches the coordinator: its holder is a survivor and signed it, ascending dealers, b-shares of
-/// survivors and s-shares of dropped silos only, and every share opens the leaf that its dealer signed for this holder. A
-/// reply with one wrong share counts for nothing.
+/// SA-05, SA-06, SA-09: a reply as it reaches the coordinator: its holder is a survivor and signed it, ascending dealers,
+/// b-shares of survivors and s-shares of dropped silos only, and every share opens the leaf that its dealer signed for this
+/// holder. A reply with one wrong share counts for nothing.
 ///
 /// # Errors
 /// [`VerifyError`] blaming the holder.
@@ -50,14 +50,14 @@ pub fn reveal(
 ) -> Result<VerifiedReveal, VerifyError> {
     let holder = reveal.silo;
     let wrong = |rule, what: String| Err(VerifyError::of(rule, holder, what));
-    if survivors.survivors().binary_search(&holder).is_err() {
+    if Check::RevealBySurvivor.finds(survivors.survivors().binary_search(&holder).is_err()) {
         return wrong("SA-05", "it revealed shares without being a survivor".into());
     }
     let most = survivors.survivors().len() + survivors.dropped().len();
     list("SA-06", "revealed shares", reveal.shares.iter().map(|s| s.peer()), 0, most)
         .map_err(|e| VerifyError::of(e.rule, holder, format!("its reply is malformed: {}", e.what)))?;
     let fields: [&[u8]; 2] = [&survivors.t3().0, &shares_hash(&reveal.shares).0];
-    signed(rules, "SA-09", holder, Label::Reveal, &fields, &reveal.signature)?;
+    signed(rules, Check::RevealSignature, "SA-09", holder, Label::Reveal, &fields, &reveal.signature)?;
     let mut shares = Vec::with_capacity(reveal.shares.len());
     for share in &reveal.shares {
         let (peer, kind) = (share.peer(), share.kind());
@@ -65,7 +65,7 @@ pub fn reveal(
             ShareKind::SelfMask => survivors.survivors(),
             ShareKind::MaskSecret => survivors.dropped(),
         };
-        if implied.binary_search(&peer).is_err() {
+        if Check::RevealKind.finds(implied.binary_search(&peer).is_err()) {
             return wrong("SA-06", format!("it revealed the wrong kind of share of silo {peer}"));
         }
         let leaf = dealings.get(&peer).filter(|d| d.dealer() == peer).and_then(|d| {
@@ -76,7 +76,7 @@ pub fn reveal(
         let Some((t1, leaf)) = leaf else {
             return wrong("SA-09", format!("it revealed a share of silo {peer}, which dealt it none"));
         };
-        if share.opening().leaf(&t1, peer, holder, kind) != leaf {
+        if Check::RevealLeaf.finds(share.opening().leaf(&t1, peer, holder, kind) != leaf) {
             return wrong("SA-09", format!("its share of silo {peer} is not the one that it was dealt"));
         }
         shares.push((peer, share.opening().share.clone()));
@@ -90,13 +90,12 @@ pub fn reveal(
 /// [`VerifyError`] blaming the dealer: since every share opened its leaf, the dealer dealt off its polynomial.
 pub fn self_secret(dealer: SiloId, b: SecretScalar, headers: &VerifiedHeaders) -> Result<SecretScalar, VerifyError> {
     let commitment = self_commitment(&b, &headers.t1(), dealer);
-    match headers.get(dealer) {
-        Some(header) if bool::from(header.commitment_b.0.ct_eq(&commitment.0)) => Ok(b),
-        _ => {
-            let what = "the self-mask secret rebuilt from its shares is not the one that it committed to";
-            Err(VerifyError::of("SA-09", dealer, what.into()))
-        }
+    let matches = headers.get(dealer).is_some_and(|h| bool::from(h.commitment_b.0.ct_eq(&commitment.0)));
+    if Check::SelfSecret.finds(!matches) {
+        let what = "the self-mask secret rebuilt from its shares is not the one that it committed to";
+        return Err(VerifyError::of("SA-09", dealer, what.into()));
     }
+    Ok(b)
 }
 
 /// SA-09: the mask secret made from a rebuilt σ against the dealer's advertised mask key.
@@ -105,11 +104,10 @@ pub fn self_secret(dealer: SiloId, b: SecretScalar, headers: &VerifiedHeaders) -
 /// [`VerifyError`] blaming the dealer, as [`self_secret`].
 pub fn mask_secret(dealer: SiloId, sigma: &SecretScalar, adverts: &VerifiedAdverts) -> Result<MaskSecret, VerifyError> {
     let secret = MaskSecret::from_sigma(sigma, adverts.ctx());
-    match adverts.get(dealer) {
-        Some(advert) if advert.mask_key == secret.public() => Ok(secret),
-        _ => {
-            let what = "the mask secret rebuilt from its shares is not that of the mask key that it advertised";
-            Err(VerifyError::of("SA-09", dealer, what.into()))
-        }
+    let matches = adverts.get(dealer).is_some_and(|advert| advert.mask_key == secret.public());
+    if Check::MaskSecret.finds(!matches) {
+        let what = "the mask secret rebuilt from its shares is not that of the mask key that it advertised";
+        return Err(VerifyError::of("SA-09", dealer, what.into()));
     }
+    Ok(secret)
 }

@@ -1,6 +1,6 @@
 //! P2: checks on share headers, dealings, deliveries, complaints and openings.
 
-use super::{Rules, VerifiedAdverts, VerifyError, list, signed};
+use super::{Check, Rules, VerifiedAdverts, VerifyError, bounded_list, list, signed};
 use crate::complaint::{Complaint, PairOpening};
 use crate::hash::Digest;
 use crate::identity::SiloId;
@@ -91,20 +91,20 @@ pub fn header(
 
 fn check_header(rules: &Rules<'_>, header: &ShareHeader, adverts: &VerifiedAdverts) -> Result<(), VerifyError> {
     same_context(rules, adverts)?;
-    if adverts.get(header.silo).is_none() {
+    if Check::DealerAdvertised.finds(adverts.get(header.silo).is_none()) {
         let what = "it dealt shares without having advertised keys".into();
         return Err(VerifyError::of("SA-05", header.silo, what));
     }
     let t1 = adverts.t1();
     let fields: [&[u8]; 3] = [&t1.0, &header.root.0, &header.commitment_b.0];
-    signed(rules, "SA-03", header.silo, Label::ShareHeader, &fields, &header.signature)
+    signed(rules, Check::HeaderSignature, "SA-03", header.silo, Label::ShareHeader, &fields, &header.signature)
 }
 
 fn same_context(rules: &Rules<'_>, adverts: &VerifiedAdverts) -> Result<(), VerifyError> {
-    if adverts.ctx() == rules.ctx {
-        return Ok(());
+    if Check::SameSession.finds(adverts.ctx() != rules.ctx) {
+        return Err(VerifyError::new("SA-02", "the verified adverts belong to another session"));
     }
-    Err(VerifyError::new("SA-02", "the verified adverts belong to another session"))
+    Ok(())
 }
 
 /// SA-03, SA-05: the headers of an attempt: at least m, ascending ids of U1, every signature ([`header`]), `own` (a silo's
@@ -120,7 +120,7 @@ pub fn headers(
 ) -> Result<VerifiedHeaders, VerifyError> {
     let (least, most) = (usize::from(rules.quorum.m), adverts.adverts().len());
     list("SA-05", "share headers", headers.iter().map(|h| h.silo), least, most)?;
-    if own.is_some_and(|own| !headers.contains(own)) {
+    if Check::OwnHeader.finds(own.is_some_and(|own| !headers.contains(own))) {
         return Err(VerifyError::new("SA-05", "this silo's own share header is missing or altered"));
     }
     headers.iter().try_for_each(|h| check_header(rules, h, adverts))?;
@@ -178,20 +178,20 @@ impl VerifiedDealing {
 pub fn dealing(rules: &Rules<'_>, dealing: Dealing, adverts: &VerifiedAdverts) -> Result<VerifiedDealing, VerifyError> {
     let dealer = dealing.header.silo;
     let recipients: Vec<SiloId> = adverts.ids().collect();
-    if dealing.pairs.len() != recipients.len() {
+    if Check::DealingPairs.finds(dealing.pairs.len() != recipients.len()) {
         let what = format!("it dealt {} pairs of shares, not {}", dealing.pairs.len(), recipients.len());
         return Err(VerifyError::of("SA-03", dealer, what));
     }
     for (&recipient, pair) in recipients.iter().zip(&dealing.pairs) {
         let expected = if recipient == dealer { 0 } else { SEALED_BYTES };
-        if pair.sealed.0.len() != expected {
+        if Check::BundleSize.finds(pair.sealed.0.len() != expected) {
             let what = format!("its bundle for silo {recipient} has {} bytes, not {expected}", pair.sealed.0.len());
             return Err(VerifyError::of("SA-12", dealer, what));
         }
     }
     let header = header(rules, dealing.header, adverts)?;
     let tree = pair_tree(&recipients, &dealing.pairs);
-    if tree.root() != header.header.root {
+    if Check::DealingRoot.finds(tree.root() != header.header.root) {
         let what = "its leaves and ciphertexts do not lead to the root that it signed".into();
         return Err(VerifyError::of("SA-03", dealer, what));
     }
@@ -223,17 +223,18 @@ pub fn delivery(
 ) -> Result<HeldPair, DeliveryError> {
     let (dealer, t1) = (delivery.dealer, adverts.t1());
     let altered = |what: &str| DeliveryError::NotAsSigned(VerifyError::of("SA-03", dealer, what.into()));
-    if header.header.silo != dealer || header.t1 != t1 {
+    if Check::DeliveryHeader.finds(header.header.silo != dealer || header.t1 != t1) {
         return Err(altered("its delivery and its header do not belong together"));
     }
     let (Some(advert), Some(place)) = (adverts.get(dealer), adverts.position(recipient)) else {
         return Err(altered("its delivery is for a silo that did not advertise keys"));
     };
-    if delivery.sealed.0.len() != SEALED_BYTES || dealer == recipient {
+    if Check::BundleSize.finds(delivery.sealed.0.len() != SEALED_BYTES || dealer == recipient) {
         return Err(altered("its delivery is not a sealed bundle for this silo"));
     }
     let pair = delivery.leaves.pair_hash(recipient, &delivery.sealed);
-    if merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path) != Some(header.header.root) {
+    let root = merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path);
+    if Check::DeliveryRoot.finds(root != Some(header.header.root)) {
         return Err(altered("its delivery does not lead to the root that it signed"));
     }
     let wrong = |what: &str| DeliveryError::DealerAtFault(VerifyError::of("SA-03", dealer, what.into()));
@@ -242,7 +243,7 @@ pub fn delivery(
         .ok()
         .and_then(|key| delivery.sealed.open(&key, &t1, dealer, recipient))
         .ok_or_else(|| wrong("the bundle that it signed does not decrypt"))?;
-    if shares.leaves(&t1, dealer, recipient) != delivery.leaves {
+    if Check::DeliveryLeaves.finds(shares.leaves(&t1, dealer, recipient) != delivery.leaves) {
         return Err(wrong("the shares in its bundle are not those of the leaves that it signed"));
     }
     Ok(HeldPair { dealer, recipient, shares })
@@ -259,12 +260,13 @@ pub fn complaint(
     adverts: &VerifiedAdverts,
 ) -> Result<(), VerifyError> {
     let dealer = header.header.silo;
-    if complaint.dealer != dealer || complaint.silo == dealer || adverts.get(complaint.silo).is_none() {
+    let stranger = complaint.silo == dealer || adverts.get(complaint.silo).is_none();
+    if Check::ComplaintParties.finds(complaint.dealer != dealer || stranger) {
         let what = "its complaint is not about another silo's dealing in this attempt".into();
         return Err(VerifyError::of("SA-03", complaint.silo, what));
     }
     let fields: [&[u8]; 4] = [&header.t1.0, &dealer.to_bytes(), &header.header.root.0, &complaint.ciphertext.0];
-    signed(rules, "SA-03", complaint.silo, Label::Complaint, &fields, &complaint.signature)
+    signed(rules, Check::ComplaintSignature, "SA-03", complaint.silo, Label::Complaint, &fields, &complaint.signature)
 }
 
 /// SA-03: the complaints about one dealer, as the dealer checks them before it opens any pair: at most c, ascending by
@@ -278,12 +280,13 @@ pub fn complaints(
     sent: &Dealing,
     adverts: &VerifiedAdverts,
 ) -> Result<Vec<SiloId>, VerifyError> {
-    list("SA-03", "complaints", complaints.iter().map(|c| c.silo), 0, usize::from(rules.quorum.c))?;
+    let bounds = [(Check::AtLeastM, 0), (Check::ComplaintLimit, usize::from(rules.quorum.c))];
+    bounded_list("SA-03", "complaints", complaints.iter().map(|c| c.silo), bounds, Check::DistinctSilos)?;
     let header = header(rules, sent.header.clone(), adverts)?;
     for c in complaints {
         complaint(rules, c, &header, adverts)?;
         let pair = adverts.position(c.silo).and_then(|i| sent.pairs.get(i));
-        if pair.is_none_or(|pair| pair.sealed.hash() != c.ciphertext) {
+        if Check::ComplaintBundle.finds(pair.is_none_or(|pair| pair.sealed.hash() != c.ciphertext)) {
             let what = "it complains about a bundle that this silo did not send".into();
             return Err(VerifyError::of("SA-03", c.silo, what));
         }
@@ -306,10 +309,11 @@ pub fn opening(
     let wrong = |what: &str| VerifyError::of("SA-03", dealer, what.into());
     let place = adverts.position(recipient).ok_or_else(|| wrong("it opened a pair for a silo outside this attempt"))?;
     let pair = delivery.leaves.pair_hash(recipient, &delivery.sealed);
-    if merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path) != Some(header.header.root) {
+    let root = merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path);
+    if Check::OpeningRoot.finds(root != Some(header.header.root)) {
         return Err(wrong("the pair that it opened does not lead to the root that it signed"));
     }
-    if opening.shares.leaves(&t1, dealer, recipient) != delivery.leaves {
+    if Check::OpeningLeaves.finds(opening.shares.leaves(&t1, dealer, recipient) != delivery.leaves) {
         return Err(wrong("the shares that it opened are not those of the leaves that it signed"));
     }
     Ok(HeldPair { dealer, recipient, shares: opening.shares.clone() })

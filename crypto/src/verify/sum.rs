@@ -1,7 +1,7 @@
 //! P6: checks on sketches, on opened secrets, and on the sum that they prove.
 
 use super::{
-    Rules, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError, adverts, headers, list, mask_secret,
+    Check, Rules, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError, adverts, headers, list, mask_secret,
     self_secret, signed, survivor_list,
 };
 use crate::commit::SurvivorList;
@@ -31,18 +31,18 @@ pub fn sketch(
 ) -> Result<(), VerifyError> {
     let silo = sketch.silo;
     let wrong = |what: &str| Err(VerifyError::of("SA-16", silo, what.into()));
-    if survivors.survivors().binary_search(&silo).is_err() {
+    if Check::SketchBySurvivor.finds(survivors.survivors().binary_search(&silo).is_err()) {
         return wrong("it sent subset sums without being a survivor");
     }
-    if sketch.values.len() != ROWS * params.segments.len() {
+    if Check::SketchSize.finds(sketch.values.len() != ROWS * params.segments.len()) {
         return wrong("it sent another number of subset sums than the session has");
     }
     let masks = params.segments.iter().flat_map(|s| [s.ring_mask(); ROWS]);
-    if sketch.values.iter().zip(masks).any(|(value, mask)| value & !mask != 0) {
+    if Check::SketchRing.finds(sketch.values.iter().zip(masks).any(|(value, mask)| value & !mask != 0)) {
         return wrong("a subset sum lies outside of its ring");
     }
     let fields: [&[u8]; 3] = [&survivors.t3().0, &sum_hash.0, &values_hash(&sketch.values).0];
-    signed(rules, "SA-16", silo, Label::Sketch, &fields, &sketch.signature)
+    signed(rules, Check::SketchSignature, "SA-16", silo, Label::Sketch, &fields, &sketch.signature)
 }
 
 /// SA-09: the secrets that the coordinator opened, one per silo of U2 in order, each against what its dealer advertised or
@@ -56,7 +56,7 @@ pub fn opened_secrets(
     adverts: &VerifiedAdverts,
     headers: &VerifiedHeaders,
 ) -> Result<Vec<Stream>, VerifyError> {
-    if secrets.len() != headers.headers().len() {
+    if Check::OpenedSecrets.finds(secrets.len() != headers.headers().len()) {
         let what = format!("{} secrets are opened where {} silos dealt", secrets.len(), headers.headers().len());
         return Err(VerifyError::new("SA-09", what));
     }
@@ -144,12 +144,12 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
     // every survivor exactly once, by its sketch or by its masked input
     let mut proven: Vec<SiloId> = proof.sketches.iter().map(|s| s.silo).chain(proof.opened.iter().copied()).collect();
     proven.sort_unstable();
-    if proven != survivors.survivors() || opened.len() != proof.opened.len() {
+    if Check::SumAccounted.finds(proven != survivors.survivors() || opened.len() != proof.opened.len()) {
         return Err(VerifyError::new("SA-16", "not every survivor's masked input is accounted for exactly once"));
     }
     list("SA-16", "sketches", proof.sketches.iter().map(|s| s.silo), 0, proven.len())?;
     list("SA-16", "opened masked inputs", proof.opened.iter().copied(), 0, proven.len())?;
-    if params.verify_sum == VerifySum::Inputs && !proof.sketches.is_empty() {
+    if Check::InputsShown.finds(params.verify_sum == VerifySum::Inputs && !proof.sketches.is_empty()) {
         let what = "this job checks sums against masked inputs, and a sketch was shown in place of one";
         return Err(VerifyError::new("SA-16", what));
     }
@@ -162,7 +162,7 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
         let of = |what: String| VerifyError::of("SA-16", silo, what);
         packing::check(params, masked).map_err(|e| of(e.to_string()))?;
         let signed_hash = survivors.list().0.iter().find(|m| m.silo == silo).map(|m| m.hash);
-        if signed_hash != Some(transcript::masked_hash(masked)) {
+        if Check::OpenedHash.finds(signed_hash != Some(transcript::masked_hash(masked))) {
             return Err(of("the masked input shown for it does not have the hash that it signed".into()));
         }
         let values = sketch::subset_sums_of(params, &key, masked, threads).map_err(|e| of(e.to_string()))?;
@@ -173,7 +173,8 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
     let mut lanes = packing::unpack(params, packed).map_err(malformed)?;
     let back: Vec<Stream> = streams.into_iter().map(|s| Stream { sign: s.sign.opposite(), ..s }).collect();
     mask::apply(&mut lanes, &back, threads);
-    if sketch::subset_sums(params, &key, &lanes, threads).map_err(malformed)? != total {
+    let found = sketch::subset_sums(params, &key, &lanes, threads).map_err(malformed)?;
+    if Check::SumRows.finds(found != total) {
         let what = "the sum is not the sum of the survivors' masked inputs: the coordinator announced a false one";
         return Err(VerifyError::new("SA-16", what));
     }

@@ -1,6 +1,6 @@
 //! P4 to P6: checks on COMMIT, ABANDON and RESULT votes and on certificates made of q of them.
 
-use super::{Rules, VerifyError, list, signed};
+use super::{Check, Rules, VerifyError, bounded_list, signed};
 use crate::commit::{AbandonCertificate, AbandonVote, CommitCertificate, CommitVote};
 use crate::hash::Digest;
 use crate::identity::SiloId;
@@ -57,11 +57,11 @@ impl VerifiedResult {
 /// # Errors
 /// [`VerifyError`] blaming the voter.
 pub fn commit_vote(rules: &Rules<'_>, vote: &CommitVote, t3: &Digest, survivors: &[SiloId]) -> Result<(), VerifyError> {
-    if survivors.binary_search(&vote.silo).is_err() {
+    if Check::CommitBySurvivor.finds(survivors.binary_search(&vote.silo).is_err()) {
         let what = "it committed without being a survivor of the list".into();
         return Err(VerifyError::of("SA-08", vote.silo, what));
     }
-    signed(rules, "SA-08", vote.silo, Label::Commit, &[&t3.0], &vote.signature)
+    signed(rules, Check::CommitSignature, "SA-08", vote.silo, Label::Commit, &[&t3.0], &vote.signature)
 }
 
 /// SA-08: a commit certificate over the checker's own T3: at least q votes, ascending by silo, all of its survivors (in
@@ -80,12 +80,24 @@ pub fn commit_certificate(
     Ok(VerifiedCertificate { t3: *t3 })
 }
 
+/// SA-08: a certificate releases the reply to the very list that it is over; `t3` is the list that the reply belongs to.
+///
+/// # Errors
+/// [`VerifyError`] where the certificate is over another list.
+pub fn own_list(certificate: &VerifiedCertificate, t3: &Digest) -> Result<(), VerifyError> {
+    if Check::OwnList.finds(certificate.t3 != *t3) {
+        let what = "the commit certificate is over another survivor list than the one this silo voted for";
+        return Err(VerifyError::new("SA-08", what));
+    }
+    Ok(())
+}
+
 /// SA-13: one ABANDON vote for `rules.ctx`.
 ///
 /// # Errors
 /// [`VerifyError`] blaming the voter.
 pub fn abandon_vote(rules: &Rules<'_>, vote: &AbandonVote) -> Result<(), VerifyError> {
-    signed(rules, "SA-13", vote.silo, Label::Abandon, &[], &vote.signature)
+    signed(rules, Check::AbandonSignature, "SA-13", vote.silo, Label::Abandon, &[], &vote.signature)
 }
 
 /// SA-13: an abandon certificate for the attempt `rules.ctx`, by that context's roster and quorums: at least q votes,
@@ -112,7 +124,8 @@ pub fn result_vote(
     result_hash: &Digest,
     next_model_hash: &Digest,
 ) -> Result<(), VerifyError> {
-    signed(rules, "SA-14", vote.silo, Label::Result, &[&result_hash.0, &next_model_hash.0], &vote.signature)
+    let fields: [&[u8]; 2] = [&result_hash.0, &next_model_hash.0];
+    signed(rules, Check::ResultSignature, "SA-14", vote.silo, Label::Result, &fields, &vote.signature)
 }
 
 /// SA-14: a result certificate: at least q votes of distinct silos of the roster, ascending, every signature valid over
@@ -137,5 +150,6 @@ fn quorum(
     what: &str,
     voters: impl ExactSizeIterator<Item = SiloId> + Clone,
 ) -> Result<(), VerifyError> {
-    list(rule, what, voters, usize::from(rules.quorum.q), rules.roster.len())
+    let bounds = [(Check::QuorumOfVotes, usize::from(rules.quorum.q)), (Check::AtMost, rules.roster.len())];
+    bounded_list(rule, what, voters, bounds, Check::DistinctVotes)
 }

@@ -14,9 +14,10 @@ use blindsum_crypto::{
 };
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
-use crate::coordinator::machine::{CoordinatorMachine, same};
+use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
 use crate::coordinator::store::{StoreRecord, StoredResult};
+use crate::coordinator::verify::same;
 use crate::coordinator::work::{CoordinatorWork, Task, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 use crate::plan::RoundKind;

@@ -10,9 +10,10 @@ use blindsum_crypto::verify::{self, VerifyError};
 use blindsum_crypto::{AbandonCertificate, AbandonVote, SiloId};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundBytes};
-use crate::coordinator::machine::{CoordinatorMachine, same};
+use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitAdverts, Busy, Exposed, State};
 use crate::coordinator::store::StoreRecord;
+use crate::coordinator::verify::same;
 use crate::limits::MAX_ABANDONED;
 use crate::message::{Abandoned, AttemptId, CoordinatorMessage, DeclineReason, Open};
 use crate::plan::RoundKind;

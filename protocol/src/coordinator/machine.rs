@@ -14,13 +14,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use blindsum_crypto::verify::{Rules, VerifyError};
+use blindsum_crypto::verify::Rules;
 use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId, SumProof};
 
 use crate::codec;
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes};
 use crate::coordinator::state::{Exposed, State};
 use crate::coordinator::store::StoredResult;
+use crate::coordinator::verify;
 use crate::coordinator::work::{CoordinatorWorkDone, Done};
 use crate::limits::Limits;
 use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, Payload, RoundResult, SiloMessage};
@@ -219,14 +220,8 @@ impl CoordinatorMachine {
 
     fn on_hello(&mut self, silo: SiloId, hello: Hello, now_ms: u64) {
         let plan = Arc::clone(&self.own.plan);
-        if hello.roster_hash != plan.roster_hash() {
-            return self.disconnect(silo, DisconnectReason::OtherRoster(hello.roster_hash), now_ms);
-        }
-        if hello.job_digest != plan.job_digest() {
-            return self.disconnect(silo, DisconnectReason::OtherJob(hello.job_digest), now_ms);
-        }
-        if self.chain.hashes.get(hello.results_held as usize) != Some(&hello.result_hash) {
-            return self.disconnect(silo, DisconnectReason::OtherHistory(hello.results_held), now_ms);
+        if let Err(reason) = verify::hello(&hello, &plan, &self.chain.hashes) {
+            return self.disconnect(silo, reason, now_ms);
         }
         let link = &mut self.links[silo.index()];
         *link = Link { held: Some(hello.results_held), newest: hello.newest, ..*link };
@@ -320,13 +315,4 @@ impl CoordinatorMachine {
         *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
         self.output(CoordinatorOutput::Disconnect { silo, reason });
     }
-}
-
-/// A message must come from the silo that it names.
-pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
-    if sender == named {
-        return Ok(());
-    }
-    let what = format!("silo {sender}: it sent a message in the name of silo {named}");
-    Err(VerifyError { rule: "SA-01", what, blamed: Some(sender) })
 }

@@ -9,6 +9,7 @@ mod restore;
 mod session;
 mod state;
 pub mod store;
+mod verify;
 pub mod work;
 
 pub use api::{

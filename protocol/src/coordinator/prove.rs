@@ -18,9 +18,10 @@ use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedHeaders, VerifiedLi
 use blindsum_crypto::{SiloId, Sketch, SumProof, VerifySum, transcript};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
-use crate::coordinator::machine::{CoordinatorMachine, same};
+use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitSketches, Busy, State};
 use crate::coordinator::store::StoredResult;
+use crate::coordinator::verify::same;
 use crate::coordinator::work::{CoordinatorWork, Task};
 use crate::message::{AttemptId, CoordinatorMessage, Envelope, MaskedBack, Payload};
 use crate::step::Step;

@@ -10,9 +10,10 @@ use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
 use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, SiloId, SurvivorList, unmask};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
-use crate::coordinator::machine::{CoordinatorMachine, same};
+use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitAdverts, AwaitCommits, AwaitMasked, AwaitShares, Shared, State};
 use crate::coordinator::store::{StoreRecord, note_marks};
+use crate::coordinator::verify::{convicted, same, second, too_few_shares};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 
 impl CoordinatorMachine {
@@ -145,11 +146,9 @@ impl CoordinatorMachine {
         Ok(true)
     }
 
-    /// A dealer with more than c complainers: at least one of them is honest, and honest silos complain only about dealers
-    /// that broke the rules.
+    /// A dealer with more than c complainers.
     pub(super) fn guilty_dealer(&self, state: &AwaitMasked) -> Option<SiloId> {
-        let c = usize::from(self.own.quorum.c);
-        state.complaints.iter().find(|(_, by)| by.len() > c).map(|(dealer, _)| *dealer)
+        convicted(&state.complaints, self.own.quorum.c)
     }
 
     pub(super) fn on_masked(
@@ -187,7 +186,8 @@ impl CoordinatorMachine {
     /// P3 is over: U3. The list is stored, and from here on the attempt can only finish.
     pub(super) fn close_masked(&mut self, state: AwaitMasked, now_ms: u64) {
         let proven = self.guilty_dealer(&state);
-        let guilty = proven.or_else(|| self.too_few_shares(&state));
+        let survivors: Vec<SiloId> = state.masked.keys().copied().collect();
+        let guilty = proven.or_else(|| too_few_shares(&state.complaints, &survivors, self.own.quorum.t));
         let AwaitMasked { mut shared, masked, .. } = state;
         let at = shared.attempt.at;
         if let Some(dealer) = guilty {
@@ -221,14 +221,6 @@ impl CoordinatorMachine {
         self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes: BTreeMap::new() }));
     }
 
-    /// A dealer of whose shares fewer than t survivors hold good ones: its secret could not be rebuilt.
-    fn too_few_shares(&self, state: &AwaitMasked) -> Option<SiloId> {
-        let t = usize::from(self.own.quorum.t);
-        let complained = state.complaints.iter();
-        let good = |by: &BTreeSet<SiloId>| state.masked.keys().filter(|id| !by.contains(id)).count();
-        complained.filter(|(_, by)| good(by) < t).map(|(dealer, _)| *dealer).next()
-    }
-
     pub(super) fn proven(&self, attempt: u32) -> bool {
         self.exposed.iter().any(|e| e.attempt == attempt && e.certificate.is_some())
     }
@@ -255,13 +247,4 @@ impl CoordinatorMachine {
             self.send(silo, CoordinatorMessage::Shares { at: shared.attempt.at, headers, deliveries });
         }
     }
-}
-
-/// The second message of a kind: fine if it repeats the first (after a reconnect), else the silo broke SA-07.
-fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, VerifyError> {
-    if repeated {
-        return Ok(false);
-    }
-    let what = format!("silo {silo}: it sent a second, different {what} in one attempt");
-    Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) })
 }

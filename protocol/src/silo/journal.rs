@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::message::AttemptId;
+use crate::silo::verify::{self, Inadmissible};
 
 /// One line of the journal. Encode with [`crate::codec::encode`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ pub struct JournalError {
     /// Which entry, from 1.
     pub position: u64,
     /// What is wrong.
-    pub problem: &'static str,
+    pub problem: Inadmissible,
 }
 
 /// A COMMIT vote with its reply, as journaled.
@@ -188,8 +189,8 @@ impl JournalState {
     }
 
     /// Adds an entry; the state is unchanged on error.
-    pub(crate) fn apply(&mut self, entry: &JournalEntry) -> Result<(), &'static str> {
-        self.check(entry)?;
+    pub(crate) fn apply(&mut self, entry: &JournalEntry) -> Result<(), Inadmissible> {
+        verify::admits(self, entry)?;
         match entry {
             JournalEntry::Begin { roster_hash, job_digest, silo } => {
                 self.owner = Some((*roster_hash, *job_digest, *silo));
@@ -225,32 +226,6 @@ impl JournalState {
         self.mark.head = Hasher::new(Label::Journal).digest(&self.mark.head).field(&encoded).finish();
         self.mark.length += 1;
         Ok(())
-    }
-
-    fn check(&self, entry: &JournalEntry) -> Result<(), &'static str> {
-        match (self.owner, entry) {
-            (None, JournalEntry::Begin { .. }) => Ok(()),
-            (None, _) => Err("does not begin with whose journal it is"),
-            (Some(_), JournalEntry::Begin { .. }) => Err("begins a second time"),
-            (_, JournalEntry::Joined { at }) if *at <= self.newest => Err("joins an attempt that is not new"),
-            (_, JournalEntry::Masked { at }) if *at != self.joined || at.round != self.newest.round => {
-                Err("masks for an attempt that was not joined last")
-            }
-            (_, JournalEntry::Masked { at }) if self.has_voted(*at) => Err("masks after its vote"),
-            (_, JournalEntry::Masked { at }) if self.masked.contains(&at.attempt) => Err("masks twice in one attempt"),
-            (_, JournalEntry::Committed { at, .. } | JournalEntry::Abandoned { at, .. }) if self.has_voted(*at) => {
-                Err("votes twice in one attempt")
-            }
-            (_, JournalEntry::Committed { at, .. })
-                if at.round != self.newest.round || !self.masked.contains(&at.attempt) =>
-            {
-                Err("commits to an attempt without a masked input")
-            }
-            (_, JournalEntry::Result { at, .. }) if self.voted.as_ref().is_some_and(|v| v.at.round >= at.round) => {
-                Err("signs a second result of one round, or an old one")
-            }
-            _ => Ok(()),
-        }
     }
 
     pub(crate) fn has_voted(&self, at: AttemptId) -> bool {

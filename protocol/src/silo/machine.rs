@@ -27,6 +27,7 @@ use crate::silo::api::{SetupError, SiloConfig, SiloEvent, SiloOutput, TrainOutco
 use crate::silo::journal::{JournalEntry, JournalState};
 use crate::silo::result::Results;
 use crate::silo::session::{Head, Session};
+use crate::silo::verify;
 use crate::silo::work::{Done, Lanes, SiloWork, SiloWorkDone, Task};
 
 /// What never changes while the machine runs.
@@ -86,8 +87,8 @@ pub struct SiloMachine {
     pub(super) rng: Box<dyn CryptoRng + Send>,
     pub(super) journal: JournalState,
     pub(super) held: Held,
-    /// Openings of the round in progress that this process received: attempt and context. Only these may it abandon.
-    pub(super) seen: Vec<(u32, Digest)>,
+    /// Attempts of the round in progress whose opening this process received. Only these may it abandon.
+    pub(super) seen: Vec<u32>,
     pub(super) update: Update,
     pub(super) session: Session,
     pub(super) results: Results,
@@ -111,30 +112,14 @@ impl SiloMachine {
             return Err(SetupError::Roster);
         }
         let owner = (plan.roster_hash(), plan.job_digest(), me);
-        if journal.owner.is_some_and(|o| o != owner) {
-            return Err(SetupError::ForeignJournal);
-        }
+        verify::own_journal(&journal, &owner)?;
         let held = match held {
             None => {
                 let global = plan.initial_global();
                 Held { round: 0, result_hash: plan.job_digest(), model_hash: plan.model_hash(&global), global }
             }
             Some(kept) => {
-                let wrong = Err(SetupError::Held(kept.round));
-                if kept.global.len() != plan.layout().len() {
-                    return wrong;
-                }
-                let model_hash = plan.model_hash(&kept.global);
-                match journal.adopted {
-                    Some((round, hash, model)) if round == kept.round => {
-                        if (hash, model) != (kept.result_hash, model_hash) {
-                            return wrong;
-                        }
-                    }
-                    // adopted in the journal, but stopped before the adapter was kept: the rest is fetched again
-                    Some((round, ..)) if round > kept.round => {}
-                    _ => return wrong,
-                }
+                let model_hash = verify::held_adapter(&plan, &journal, &kept)?;
                 Held { round: kept.round, result_hash: kept.result_hash, model_hash, global: kept.global }
             }
         };

@@ -7,6 +7,7 @@ mod open;
 mod result;
 mod session;
 mod sketch;
+pub(crate) mod verify;
 mod vote;
 pub mod work;
 
@@ -16,4 +17,5 @@ pub use api::{
 };
 pub use journal::{JournalEntry, JournalError, JournalState};
 pub use machine::SiloMachine;
+pub use verify::Inadmissible;
 pub use work::{SiloWork, SiloWorkDone};

@@ -5,17 +5,18 @@
 //! ABANDON votes for every such attempt (SA-13); without them, under DP, a fresh update goes out, and no held-out counts.
 
 use blindsum_crypto::advert::SessionSecrets;
-use blindsum_crypto::{Advert, Context, verify};
+use blindsum_crypto::{Advert, Context};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
-use crate::message::{Abandoned, AttemptId, DeclineReason, Envelope, Open, SiloMessage};
+use crate::message::{AttemptId, DeclineReason, Envelope, Open, SiloMessage};
 use crate::plan::RoundKind;
 use crate::silo::api::{SiloEvent, SiloOutput, TrainRequest};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{SiloMachine, Update};
 use crate::silo::session::{AwaitAdverts, Head, Session};
+use crate::silo::verify;
 
 impl SiloMachine {
     pub(super) fn on_open(&mut self, open: Open, now_ms: u64) {
@@ -27,16 +28,17 @@ impl SiloMachine {
             Ok(kind) => kind,
             Err(why) => return self.decline(at, DeclineReason::Mismatch, why),
         };
-        if at <= self.journal.newest {
-            return self.decline(at, DeclineReason::Mismatch, "the attempt is not above all earlier ones");
+        if let Err(why) = verify::above(at, self.journal.newest) {
+            return self.decline(at, DeclineReason::Mismatch, why.to_string());
         }
         let ctx = open.context.digest();
-        if !self.seen.iter().any(|(attempt, _)| *attempt == at.attempt) {
-            self.seen.push((at.attempt, ctx));
+        if !self.seen.contains(&at.attempt) {
+            self.seen.push(at.attempt);
         }
-        let unproven = match self.unproven(&open.abandoned, at, kind) {
+        let ctx_of = |attempt| self.context(AttemptId { round: at.round, attempt }, kind).digest();
+        let unproven = match verify::unproven(&self.journal.masked, &open.abandoned, self.own.rules(&ctx), ctx_of) {
             Ok(unproven) => unproven,
-            Err(why) => return self.decline(at, DeclineReason::Mismatch, why),
+            Err(why) => return self.decline(at, DeclineReason::Mismatch, why.to_string()),
         };
         let silent = !unproven.is_empty();
         if silent {
@@ -46,8 +48,7 @@ impl SiloMachine {
                 return self.decline(at, DeclineReason::AwaitsResult, why);
             }
             // fresh noise, charged again by the service; an update that never went out may stay
-            let spent = |sent: &Vec<u32>| sent.iter().any(|attempt| unproven.contains(attempt));
-            if matches!(&self.update, Update::Ready { sent_in, .. } if spent(sent_in)) {
+            if matches!(&self.update, Update::Ready { sent_in, .. } if verify::spent(sent_in, &unproven)) {
                 self.update = Update::None;
             }
         }
@@ -70,51 +71,14 @@ impl SiloMachine {
 
     /// P0: compares the opening with what this silo itself holds.
     fn check_context(&self, at: AttemptId, offered: &Context) -> Result<RoundKind, String> {
-        if at.round != self.held.round.saturating_add(1) {
-            return Err(format!("it opens round {}, but this silo holds {} results", at.round, self.held.round));
-        }
-        // SA-13: with the adoption the journal forgot in which attempts of the round an update went out
-        if self.journal.adopted.is_some_and(|(round, ..)| round >= at.round) {
-            return Err("this silo adopted that round's result already and waits to be sent it again".into());
-        }
-        if at.attempt == 0 {
-            return Err("attempts count from 1".into());
-        }
+        let adopted = self.journal.adopted.map(|(round, ..)| round);
+        verify::round(at, self.held.round, adopted).map_err(|e| e.to_string())?;
         if self.results.is_busy() {
             return Err("the result of this very round is being applied".into());
         }
-        let kind = self.own.plan.kind(at.round).ok_or_else(|| format!("the job has no round {}", at.round))?;
-        let own = self.context(at, kind);
-        let differing: Vec<&str> = [
-            ("federation", own.federation_id == offered.federation_id),
-            ("roster", (own.roster_hash, own.roster_version) == (offered.roster_hash, offered.roster_version)),
-            ("job", own.job_digest == offered.job_digest),
-            ("parameters", own.params_hash == offered.params_hash),
-            ("previous result", own.previous_result_hash == offered.previous_result_hash),
-            ("model", own.model_hash == offered.model_hash),
-        ]
-        .into_iter()
-        .filter_map(|(name, same)| (!same).then_some(name))
-        .collect();
-        if own == *offered {
-            return Ok(kind);
-        }
-        Err(format!("its {} differ from this silo's own; it is not the coordinator of this job", differing.join(", ")))
-    }
-
-    /// SA-13: attempts of this round in which y went out and which are not proven abandoned.
-    fn unproven(&self, proofs: &[Abandoned], at: AttemptId, kind: RoundKind) -> Result<Vec<u32>, String> {
-        let mut unproven = Vec::new();
-        for &attempt in &self.journal.masked {
-            let Some(proof) = proofs.iter().find(|p| p.attempt == attempt) else {
-                unproven.push(attempt);
-                continue;
-            };
-            let ctx = self.context(AttemptId { round: at.round, attempt }, kind).digest();
-            verify::abandon_certificate(&self.own.rules(&ctx), &proof.certificate)
-                .map_err(|e| format!("its proof that attempt {attempt} is abandoned fails: {e}"))?;
-        }
-        Ok(unproven)
+        let kind = verify::kind(&self.own.plan, at.round)?;
+        verify::context(&self.context(at, kind), offered).map_err(|e| e.to_string())?;
+        Ok(kind)
     }
 
     /// P1: if the session waits for the update and the update is there, says so with fresh keys.

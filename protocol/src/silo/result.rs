@@ -6,7 +6,8 @@
 //! over exactly what it computed (SA-14). What it signed and what was certified can differ only if somebody gave out two
 //! sums; then it follows the certificate and says so.
 
-use blindsum_crypto::{ResultCertificate, ResultVote, SiloId, VerifySum, verify};
+use blindsum_crypto::verify as stateless;
+use blindsum_crypto::{ResultCertificate, ResultVote, SiloId};
 
 use crate::message::{AttemptId, Payload, RoundResult, SiloMessage};
 use crate::plan::RoundKind;
@@ -14,6 +15,7 @@ use crate::silo::api::{Adoption, AdoptionReport, SiloEvent, SiloOutput};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{Held, SiloMachine, Update};
 use crate::silo::session::Session;
+use crate::silo::verify;
 use crate::silo::work::{SiloWork, SumCheck, Task};
 use crate::step::Step;
 
@@ -65,16 +67,13 @@ impl SiloMachine {
             Ok((kind, t3, survivors)) => {
                 let RoundResult { bind, list, certificate, proof, .. } = result;
                 // q RESULT votes say that at least one honest silo checked the sum
-                let check = match proof.filter(|_| certificate.is_none()) {
-                    Some(proof) => {
-                        let (roster, ctx) = (self.own.roster.clone(), self.context(at, kind).digest());
-                        Some(Box::new(SumCheck { roster, ctx, bind, list, proof }))
-                    }
-                    None if certificate.is_none() && self.own.plan.verify_sum() != VerifySum::Off => {
-                        return self.misbehaviour(format!("{at}: its sum comes without proof (SA-16)"));
-                    }
-                    None => None,
-                };
+                if let Err(why) = verify::has_proof(proof.is_some(), certificate.is_some(), &self.own.plan) {
+                    return self.misbehaviour(format!("{at}: {why}"));
+                }
+                let check = proof.filter(|_| certificate.is_none()).map(|proof| {
+                    let (roster, ctx) = (self.own.roster.clone(), self.context(at, kind).digest());
+                    Box::new(SumCheck { roster, ctx, bind, list, proof })
+                });
                 self.results.applying = Some((at, certificate));
                 let (plan, global) = (self.own.plan.clone(), self.held.global.clone());
                 let task = Task::Apply { at, kind, plan, t3, survivors, payload, check, global };
@@ -86,15 +85,14 @@ impl SiloMachine {
     /// SA-05, SA-08: q survivors committed to this list under this silo's own context.
     fn check_result(&self, result: &RoundResult) -> Result<(RoundKind, blindsum_crypto::Digest, Vec<SiloId>), String> {
         let at = result.at;
-        let kind = self.own.plan.kind(at.round).ok_or_else(|| format!("the job has no round {}", at.round))?;
+        let kind = verify::kind(&self.own.plan, at.round)?;
         let ctx = self.context(at, kind).digest();
         let rules = self.own.rules(&ctx);
-        let list = verify::closed_list(&rules, &result.bind, &result.list).map_err(|e| e.to_string())?;
+        let list = stateless::closed_list(&rules, &result.bind, &result.list).map_err(|e| e.to_string())?;
         let t3 = list.t3();
-        verify::commit_certificate(&rules, &result.commits, &t3, list.survivors()).map_err(|e| e.to_string())?;
-        if self.journal.committed.as_ref().is_some_and(|c| c.at == at && c.reply.t3() != t3) {
-            return Err("it is the result of another survivor list than the one this silo committed to (SA-08)".into());
-        }
+        stateless::commit_certificate(&rules, &result.commits, &t3, list.survivors()).map_err(|e| e.to_string())?;
+        let committed = self.journal.committed.as_ref().filter(|c| c.at == at).map(|c| c.reply.t3());
+        verify::own_list(committed, &t3).map_err(|e| e.to_string())?;
         Ok((kind, t3, list.survivors().to_vec()))
     }
 
@@ -119,12 +117,13 @@ impl SiloMachine {
             return self.ignore(format!("an uncertified result of {at}, a round that this silo has left behind"));
         }
         let before = self.journal.voted.as_ref().filter(|v| v.at.round == round);
-        let vote = match before {
-            Some(v) if (v.at, v.result_hash, v.model_hash) == (at, step.result_hash, step.model_hash) => v.vote,
-            Some(_) => {
-                // one result per round, ever: another one needs q others
-                return self.event(SiloEvent::Forked(at));
-            }
+        let repeats = match verify::one_result(before, &step) {
+            Ok(repeats) => repeats,
+            // one result per round, ever: another one needs q others
+            Err(_) => return self.event(SiloEvent::Forked(at)),
+        };
+        let vote = match before.filter(|_| repeats) {
+            Some(v) => v.vote,
             None => {
                 let ctx = self.context(at, step.kind).digest();
                 let own = &self.own;
@@ -160,7 +159,7 @@ impl SiloMachine {
     fn is_certified(&self, step: &Step, certificate: &ResultCertificate) -> bool {
         let ctx = self.context(step.at, step.kind).digest();
         let rules = self.own.rules(&ctx);
-        verify::result_certificate(&rules, certificate, &step.result_hash, &step.model_hash).is_ok()
+        stateless::result_certificate(&rules, certificate, &step.result_hash, &step.model_hash).is_ok()
     }
 
     fn adopt(&mut self, step: Step) {

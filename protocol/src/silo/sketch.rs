@@ -10,6 +10,7 @@ use crate::message::{AttemptId, MaskedBack, Payload, SiloMessage};
 use crate::silo::api::SiloOutput;
 use crate::silo::machine::SiloMachine;
 use crate::silo::session::{Session, Voted};
+use crate::silo::verify;
 use crate::silo::work::{SiloWork, Task};
 
 impl SiloMachine {
@@ -24,19 +25,16 @@ impl SiloMachine {
         let (Some(t3), Some(voted)) = (t3, voted) else {
             return self.send(SiloMessage::Sketch { at, sketch: None });
         };
-        if let Some((MaskedBack { bind, list }, packed)) = back.filter(|_| voted.packed.is_none()) {
-            let entry = list.0.iter().find(|m| m.silo == me);
-            let own_hash = Some(transcript::masked_hash(&packed));
-            if transcript::t3(&bind, &list.0) != t3 || entry.map(|m| m.hash) != own_hash {
-                let what = "what it handed back is not this silo's masked input (SA-04)";
-                return self.misbehaviour(format!("{at}: {what}"));
+        if let Some((back, packed)) = back.filter(|_| voted.packed.is_none()) {
+            if let Err(why) = verify::handed_back(&back, &packed, &t3, me) {
+                return self.misbehaviour(format!("{at}: {why}"));
             }
             voted.packed = Some(packed);
         }
-        match (&voted.sketch, &voted.packed) {
-            (Some((made_for, _)), _) if *made_for != sum_hash => {
-                self.misbehaviour(format!("{at}: it announced two sums of one attempt (SA-16)"));
-            }
+        if let Err(why) = verify::one_sum(voted.sketch.as_ref().map(|(made_for, _)| made_for), &sum_hash) {
+            return self.misbehaviour(format!("{at}: {why}"));
+        }
+        match (voted.sketch.as_ref().filter(|(made_for, _)| *made_for == sum_hash), &voted.packed) {
             (Some((_, Some(sketch))), _) => {
                 let sketch = Some(sketch.clone());
                 self.send(SiloMessage::Sketch { at, sketch });

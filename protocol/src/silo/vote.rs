@@ -4,7 +4,8 @@
 //! vote and reply are repeated byte for byte, and nothing else is signed for an attempt from before it: ABANDON only for
 //! attempts whose opening this very process received.
 
-use blindsum_crypto::{AbandonVote, CommitCertificate, CommitVote, SurvivorList, verify};
+use blindsum_crypto::verify as stateless;
+use blindsum_crypto::{AbandonVote, CommitCertificate, CommitVote, SurvivorList};
 
 use crate::message::{AttemptId, Envelope, SiloMessage};
 use crate::plan::RoundKind;
@@ -12,6 +13,7 @@ use crate::silo::api::SiloEvent;
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::SiloMachine;
 use crate::silo::session::{AwaitList, Head, Session, Voted};
+use crate::silo::verify;
 
 impl SiloMachine {
     /// P4: the survivors. Journals vote and reply, erases every other share, votes COMMIT.
@@ -29,14 +31,15 @@ impl SiloMachine {
         };
         let own = self.own.clone();
         // SA-04, SA-05
-        let list = match verify::survivor_list(&own.rules(&state.head.ctx), list, &state.headers, Some(&state.masked)) {
-            Ok(list) => list,
-            Err(e) => {
-                // the vote is still open: another list, or ABANDON at the deadline
-                self.session = Session::AwaitList(state);
-                return self.misbehaviour(format!("{at}: {e}"));
-            }
-        };
+        let list =
+            match stateless::survivor_list(&own.rules(&state.head.ctx), list, &state.headers, Some(&state.masked)) {
+                Ok(list) => list,
+                Err(e) => {
+                    // the vote is still open: another list, or ABANDON at the deadline
+                    self.session = Session::AwaitList(state);
+                    return self.misbehaviour(format!("{at}: {e}"));
+                }
+            };
         let AwaitList { mut head, shares, packed, .. } = state;
         let reply = shares.into_reply(&list, &own.identity, &head.ctx);
         let vote = CommitVote::sign(&own.identity, &head.ctx, own.me, &list.t3());
@@ -63,7 +66,7 @@ impl SiloMachine {
         let own = self.own.clone();
         let rules = own.rules(&committed.ctx);
         let reply = &committed.reply;
-        let released = verify::commit_certificate(&rules, &certificate, &reply.t3(), reply.survivors())
+        let released = stateless::commit_certificate(&rules, &certificate, &reply.t3(), reply.survivors())
             .and_then(|certificate| reply.release(&certificate));
         match released {
             Ok(reveal) => {
@@ -95,10 +98,11 @@ impl SiloMachine {
         if let Some(vote) = self.journal.abandon_vote(at).copied() {
             return self.send(SiloMessage::Abandon { at, vote });
         }
-        let ctx = self.seen.iter().find(|(attempt, _)| *attempt == at.attempt).map(|(_, ctx)| *ctx);
-        let Some(ctx) = ctx.filter(|_| !self.journal.has_voted(at)) else {
-            return self.ignore(format!("a request to abandon {at}: this silo committed to it or was restarted since"));
-        };
+        if let Err(why) = verify::abandon(self.seen.contains(&at.attempt), self.journal.has_voted(at)) {
+            return self.ignore(format!("a request to abandon {at}: {why}"));
+        }
+        let Some(kind) = self.own.plan.kind(at.round) else { return };
+        let ctx = self.context(at, kind).digest();
         if self.session.head().is_some_and(|head| head.at == at) {
             self.leave("it is abandoned");
         }

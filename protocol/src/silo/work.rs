@@ -13,6 +13,7 @@ use crate::message::{AttemptId, Payload};
 use crate::metrics;
 use crate::plan::{Plan, RoundKind};
 use crate::silo::api::LocalUpdate;
+use crate::silo::verify::proof_of;
 use crate::step::{Step, step};
 
 /// Encoded coordinates of one silo, before masking. Erased on drop.
@@ -110,10 +111,7 @@ impl SumCheck {
         let opened: Vec<&[u8]> = opened.chunks(params.packed_bytes()).collect();
         let claim = ClaimedSum { params, list: &self.list, packed: sum, proof: &self.proof, opened: &opened };
         let verified = verify::sum(&rules, &claim, threads()).map_err(|e| e.to_string())?;
-        if (verified.bind(), verified.t3()) != (self.bind, *t3) {
-            return Err("the proof of the sum belongs to another session (SA-16)".into());
-        }
-        Ok(())
+        proof_of(&verified, &self.bind, t3).map_err(|e| e.to_string())
     }
 }
 

@@ -1,0 +1,63 @@
+//! The checks of the coordinator's machine that need memory: who sent what, and what it sent before.
+//!
+//! Contract: pure functions; they blame the silo at fault and change nothing. The stateless checks are
+//! [`blindsum_crypto::verify`]'s. Each condition has a name ([`Check`]), under which tests switch it off.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blindsum_crypto::verify::{Check, VerifyError};
+use blindsum_crypto::{Digest, SiloId};
+
+use crate::coordinator::api::DisconnectReason;
+use crate::message::Hello;
+use crate::plan::Plan;
+
+/// Dealer → who complains about it.
+pub(super) type Complaints = BTreeMap<SiloId, BTreeSet<SiloId>>;
+
+/// SA-01: a message comes from the silo that it names.
+pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
+    if Check::SameSender.finds(sender != named) {
+        let what = format!("silo {sender}: it sent a message in the name of silo {named}");
+        return Err(VerifyError { rule: "SA-01", what, blamed: Some(sender) });
+    }
+    Ok(())
+}
+
+/// SA-07: the second message of a kind is fine if it repeats the first (after a reconnect); it changes nothing then.
+pub(super) fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, VerifyError> {
+    if Check::OneMessage.finds(!repeated) {
+        let what = format!("silo {silo}: it sent a second, different {what} in one attempt");
+        return Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) });
+    }
+    Ok(false)
+}
+
+/// SA-03: a dealer with more than c complainers: at least one of them is honest, and honest silos complain only about
+/// dealers that broke the rules.
+pub(super) fn convicted(complaints: &Complaints, c: u16) -> Option<SiloId> {
+    let convicts = |by: &BTreeSet<SiloId>| Check::ComplaintsConvict.finds(by.len() > usize::from(c));
+    complaints.iter().find(|(_, by)| convicts(by)).map(|(dealer, _)| *dealer)
+}
+
+/// SA-09: a dealer of whose shares fewer than t survivors hold good ones: its secret could not be rebuilt.
+pub(super) fn too_few_shares(complaints: &Complaints, survivors: &[SiloId], t: u16) -> Option<SiloId> {
+    let good = |by: &BTreeSet<SiloId>| survivors.iter().filter(|id| !by.contains(id)).count();
+    let lacks = |by: &BTreeSet<SiloId>| Check::EnoughGoodShares.finds(good(by) < usize::from(t));
+    complaints.iter().find(|(_, by)| lacks(by)).map(|(dealer, _)| *dealer)
+}
+
+/// SA-01, SA-02, SA-14: a silo is of this roster and job, and what it holds is a beginning of this history (`hashes`: the
+/// result hash after each round, at 0 the job digest).
+pub(super) fn hello(hello: &Hello, plan: &Plan, hashes: &[Digest]) -> Result<(), DisconnectReason> {
+    if Check::HelloRoster.finds(hello.roster_hash != plan.roster_hash()) {
+        return Err(DisconnectReason::OtherRoster(hello.roster_hash));
+    }
+    if Check::HelloJob.finds(hello.job_digest != plan.job_digest()) {
+        return Err(DisconnectReason::OtherJob(hello.job_digest));
+    }
+    if Check::HelloHistory.finds(hashes.get(hello.results_held as usize) != Some(&hello.result_hash)) {
+        return Err(DisconnectReason::OtherHistory(hello.results_held));
+    }
+    Ok(())
+}
