@@ -5,6 +5,7 @@
 //! vote per attempt: SA-07; no update twice: SA-13) belongs to the machines. Checks run from cheap to costly.
 
 mod adverts;
+mod evidence;
 mod masked;
 mod reveal;
 mod shares;
@@ -12,6 +13,7 @@ mod sum;
 mod votes;
 
 pub use adverts::{VerifiedAdverts, advert, adverts};
+pub use evidence::{Guilt, evidence};
 pub use masked::{ClosedList, VerifiedList, VerifiedMasked, closed_list, masked, masked_header, survivor_list};
 pub use reveal::{VerifiedReveal, mask_secret, reveal, self_secret};
 pub use shares::{
