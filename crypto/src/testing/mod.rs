@@ -3,6 +3,7 @@
 mod attacks_commit;
 mod attacks_keys;
 mod attacks_shares;
+mod evidence;
 mod frozen;
 mod json;
 mod primitives;

@@ -142,6 +142,9 @@ checks! {
     OpenedHash ["SA-16"],
     /// The subset sums of S and the masks are those of the survivors.
     SumRows ["SA-16"],
+    // evidence
+    /// What is shown against a silo carries that silo's signature.
+    EvidenceSignature ["SA-09"],
     // parameters
     /// n silos at the bound stay inside the ring.
     Headroom ["SA-10"],
