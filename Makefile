@@ -5,13 +5,18 @@ CARGO ?= cargo
 PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
+MUTANTS := .tools/bin/cargo-mutants
+MUTANTS_VERSION := 27.1.0
+# The crates whose tests switch checks off (crypto/src/teeth.rs).
+TEETH := -p blindsum-crypto -p blindsum-protocol
 
-.PHONY: help demo test lint lint-fast bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test lint lint-fast mutants bench experiment clean prerequisites libtorch inputs build
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
+	@echo "make mutants     change every line of the verify modules and see that a test notices (hours; docs/testing.md)"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
@@ -34,8 +39,10 @@ build: libtorch
 demo: inputs build
 	@target/release/blindsum-demo run $(ARGS)
 
+# Two runs: in the first, tests can switch checks off; in the second, the programs under test are those that are shipped.
 test: libtorch inputs
-	$(CARGO) test $(PROFILE) --workspace
+	$(CARGO) test $(PROFILE) $(TEETH)
+	$(CARGO) test $(PROFILE) --workspace $(TEETH:-p=--exclude)
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check
@@ -50,6 +57,13 @@ lint: lint-fast libtorch $(DENY)
 
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root .tools
+
+$(MUTANTS):
+	$(CARGO) install cargo-mutants --version $(MUTANTS_VERSION) --locked --root .tools
+
+# ARGS="--shard 0/4" does a quarter of it.
+mutants: prerequisites $(MUTANTS)
+	$(MUTANTS) mutants $(ARGS)
 
 bench: libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step

@@ -38,6 +38,7 @@ fn shows_secret(text: &str) -> bool {
 
 #[test]
 fn sa11_teeth_secrets_are_erased_and_hidden_where_a_plain_twin_is_found_and_shown() {
+    assert_eq!(Twin(SECRET).0, SECRET);
     assert!(holds_secret(&after_drop(Twin(SECRET))) && shows_secret(&format!("{:?}", Twin(SECRET))));
     let seed = || MaskSeed::from_bytes(SECRET);
     let identity = || IdentityKey::from_bytes(&SECRET);
