@@ -8,7 +8,12 @@ DENY_VERSION := 0.20.2
 FLOWER := .tools/flower
 FLOWER_VERSION := 1.41.0
 
-.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model
+MUTANTS := .tools/bin/cargo-mutants
+MUTANTS_VERSION := 27.1.0
+# The crates whose tests switch checks off (crypto/src/teeth.rs).
+TEETH := -p blindsum-crypto -p blindsum-protocol
+
+.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -17,6 +22,7 @@ help:
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
 	@echo "make fuzz        every fuzz target for SECONDS each (600)"
+	@echo "make mutants     change every line of the verify modules and see that a test notices (hours; docs/testing.md)"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
 	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
@@ -42,8 +48,10 @@ build: libtorch
 demo: inputs build
 	@target/release/blindsum-demo run $(ARGS)
 
+# Two runs: in the first, tests can switch checks off; in the second, the programs under test are those that are shipped.
 test: libtorch inputs
-	$(CARGO) test $(PROFILE) --workspace
+	$(CARGO) test $(PROFILE) $(TEETH)
+	$(CARGO) test $(PROFILE) --workspace $(TEETH:-p=--exclude)
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check
@@ -79,6 +87,13 @@ fuzz-smoke: prerequisites
 # Due after every change of what travels.
 fuzz-corpus: prerequisites
 	@fuzz/run corpus
+
+$(MUTANTS):
+	$(CARGO) install cargo-mutants --version $(MUTANTS_VERSION) --locked --root .tools
+
+# ARGS="--shard 0/4" does a quarter of it.
+mutants: prerequisites $(MUTANTS)
+	$(MUTANTS) mutants $(ARGS)
 
 bench: bench-crypto libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step

@@ -61,3 +61,42 @@ pub(super) fn hello(hello: &Hello, plan: &Plan, hashes: &[Digest]) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(silos: impl IntoIterator<Item = u16>) -> Vec<SiloId> {
+        silos.into_iter().map(SiloId).collect()
+    }
+
+    /// Silos 1 to `count` complain about silo 7; one complains about silo 8.
+    fn complaints(count: u16) -> Complaints {
+        let by = |silos: Vec<SiloId>| silos.into_iter().collect::<BTreeSet<_>>();
+        [(SiloId(7), by(ids(1..=count))), (SiloId(8), by(ids([1])))].into()
+    }
+
+    #[test]
+    fn sa03_more_than_c_complainers_convict_and_c_do_not() {
+        for c in 1..5 {
+            assert_eq!(convicted(&complaints(c), c), None);
+            assert_eq!(convicted(&complaints(c + 1), c), Some(SiloId(7)));
+        }
+        assert_eq!(convicted(&Complaints::new(), 0), None);
+    }
+
+    #[test]
+    fn sa09_t_survivors_with_good_shares_are_enough_and_one_less_is_not() {
+        let survivors = ids(0..9);
+        assert_eq!(too_few_shares(&complaints(4), &survivors, 5), None);
+        assert_eq!(too_few_shares(&complaints(5), &survivors, 5), Some(SiloId(7)));
+        // complaints of silos that are gone take no share away
+        assert_eq!(too_few_shares(&complaints(4), &survivors[3..], 5), None);
+    }
+
+    #[test]
+    fn sa07_a_repeated_message_changes_nothing() {
+        assert_eq!(second(SiloId(1), true, "advert"), Ok(false));
+        assert!(second(SiloId(1), false, "advert").is_err());
+    }
+}

@@ -282,3 +282,29 @@ pub(super) fn one_sum(made_for: Option<&Digest>, sum_hash: &Digest) -> Result<()
 pub(super) fn kind(plan: &Plan, round: u32) -> Result<RoundKind, String> {
     plan.kind(round).ok_or_else(|| format!("the job has no round {round}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sa13_only_an_update_that_went_out_unproven_is_spent() {
+        assert!(!spent(&[], &[1, 2]), "it never went out");
+        assert!(!spent(&[1], &[2]) && !spent(&[1], &[]));
+        assert!(spent(&[3, 2], &[1, 2]));
+    }
+
+    #[test]
+    fn sa07_rounds_and_attempts_at_their_bounds() {
+        let at = |round, attempt| AttemptId { round, attempt };
+        assert_eq!(round(at(3, 1), 2, Some(2)), Ok(()));
+        assert_eq!(round(at(3, 1), 2, Some(3)), Err(Refusal::Adopted));
+        assert_eq!(round(at(3, 1), 2, Some(4)), Err(Refusal::Adopted));
+        assert_eq!(round(at(3, 0), 2, None), Err(Refusal::Zero));
+        assert_eq!(round(at(2, 1), 2, None), Err(Refusal::Round { opened: 2, held: 2 }));
+        assert_eq!(round(at(u32::MAX, 1), u32::MAX, None), Ok(()));
+        assert_eq!(above(at(1, 2), at(1, 1)), Ok(()));
+        assert_eq!(above(at(1, 2), at(1, 2)), Err(Refusal::NotAbove));
+        assert_eq!(above(at(1, 9), at(2, 1)), Err(Refusal::NotAbove));
+    }
+}
