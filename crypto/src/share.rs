@@ -125,13 +125,25 @@ pub struct PairLeaves {
 
 impl PairLeaves {
     pub(crate) fn pair_hash(&self, recipient: SiloId, sealed: &SealedBundle) -> Digest {
-        let ciphertext = sealed.hash();
+        self.pair_hash_over(recipient, &sealed.hash())
+    }
+
+    /// As [`PairLeaves::pair_hash`], where only the hash of the ciphertext is at hand.
+    pub(crate) fn pair_hash_over(&self, recipient: SiloId, ciphertext: &Digest) -> Digest {
         Hasher::new(Label::Pair)
             .field(&recipient.to_bytes())
             .digest(&self.b)
             .digest(&self.s)
-            .digest(&ciphertext)
+            .digest(ciphertext)
             .finish()
+    }
+
+    /// The leaf of one kind.
+    pub(crate) fn of(&self, kind: ShareKind) -> Digest {
+        match kind {
+            ShareKind::SelfMask => self.b,
+            ShareKind::MaskSecret => self.s,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod json;
 mod primitives;
 mod project_wycheproof;
 mod refused;
+mod evidence;
 mod session;
 mod sums;
 mod teeth_keys;

@@ -7,6 +7,7 @@
 
 mod adverts;
 mod check;
+mod evidence;
 mod masked;
 mod reveal;
 mod shares;
@@ -15,6 +16,7 @@ mod votes;
 
 pub use adverts::{VerifiedAdverts, advert, adverts};
 pub use check::Check;
+pub use evidence::{Guilt, evidence};
 pub use masked::{ClosedList, VerifiedList, VerifiedMasked, closed_list, masked, masked_header, survivor_list};
 pub use reveal::{VerifiedReveal, mask_secret, reveal, self_secret};
 pub use shares::{

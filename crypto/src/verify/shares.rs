@@ -2,6 +2,7 @@
 
 use super::{Check, Rules, VerifiedAdverts, VerifyError, bounded_list, list, signed};
 use crate::complaint::{Complaint, PairOpening};
+use crate::evidence::SignedPair;
 use crate::hash::Digest;
 use crate::identity::SiloId;
 use crate::keys::ChannelKey;
@@ -163,6 +164,13 @@ impl VerifiedDealing {
     /// Whether this is what a dealer sent, byte for byte.
     pub fn is(&self, dealing: &Dealing) -> bool {
         self.header.header == dealing.header && self.pairs == dealing.pairs
+    }
+
+    /// What the dealer signed for one recipient, itself included, with the path to its root; for [`crate::evidence`].
+    pub fn signed_pair(&self, recipient: SiloId) -> Option<SignedPair> {
+        let place = self.place(recipient)?;
+        let DealtPair { leaves, sealed } = &self.pairs[place];
+        Some(SignedPair { leaves: *leaves, ciphertext: sealed.hash(), path: self.tree.path(place) })
     }
 
     fn place(&self, recipient: SiloId) -> Option<usize> {

@@ -1,0 +1,321 @@
+//! Evidence, checked by anybody: whether it proves a silo at fault, and which.
+//!
+//! Contract: nothing counts here that the silo at fault did not sign itself, with one exception that rests on the number of
+//! colluders (complaints). A silo that kept to the protocol signed one message of each kind per attempt, saw one transcript,
+//! and dealt on one polynomial; so whatever the coordinator and colluding silos put together, no function here names it.
+
+use super::{Rules, VerifyError, abandon_vote, adverts, complaint, header, headers, list, result_vote, signed};
+use super::{mask_secret, survivor_list};
+use crate::advert::Advert;
+use crate::evidence::{
+    BadReveal, Complaints, Evidence, FalseSketch, Fault, OffPolynomial, Over, SignedPair, SumSketch, Transcript,
+    is_well_formed,
+};
+use crate::hash::Digest;
+use crate::identity::SiloId;
+use crate::labels::Label;
+use crate::masked::MaskedHeader;
+use crate::merkle;
+use crate::reveal::{Reveal, shares_hash};
+use crate::shamir::{self, ShamirError, Share};
+use crate::share::{ShareHeader, ShareKind, self_commitment};
+use crate::sketch::{self, values_hash};
+use crate::transcript;
+
+/// Threads for the subset sums of one masked input.
+const THREADS: usize = 4;
+
+/// What evidence has proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guilt {
+    /// The silo at fault.
+    pub silo: SiloId,
+    /// The invariant that it broke, for example `SA-07`.
+    pub rule: &'static str,
+    /// What it did; continues a sentence about that silo.
+    pub what: String,
+}
+
+impl Guilt {
+    fn of(silo: SiloId, rule: &'static str, what: impl Into<String>) -> Guilt {
+        Guilt { silo, rule, what: what.into() }
+    }
+}
+
+/// Names the silo that evidence proves at fault. `rules.ctx` must be the digest of the evidence's own context, whose roster
+/// is checked here; whether its job is the one that `rules.quorum` was derived from must be checked by the caller.
+///
+/// # Errors
+/// [`VerifyError`] with nobody blamed: it proves nothing.
+pub fn evidence(rules: &Rules<'_>, evidence: &Evidence) -> Result<Guilt, VerifyError> {
+    let found = same_session(rules, evidence).and_then(|()| match &evidence.fault {
+        Fault::TwoAdverts(two) => two_adverts(rules, two),
+        Fault::TwoHeaders(two) => two_headers(rules, two),
+        Fault::TwoMaskedInputs(two) => two_masked_inputs(rules, two),
+        Fault::TwoCommits(two) => {
+            let [first, second] = two.as_ref();
+            let silo = one_signer(first.message.silo, second.message.silo)?;
+            for Over { over, message } in two.iter() {
+                signed(rules, "SA-07", silo, Label::Commit, &[&over.0], &message.signature)?;
+            }
+            different(first.over != second.over)?;
+            Ok(Guilt::of(silo, "SA-07", "it committed to two survivor lists in one attempt"))
+        }
+        Fault::CommitAndAbandon { commit: Over { over, message }, abandon } => {
+            let silo = one_signer(message.silo, abandon.silo)?;
+            signed(rules, "SA-07", silo, Label::Commit, &[&over.0], &message.signature)?;
+            abandon_vote(rules, abandon)?;
+            Ok(Guilt::of(silo, "SA-07", "it voted both COMMIT and ABANDON in one attempt"))
+        }
+        Fault::TwoReveals(two) => two_reveals(rules, two),
+        Fault::TwoSketches(two) => two_sketches(rules, two),
+        Fault::TwoResults(two) => {
+            let [first, second] = two.as_ref();
+            let silo = one_signer(first.vote.silo, second.vote.silo)?;
+            for r in two.iter() {
+                result_vote(rules, &r.vote, &r.result_hash, &r.next_model_hash)?;
+            }
+            let hashes = |i: usize| (two[i].result_hash, two[i].next_model_hash);
+            different(hashes(0) != hashes(1))?;
+            Ok(Guilt::of(silo, "SA-07", "it signed two results of one attempt"))
+        }
+        Fault::BadReveal(bad) => bad_reveal(rules, bad),
+        Fault::OffPolynomial(off) => off_polynomial(rules, off),
+        Fault::Complaints(complaints) => too_many_complaints(rules, complaints),
+        Fault::FalseSketch(sketch) => false_sketch(rules, sketch, evidence),
+    });
+    found.map_err(|e| VerifyError { blamed: None, what: format!("this proves nothing: {}", e.what), ..e })
+}
+
+/// SA-01, SA-02: the session is one of this roster, and of these rules.
+fn same_session(rules: &Rules<'_>, evidence: &Evidence) -> Result<(), VerifyError> {
+    let (context, roster) = (&evidence.context, rules.roster);
+    let pinned = context.federation_id == roster.federation_id()
+        && (context.roster_hash, context.roster_version) == (roster.hash(), roster.version());
+    if !pinned || roster.len() != usize::from(rules.quorum.n) {
+        return Err(VerifyError::new("SA-01", "it is about a session of another roster"));
+    }
+    if context.digest() != *rules.ctx {
+        return Err(VerifyError::new("SA-02", "it is about another session"));
+    }
+    Ok(())
+}
+
+fn one_signer(first: SiloId, second: SiloId) -> Result<SiloId, VerifyError> {
+    if first == second {
+        return Ok(first);
+    }
+    Err(VerifyError::new("SA-07", "its two messages name different silos"))
+}
+
+/// An honest silo repeats messages, byte for byte; so two that say the same prove nothing.
+fn different(are: bool) -> Result<(), VerifyError> {
+    if are {
+        return Ok(());
+    }
+    Err(VerifyError::new("SA-07", "its two messages say the same, as a repeated message may"))
+}
+
+fn two_adverts(rules: &Rules<'_>, two: &[Advert; 2]) -> Result<Guilt, VerifyError> {
+    let silo = one_signer(two[0].silo, two[1].silo)?;
+    let lengths = [two[0].journal_length.to_le_bytes(), two[1].journal_length.to_le_bytes()];
+    let fields = [two[0].fields(&lengths[0]), two[1].fields(&lengths[1])];
+    for (advert, fields) in two.iter().zip(&fields) {
+        signed(rules, "SA-07", silo, Label::Advert, fields, &advert.signature)?;
+    }
+    different(fields[0] != fields[1])?;
+    Ok(Guilt::of(silo, "SA-07", "it signed two different adverts in one attempt"))
+}
+
+fn two_headers(rules: &Rules<'_>, two: &[Over<ShareHeader>; 2]) -> Result<Guilt, VerifyError> {
+    let silo = one_signer(two[0].message.silo, two[1].message.silo)?;
+    let fields = |i: usize| {
+        let Over { over, message } = &two[i];
+        [&over.0[..], &message.root.0, &message.commitment_b.0]
+    };
+    for (i, header) in two.iter().enumerate() {
+        signed(rules, "SA-07", silo, Label::ShareHeader, &fields(i), &header.message.signature)?;
+    }
+    different(fields(0) != fields(1))?;
+    Ok(Guilt::of(silo, "SA-07", "it signed two different share headers in one attempt"))
+}
+
+fn two_masked_inputs(rules: &Rules<'_>, two: &[Over<MaskedHeader>; 2]) -> Result<Guilt, VerifyError> {
+    let silo = one_signer(two[0].message.silo, two[1].message.silo)?;
+    two.iter().try_for_each(|header| masked_signature(rules, header))?;
+    let said = |i: usize| (two[i].over, two[i].message.hash);
+    different(said(0) != said(1))?;
+    Ok(Guilt::of(silo, "SA-07", "it signed two different masked inputs in one attempt"))
+}
+
+fn masked_signature(rules: &Rules<'_>, header: &Over<MaskedHeader>) -> Result<(), VerifyError> {
+    let Over { over, message } = header;
+    signed(rules, "SA-04", message.silo, Label::Masked, &[&over.0, &message.hash.0], &message.signature)
+}
+
+fn two_reveals(rules: &Rules<'_>, two: &[Over<Reveal>; 2]) -> Result<Guilt, VerifyError> {
+    let silo = one_signer(two[0].message.silo, two[1].message.silo)?;
+    two.iter().try_for_each(|Over { over, message }| reveal_signature(rules, message, over))?;
+    let said = |i: usize| (two[i].over, &two[i].message.shares);
+    different(said(0) != said(1))?;
+    Ok(Guilt::of(silo, "SA-07", "it signed two different replies in one attempt"))
+}
+
+fn reveal_signature(rules: &Rules<'_>, reveal: &Reveal, t3: &Digest) -> Result<(), VerifyError> {
+    let fields: [&[u8]; 2] = [&t3.0, &shares_hash(&reveal.shares).0];
+    signed(rules, "SA-09", reveal.silo, Label::Reveal, &fields, &reveal.signature)
+}
+
+/// A silo that was restarted may be told of another sum and sketch its masked input for it; but it has one survivor list,
+/// and its masked input has one sketch per sum.
+fn two_sketches(rules: &Rules<'_>, two: &[SumSketch; 2]) -> Result<Guilt, VerifyError> {
+    let [first, second] = two;
+    let silo = one_signer(first.sketch.silo, second.sketch.silo)?;
+    two.iter().try_for_each(|sketch| sketch_signature(rules, sketch))?;
+    if first.t3 == second.t3 && first.sum_hash != second.sum_hash {
+        return Err(VerifyError::new(
+            "SA-16",
+            "its two sketches are for two sums, as a restarted silo may be asked for",
+        ));
+    }
+    different(first.t3 != second.t3 || first.sketch.values != second.sketch.values)?;
+    Ok(Guilt::of(silo, "SA-16", "it signed two different sketches of one masked input"))
+}
+
+fn sketch_signature(rules: &Rules<'_>, SumSketch { t3, sum_hash, sketch }: &SumSketch) -> Result<(), VerifyError> {
+    let fields: [&[u8]; 3] = [&t3.0, &sum_hash.0, &values_hash(&sketch.values).0];
+    signed(rules, "SA-16", sketch.silo, Label::Sketch, &fields, &sketch.signature)
+}
+
+/// SA-05, SA-06, SA-09: the holder signed T3, so the transcript that leads to this T3 is the one that it saw. A share that
+/// does not open the leaf that stands there for it is then none that an honest holder can have kept.
+fn bad_reveal(rules: &Rules<'_>, bad: &BadReveal) -> Result<Guilt, VerifyError> {
+    let BadReveal { transcript: Transcript { adverts: u1, headers: u2, list: u3 }, reveal, dealt } = bad;
+    let (holder, n) = (reveal.silo, rules.roster.len());
+    if u1.len() > n || u2.len() > n || u3.0.len() > n {
+        return Err(VerifyError::new("SA-12", "its transcript is longer than the roster"));
+    }
+    // hashes first: the holder's signature costs less than all the others
+    let t1 = transcript::t1(rules.ctx, u1);
+    let t3 = transcript::t3(&transcript::bind(&transcript::t2(&t1, u2)), &u3.0);
+    reveal_signature(rules, reveal, &t3)?;
+    let adverts = adverts(rules, u1.clone(), None, &[])?;
+    let headers = headers(rules, u2.clone(), &adverts, None)?;
+    let survivors = survivor_list(rules, u3.clone(), &headers, None)?;
+    let well_formed = is_well_formed(reveal, &survivors);
+    let Some(dealt) = dealt else {
+        if well_formed {
+            return Err(VerifyError::new("SA-06", "the reply has the form that its list implies"));
+        }
+        return Ok(Guilt::of(
+            holder,
+            "SA-06",
+            "its reply holds other shares than the list that it committed to implies",
+        ));
+    };
+    if !well_formed {
+        return Err(VerifyError::new("SA-06", "a dealt pair stands beside a reply whose form is wrong already"));
+    }
+    let dealer = dealt.dealer;
+    let share = reveal.shares.iter().find(|share| share.peer() == dealer);
+    let (Some(share), Some(header)) = (share, headers.get(dealer)) else {
+        return Err(VerifyError::new("SA-09", "the reply holds no share of the dealer in question"));
+    };
+    under_root(&dealt.pair, holder, adverts.position(holder), adverts.adverts().len(), header)?;
+    let kind = share.kind();
+    if share.opening().leaf(&t1, dealer, holder, kind) == dealt.pair.leaves.of(kind) {
+        return Err(VerifyError::new("SA-09", "the share is the one that was dealt"));
+    }
+    let what = format!("its reply holds a share of silo {dealer} that is not the one that it was dealt");
+    Ok(Guilt::of(holder, "SA-09", what))
+}
+
+/// SA-03: a pair lies under a dealer's root at its recipient's own place. Without the place a dealer could plant a second
+/// pair for somebody at the place of a colluder.
+fn under_root(
+    pair: &SignedPair,
+    recipient: SiloId,
+    place: Option<usize>,
+    of: usize,
+    header: &ShareHeader,
+) -> Result<(), VerifyError> {
+    let leaf = pair.leaves.pair_hash_over(recipient, &pair.ciphertext);
+    let root = place.and_then(|place| merkle::root_of_path(leaf, place, of, &pair.path));
+    if root == Some(header.root) {
+        return Ok(());
+    }
+    Err(VerifyError::new("SA-03", format!("the pair of silo {recipient} does not lie under the dealer's root")))
+}
+
+/// SA-09: any t shares under an honest dealer's root rebuild its secret, whoever brings them.
+fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, VerifyError> {
+    let OffPolynomial { adverts: u1, header: dealt, kind, shares } = off;
+    let t = usize::from(rules.quorum.t);
+    list("SA-09", "shares", shares.iter().map(|s| s.holder), t, t)?;
+    let adverts = adverts(rules, u1.clone(), None, &[])?;
+    let (dealer, t1) = (dealt.silo, adverts.t1());
+    header(rules, dealt.clone(), &adverts)?;
+    for share in shares {
+        under_root(&share.pair, share.holder, adverts.position(share.holder), adverts.adverts().len(), dealt)?;
+        if share.opening.leaf(&t1, dealer, share.holder, *kind) != share.pair.leaves.of(*kind) {
+            let what = format!("the share of silo {} is not the one that the dealer signed", share.holder);
+            return Err(VerifyError::new("SA-09", what));
+        }
+    }
+    let held: Vec<(SiloId, Share)> = shares.iter().map(|s| (s.holder, s.opening.share.clone())).collect();
+    let secret = match shamir::rebuild(&held, rules.quorum.t) {
+        Ok(secret) => secret,
+        Err(ShamirError::NotCanonical(holder)) => {
+            return Ok(Guilt::of(dealer, "SA-09", format!("the share that it dealt to silo {holder} is no scalar")));
+        }
+        Err(e) => return Err(VerifyError::new("SA-09", e.to_string())),
+    };
+    let (is_right, which) = match kind {
+        ShareKind::SelfMask => {
+            let commitment = self_commitment(&secret, &t1, dealer);
+            (commitment == dealt.commitment_b, "the self-mask secret that it committed to")
+        }
+        ShareKind::MaskSecret => {
+            (mask_secret(dealer, &secret, &adverts).is_ok(), "the secret of the mask key that it advertised")
+        }
+    };
+    if is_right {
+        return Err(VerifyError::new("SA-09", format!("the shares rebuild {which}")));
+    }
+    Ok(Guilt::of(dealer, "SA-09", format!("{t} shares that it dealt do not rebuild {which}")))
+}
+
+/// SA-03: honest silos complain only about dealers that broke the rules, and of more than c silos one is honest.
+fn too_many_complaints(rules: &Rules<'_>, complaints: &Complaints) -> Result<Guilt, VerifyError> {
+    let Complaints { adverts: u1, header: dealt, complaints } = complaints;
+    let (least, n) = (usize::from(rules.quorum.c) + 1, rules.roster.len());
+    list("SA-03", "complaints", complaints.iter().map(|c| c.silo), least, n)?;
+    let adverts = adverts(rules, u1.clone(), None, &[])?;
+    let header = header(rules, dealt.clone(), &adverts)?;
+    complaints.iter().try_for_each(|c| complaint(rules, c, &header, &adverts))?;
+    let count = complaints.len();
+    let what = format!("{count} silos say that the shares it dealt do not open, and at most {} collude", least - 1);
+    Ok(Guilt::of(dealt.silo, "SA-03", what))
+}
+
+/// SA-16: a sketch is a function of the masked input, T3 and H(S); all of them are signed.
+fn false_sketch(rules: &Rules<'_>, evidence: &FalseSketch, whole: &Evidence) -> Result<Guilt, VerifyError> {
+    let FalseSketch { params, header, masked, sketch } = evidence;
+    let silo = one_signer(header.message.silo, sketch.sketch.silo)?;
+    let wrong = |what: String| VerifyError::new("SA-16", what);
+    if params.hash() != whole.context.params_hash || params.quorum != *rules.quorum {
+        return Err(VerifyError::new("SA-02", "its parameters are not those of the session"));
+    }
+    params.check().map_err(|e| VerifyError::new("SA-10", e.to_string()))?;
+    masked_signature(rules, header)?;
+    sketch_signature(rules, sketch)?;
+    if transcript::masked_hash(&masked.0) != header.message.hash {
+        return Err(VerifyError::new("SA-04", "the masked input is not the one that was signed"));
+    }
+    let key = transcript::rows_key(&sketch.t3, &sketch.sum_hash);
+    let right = sketch::subset_sums_of(params, &key, &masked.0, THREADS).map_err(|e| wrong(e.to_string()))?;
+    if right == sketch.sketch.values {
+        return Err(wrong("the sketch is that of the masked input".into()));
+    }
+    Ok(Guilt::of(silo, "SA-16", "the subset sums that it signed are not those of the masked input that it signed"))
+}
