@@ -3,12 +3,12 @@
 mod attacks_commit;
 mod attacks_keys;
 mod attacks_shares;
+mod evidence;
 mod frozen;
 mod json;
 mod primitives;
 mod project_wycheproof;
 mod refused;
-mod evidence;
 mod session;
 mod sums;
 mod teeth_keys;
