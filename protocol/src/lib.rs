@@ -31,6 +31,7 @@
 
 pub mod codec;
 pub mod coordinator;
+pub mod evidence;
 pub mod job;
 pub mod limits;
 pub mod message;

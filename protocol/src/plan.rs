@@ -72,19 +72,14 @@ impl Plan {
     /// # Errors
     /// A [`JobError`] that names the key where the job does not fit the roster or the adapter.
     pub fn derive(job: &Job, roster: &Roster, layout: &AdapterLayout) -> Result<Plan, JobError> {
-        if job.federation != roster.federation_id() {
-            let problem = format!("is {:?}, the roster's is {:?}", job.federation, roster.federation_id());
-            return Err(JobError::new("federation", problem, "use the job and the roster of one federation"));
-        }
+        of_one_federation(job, roster)?;
         if layout.lora() != &job.lora || layout.labels() != job.model.labels.len() {
             let problem = "is not what the adapter was laid out from";
             return Err(JobError::new("lora", problem, "lay the adapter out from this job"));
         }
         let aggregation = &job.aggregation;
-        let n = u16::try_from(roster.len()).expect("a roster has at most 1000 entries");
-        let quorum = Quorum::derive(n, aggregation.max_colluders, aggregation.min_survivors).map_err(|e| {
-            JobError::new("aggregation.max_colluders", format!("or `min_survivors`: {e}"), "lower it or leave it out")
-        })?;
+        let quorum = quorum(job, roster)?;
+        let n = quorum.n;
         let coordinate_bound = aggregation.coordinate_bound.unwrap_or_else(|| worst_case(job));
         if !(coordinate_bound.is_finite() && coordinate_bound < f64::from(f32::MAX)) {
             let problem = format!("would be {coordinate_bound} by the worst case of this job");
@@ -222,6 +217,26 @@ impl Plan {
             model_hash,
         }
     }
+}
+
+/// n, c, t, q, m of a job among the silos of a roster; no model is needed.
+///
+/// # Errors
+/// A [`JobError`] that names the key where the job does not fit the roster.
+pub fn quorum(job: &Job, roster: &Roster) -> Result<Quorum, JobError> {
+    of_one_federation(job, roster)?;
+    let n = u16::try_from(roster.len()).expect("a roster has at most 1000 entries");
+    Quorum::derive(n, job.aggregation.max_colluders, job.aggregation.min_survivors).map_err(|e| {
+        JobError::new("aggregation.max_colluders", format!("or `min_survivors`: {e}"), "lower it or leave it out")
+    })
+}
+
+fn of_one_federation(job: &Job, roster: &Roster) -> Result<(), JobError> {
+    if job.federation == roster.federation_id() {
+        return Ok(());
+    }
+    let problem = format!("is {:?}, the roster's is {:?}", job.federation, roster.federation_id());
+    Err(JobError::new("federation", problem, "use the job and the roster of one federation"))
 }
 
 fn metrics_len(mode: MetricsMode) -> u32 {

@@ -453,7 +453,7 @@ fn sa09_a_dealer_off_its_polynomial_is_left_out_of_the_whole_job_which_ends_only
         cluster.run(100_000);
         checks::sums_are_exact(&cluster);
         let store = cluster.store.iter().map(|r| codec::decode::<StoreRecord>(r, 1 << 24).unwrap());
-        let convicted = store.filter(|r| matches!(r, StoreRecord::Guilty { at: FIRST, silo: VICTIM })).count();
+        let convicted = store.filter(|r| matches!(r, StoreRecord::Guilty { at: FIRST, silo: VICTIM, .. })).count();
         assert_eq!(convicted, 1, "{:?}", cluster.last_events());
         let stuck = cluster.coordinator_events.iter().any(|e| matches!(e, CoordinatorEvent::Stuck(_)));
         assert_eq!(stuck, !fresh, "{:?}", cluster.last_events());

@@ -142,9 +142,6 @@ checks! {
     OpenedHash ["SA-16"],
     /// The subset sums of S and the masks are those of the survivors.
     SumRows ["SA-16"],
-    // evidence
-    /// What is shown against a silo carries that silo's signature.
-    EvidenceSignature ["SA-09"],
     // parameters
     /// n silos at the bound stay inside the ring.
     Headroom ["SA-10"],
@@ -207,6 +204,8 @@ checks! {
     SameSender ["SA-01"],
     /// A second message of a kind repeats the first.
     OneMessage ["SA-07"],
+    /// COMMIT or ABANDON, never both.
+    OneVote ["SA-07"],
     /// More than c complaints convict a dealer.
     ComplaintsConvict ["SA-03"],
     /// At least t survivors hold good shares of every dealer.
@@ -217,6 +216,33 @@ checks! {
     HelloJob ["SA-02"],
     /// A silo that says Hello holds results of this job's history.
     HelloHistory ["SA-14"],
+    // evidence
+    /// Evidence is about a session of this roster and job.
+    EvidenceSession ["SA-01", "SA-02"],
+    /// Every message in it is signed by the silo that it convicts.
+    EvidenceSignature ["SA-07"],
+    /// Two messages that contradict each other are one silo's.
+    EvidenceSigner ["SA-07"],
+    /// A message and its repetition are no contradiction.
+    EvidenceDiffers ["SA-07"],
+    /// Sketches for two sums are no contradiction.
+    EvidenceOneSum ["SA-16"],
+    /// A reply that has the form that its list implies is not at fault for it.
+    EvidenceForm ["SA-06"],
+    /// A pair lies under its dealer's root at its recipient's place.
+    EvidencePlace ["SA-03"],
+    /// A share that opens its leaf is the one dealt; one that does not is none of the dealer's.
+    EvidenceLeaf ["SA-09"],
+    /// Shares that rebuild the right secret are right.
+    EvidenceSecret ["SA-09"],
+    /// More than c complaints, of different silos, convict a dealer.
+    EvidenceComplaints ["SA-03"],
+    /// A sketch is checked under the session's own parameters.
+    EvidenceParams ["SA-02", "SA-12"],
+    /// A sketch is checked against the masked input that was signed.
+    EvidenceInput ["SA-04"],
+    /// A sketch that is that of the masked input is right.
+    EvidenceSketch ["SA-16"],
     // bytes
     /// A message is no longer than its kind can be in this job.
     FrameLength ["SA-12"],

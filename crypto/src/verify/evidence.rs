@@ -4,15 +4,18 @@
 //! colluders (complaints). A silo that kept to the protocol signed one message of each kind per attempt, saw one transcript,
 //! and dealt on one polynomial; so whatever the coordinator and colluding silos put together, no function here names it.
 
-use super::{Check, Rules, VerifyError, abandon_vote, adverts, complaint, header, headers, list, result_vote, signed};
-use super::{mask_secret, survivor_list};
+use super::{
+    Check, Rules, VerifyError, abandon_vote, adverts, bounded_list, complaint, header, headers, list, mask_secret,
+    result_vote, signed, survivor_list,
+};
 use crate::advert::Advert;
+use crate::commit::CommitVote;
 use crate::evidence::{
     BadReveal, Complaints, Evidence, FalseSketch, Fault, OffPolynomial, Over, SignedPair, SumSketch, Transcript,
     is_well_formed,
 };
 use crate::hash::Digest;
-use crate::identity::SiloId;
+use crate::identity::{Signature, SiloId};
 use crate::labels::Label;
 use crate::masked::MaskedHeader;
 use crate::merkle;
@@ -55,15 +58,13 @@ pub fn evidence(rules: &Rules<'_>, evidence: &Evidence) -> Result<Guilt, VerifyE
         Fault::TwoCommits(two) => {
             let [first, second] = two.as_ref();
             let silo = one_signer(first.message.silo, second.message.silo)?;
-            for Over { over, message } in two.iter() {
-                signed(rules, Check::EvidenceSignature, "SA-07", silo, Label::Commit, &[&over.0], &message.signature)?;
-            }
+            two.iter().try_for_each(|commit| commit_signature(rules, commit))?;
             different(first.over != second.over)?;
             Ok(Guilt::of(silo, "SA-07", "it committed to two survivor lists in one attempt"))
         }
-        Fault::CommitAndAbandon { commit: Over { over, message }, abandon } => {
-            let silo = one_signer(message.silo, abandon.silo)?;
-            signed(rules, Check::EvidenceSignature, "SA-07", silo, Label::Commit, &[&over.0], &message.signature)?;
+        Fault::CommitAndAbandon { commit, abandon } => {
+            let silo = one_signer(commit.message.silo, abandon.silo)?;
+            commit_signature(rules, commit)?;
             abandon_vote(rules, abandon)?;
             Ok(Guilt::of(silo, "SA-07", "it voted both COMMIT and ABANDON in one attempt"))
         }
@@ -92,28 +93,45 @@ fn same_session(rules: &Rules<'_>, evidence: &Evidence) -> Result<(), VerifyErro
     let (context, roster) = (&evidence.context, rules.roster);
     let pinned = context.federation_id == roster.federation_id()
         && (context.roster_hash, context.roster_version) == (roster.hash(), roster.version());
-    if !pinned || roster.len() != usize::from(rules.quorum.n) {
+    if Check::EvidenceSession.finds(!pinned || roster.len() != usize::from(rules.quorum.n)) {
         return Err(VerifyError::new("SA-01", "it is about a session of another roster"));
     }
-    if context.digest() != *rules.ctx {
+    if Check::EvidenceSession.finds(context.digest() != *rules.ctx) {
         return Err(VerifyError::new("SA-02", "it is about another session"));
     }
     Ok(())
 }
 
+/// A signature that convicts whoever made it.
+fn own(
+    rules: &Rules<'_>,
+    rule: &'static str,
+    silo: SiloId,
+    label: Label,
+    fields: &[&[u8]],
+    signature: &Signature,
+) -> Result<(), VerifyError> {
+    signed(rules, Check::EvidenceSignature, rule, silo, label, fields, signature)
+}
+
+/// The silo that is said to have signed both.
 fn one_signer(first: SiloId, second: SiloId) -> Result<SiloId, VerifyError> {
-    if first == second {
-        return Ok(first);
+    if Check::EvidenceSigner.finds(first != second) {
+        return Err(VerifyError::new("SA-07", "its two messages name different silos"));
     }
-    Err(VerifyError::new("SA-07", "its two messages name different silos"))
+    Ok(first)
 }
 
 /// An honest silo repeats messages, byte for byte; so two that say the same prove nothing.
 fn different(are: bool) -> Result<(), VerifyError> {
-    if are {
-        return Ok(());
+    if Check::EvidenceDiffers.finds(!are) {
+        return Err(VerifyError::new("SA-07", "its two messages say the same, as a repeated message may"));
     }
-    Err(VerifyError::new("SA-07", "its two messages say the same, as a repeated message may"))
+    Ok(())
+}
+
+fn commit_signature(rules: &Rules<'_>, Over { over, message }: &Over<CommitVote>) -> Result<(), VerifyError> {
+    own(rules, "SA-07", message.silo, Label::Commit, &[&over.0], &message.signature)
 }
 
 fn two_adverts(rules: &Rules<'_>, two: &[Advert; 2]) -> Result<Guilt, VerifyError> {
@@ -121,7 +139,7 @@ fn two_adverts(rules: &Rules<'_>, two: &[Advert; 2]) -> Result<Guilt, VerifyErro
     let lengths = [two[0].journal_length.to_le_bytes(), two[1].journal_length.to_le_bytes()];
     let fields = [two[0].fields(&lengths[0]), two[1].fields(&lengths[1])];
     for (advert, fields) in two.iter().zip(&fields) {
-        signed(rules, Check::EvidenceSignature, "SA-07", silo, Label::Advert, fields, &advert.signature)?;
+        own(rules, "SA-07", advert.silo, Label::Advert, fields, &advert.signature)?;
     }
     different(fields[0] != fields[1])?;
     Ok(Guilt::of(silo, "SA-07", "it signed two different adverts in one attempt"))
@@ -133,16 +151,8 @@ fn two_headers(rules: &Rules<'_>, two: &[Over<ShareHeader>; 2]) -> Result<Guilt,
         let Over { over, message } = &two[i];
         [&over.0[..], &message.root.0, &message.commitment_b.0]
     };
-    for (i, header) in two.iter().enumerate() {
-        signed(
-            rules,
-            Check::EvidenceSignature,
-            "SA-07",
-            silo,
-            Label::ShareHeader,
-            &fields(i),
-            &header.message.signature,
-        )?;
+    for (i, Over { message, .. }) in two.iter().enumerate() {
+        own(rules, "SA-07", message.silo, Label::ShareHeader, &fields(i), &message.signature)?;
     }
     different(fields(0) != fields(1))?;
     Ok(Guilt::of(silo, "SA-07", "it signed two different share headers in one attempt"))
@@ -158,15 +168,7 @@ fn two_masked_inputs(rules: &Rules<'_>, two: &[Over<MaskedHeader>; 2]) -> Result
 
 fn masked_signature(rules: &Rules<'_>, header: &Over<MaskedHeader>) -> Result<(), VerifyError> {
     let Over { over, message } = header;
-    signed(
-        rules,
-        Check::EvidenceSignature,
-        "SA-04",
-        message.silo,
-        Label::Masked,
-        &[&over.0, &message.hash.0],
-        &message.signature,
-    )
+    own(rules, "SA-04", message.silo, Label::Masked, &[&over.0, &message.hash.0], &message.signature)
 }
 
 fn two_reveals(rules: &Rules<'_>, two: &[Over<Reveal>; 2]) -> Result<Guilt, VerifyError> {
@@ -179,7 +181,7 @@ fn two_reveals(rules: &Rules<'_>, two: &[Over<Reveal>; 2]) -> Result<Guilt, Veri
 
 fn reveal_signature(rules: &Rules<'_>, reveal: &Reveal, t3: &Digest) -> Result<(), VerifyError> {
     let fields: [&[u8]; 2] = [&t3.0, &shares_hash(&reveal.shares).0];
-    signed(rules, Check::EvidenceSignature, "SA-09", reveal.silo, Label::Reveal, &fields, &reveal.signature)
+    own(rules, "SA-09", reveal.silo, Label::Reveal, &fields, &reveal.signature)
 }
 
 /// A silo that was restarted may be told of another sum and sketch its masked input for it; but it has one survivor list,
@@ -188,7 +190,7 @@ fn two_sketches(rules: &Rules<'_>, two: &[SumSketch; 2]) -> Result<Guilt, Verify
     let [first, second] = two;
     let silo = one_signer(first.sketch.silo, second.sketch.silo)?;
     two.iter().try_for_each(|sketch| sketch_signature(rules, sketch))?;
-    if first.t3 == second.t3 && first.sum_hash != second.sum_hash {
+    if Check::EvidenceOneSum.finds(first.t3 == second.t3 && first.sum_hash != second.sum_hash) {
         return Err(VerifyError::new(
             "SA-16",
             "its two sketches are for two sums, as a restarted silo may be asked for",
@@ -200,17 +202,14 @@ fn two_sketches(rules: &Rules<'_>, two: &[SumSketch; 2]) -> Result<Guilt, Verify
 
 fn sketch_signature(rules: &Rules<'_>, SumSketch { t3, sum_hash, sketch }: &SumSketch) -> Result<(), VerifyError> {
     let fields: [&[u8]; 3] = [&t3.0, &sum_hash.0, &values_hash(&sketch.values).0];
-    signed(rules, Check::EvidenceSignature, "SA-16", sketch.silo, Label::Sketch, &fields, &sketch.signature)
+    own(rules, "SA-16", sketch.silo, Label::Sketch, &fields, &sketch.signature)
 }
 
 /// SA-05, SA-06, SA-09: the holder signed T3, so the transcript that leads to this T3 is the one that it saw. A share that
 /// does not open the leaf that stands there for it is then none that an honest holder can have kept.
 fn bad_reveal(rules: &Rules<'_>, bad: &BadReveal) -> Result<Guilt, VerifyError> {
     let BadReveal { transcript: Transcript { adverts: u1, headers: u2, list: u3 }, reveal, dealt } = bad;
-    let (holder, n) = (reveal.silo, rules.roster.len());
-    if u1.len() > n || u2.len() > n || u3.0.len() > n {
-        return Err(VerifyError::new("SA-12", "its transcript is longer than the roster"));
-    }
+    let holder = reveal.silo;
     // hashes first: the holder's signature costs less than all the others
     let t1 = transcript::t1(rules.ctx, u1);
     let t3 = transcript::t3(&transcript::bind(&transcript::t2(&t1, u2)), &u3.0);
@@ -220,7 +219,7 @@ fn bad_reveal(rules: &Rules<'_>, bad: &BadReveal) -> Result<Guilt, VerifyError> 
     let survivors = survivor_list(rules, u3.clone(), &headers, None)?;
     let well_formed = is_well_formed(reveal, &survivors);
     let Some(dealt) = dealt else {
-        if well_formed {
+        if Check::EvidenceForm.finds(well_formed) {
             return Err(VerifyError::new("SA-06", "the reply has the form that its list implies"));
         }
         return Ok(Guilt::of(
@@ -239,7 +238,7 @@ fn bad_reveal(rules: &Rules<'_>, bad: &BadReveal) -> Result<Guilt, VerifyError> 
     };
     under_root(&dealt.pair, holder, adverts.position(holder), adverts.adverts().len(), header)?;
     let kind = share.kind();
-    if share.opening().leaf(&t1, dealer, holder, kind) == dealt.pair.leaves.of(kind) {
+    if Check::EvidenceLeaf.finds(share.opening().leaf(&t1, dealer, holder, kind) == dealt.pair.leaves.of(kind)) {
         return Err(VerifyError::new("SA-09", "the share is the one that was dealt"));
     }
     let what = format!("its reply holds a share of silo {dealer} that is not the one that it was dealt");
@@ -257,10 +256,11 @@ fn under_root(
 ) -> Result<(), VerifyError> {
     let leaf = pair.leaves.pair_hash_over(recipient, &pair.ciphertext);
     let root = place.and_then(|place| merkle::root_of_path(leaf, place, of, &pair.path));
-    if root == Some(header.root) {
-        return Ok(());
+    if Check::EvidencePlace.finds(root != Some(header.root)) {
+        let what = format!("the pair of silo {recipient} does not lie under the dealer's root at its place");
+        return Err(VerifyError::new("SA-03", what));
     }
-    Err(VerifyError::new("SA-03", format!("the pair of silo {recipient} does not lie under the dealer's root")))
+    Ok(())
 }
 
 /// SA-09: any t shares under an honest dealer's root rebuild its secret, whoever brings them.
@@ -273,7 +273,8 @@ fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, Verif
     header(rules, dealt.clone(), &adverts)?;
     for share in shares {
         under_root(&share.pair, share.holder, adverts.position(share.holder), adverts.adverts().len(), dealt)?;
-        if share.opening.leaf(&t1, dealer, share.holder, *kind) != share.pair.leaves.of(*kind) {
+        let leaf = share.opening.leaf(&t1, dealer, share.holder, *kind);
+        if Check::EvidenceLeaf.finds(leaf != share.pair.leaves.of(*kind)) {
             let what = format!("the share of silo {} is not the one that the dealer signed", share.holder);
             return Err(VerifyError::new("SA-09", what));
         }
@@ -295,7 +296,7 @@ fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, Verif
             (mask_secret(dealer, &secret, &adverts).is_ok(), "the secret of the mask key that it advertised")
         }
     };
-    if is_right {
+    if Check::EvidenceSecret.finds(is_right) {
         return Err(VerifyError::new("SA-09", format!("the shares rebuild {which}")));
     }
     Ok(Guilt::of(dealer, "SA-09", format!("{t} shares that it dealt do not rebuild {which}")))
@@ -305,7 +306,8 @@ fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, Verif
 fn too_many_complaints(rules: &Rules<'_>, complaints: &Complaints) -> Result<Guilt, VerifyError> {
     let Complaints { adverts: u1, header: dealt, complaints } = complaints;
     let (least, n) = (usize::from(rules.quorum.c) + 1, rules.roster.len());
-    list("SA-03", "complaints", complaints.iter().map(|c| c.silo), least, n)?;
+    let bounds = [(Check::EvidenceComplaints, least), (Check::AtMost, n)];
+    bounded_list("SA-03", "complaints", complaints.iter().map(|c| c.silo), bounds, Check::EvidenceComplaints)?;
     let adverts = adverts(rules, u1.clone(), None, &[])?;
     let header = header(rules, dealt.clone(), &adverts)?;
     complaints.iter().try_for_each(|c| complaint(rules, c, &header, &adverts))?;
@@ -317,20 +319,20 @@ fn too_many_complaints(rules: &Rules<'_>, complaints: &Complaints) -> Result<Gui
 /// SA-16: a sketch is a function of the masked input, T3 and H(S); all of them are signed.
 fn false_sketch(rules: &Rules<'_>, evidence: &FalseSketch, whole: &Evidence) -> Result<Guilt, VerifyError> {
     let FalseSketch { params, header, masked, sketch } = evidence;
-    let silo = one_signer(header.message.silo, sketch.sketch.silo)?;
+    let silo = one_signer(sketch.sketch.silo, header.message.silo)?;
     let wrong = |what: String| VerifyError::new("SA-16", what);
-    if params.hash() != whole.context.params_hash || params.quorum != *rules.quorum {
+    if Check::EvidenceParams.finds(params.hash() != whole.context.params_hash || params.quorum != *rules.quorum) {
         return Err(VerifyError::new("SA-02", "its parameters are not those of the session"));
     }
     params.check().map_err(|e| VerifyError::new("SA-10", e.to_string()))?;
     masked_signature(rules, header)?;
     sketch_signature(rules, sketch)?;
-    if transcript::masked_hash(&masked.0) != header.message.hash {
+    if Check::EvidenceInput.finds(transcript::masked_hash(&masked.0) != header.message.hash) {
         return Err(VerifyError::new("SA-04", "the masked input is not the one that was signed"));
     }
     let key = transcript::rows_key(&sketch.t3, &sketch.sum_hash);
     let right = sketch::subset_sums_of(params, &key, &masked.0, THREADS).map_err(|e| wrong(e.to_string()))?;
-    if right == sketch.sketch.values {
+    if Check::EvidenceSketch.finds(right == sketch.sketch.values) {
         return Err(wrong("the sketch is that of the masked input".into()));
     }
     Ok(Guilt::of(silo, "SA-16", "the subset sums that it signed are not those of the masked input that it signed"))

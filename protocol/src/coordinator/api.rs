@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use blindsum_crypto::{Digest, Roster, SiloId};
+use blindsum_crypto::verify::Guilt;
+use blindsum_crypto::{Digest, Evidence, Roster, SiloId};
 
 use crate::coordinator::store::{StoreRecord, StoreState};
 use crate::coordinator::work::CoordinatorWork;
@@ -45,6 +46,8 @@ pub enum CoordinatorOutput {
     },
     /// A round is over: its result is certified by q silos.
     Report(RoundReport),
+    /// A silo is proven at fault. Keep the evidence where people find it; after a restart it comes once more.
+    Evidence(Conviction),
     /// For the log, metrics and progress display.
     Event(CoordinatorEvent),
     /// Close this silo's connection.
@@ -75,6 +78,17 @@ pub enum DisconnectReason {
     /// It sent what an honest silo cannot send.
     #[error("it misbehaved: {0}")]
     Misbehaviour(String),
+}
+
+/// A silo proven at fault, with the proof.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conviction {
+    /// The attempt that proved it.
+    pub at: AttemptId,
+    /// Who, which rule, and what it did.
+    pub guilt: Guilt,
+    /// What anybody can check.
+    pub evidence: Arc<Evidence>,
 }
 
 /// A finished round, as everybody may know it.

@@ -4,9 +4,10 @@
 //! what that list implies. Once the certificate is in, the attempt is finished however long it takes: silos that vanish
 //! come back with their journaled replies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use blindsum_crypto::evidence::{Fault, Over};
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{self, VerifiedList, VerifyError};
 use blindsum_crypto::{
@@ -17,7 +18,7 @@ use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundR
 use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
 use crate::coordinator::store::{StoreRecord, StoredResult};
-use crate::coordinator::verify::same;
+use crate::coordinator::verify::{both_votes, same, second};
 use crate::coordinator::work::{CoordinatorWork, Task, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 use crate::plan::RoundKind;
@@ -27,6 +28,12 @@ impl CoordinatorMachine {
     pub(super) fn on_commit(&mut self, silo: SiloId, at: AttemptId, vote: CommitVote) -> Result<bool, VerifyError> {
         same(silo, vote.silo)?;
         let own = Arc::clone(&self.own);
+        let abandoned = self.exposed_mut(at).and_then(|e| Some((e.t3?, *e.votes.get(&silo)?, e.ctx)));
+        if let Some((t3, abandon, ctx)) = abandoned {
+            verify::commit_vote(&own.rules(&ctx), &vote, &t3, &[silo])?;
+            let commit = Over { over: t3, message: vote };
+            return self.judged(both_votes(silo), at, Fault::CommitAndAbandon { commit, abandon });
+        }
         let State::AwaitCommits(state) = &mut self.state else { return Ok(false) };
         if state.shared.attempt.at != at || state.votes.contains_key(&silo) {
             return Ok(false);
@@ -34,6 +41,10 @@ impl CoordinatorMachine {
         let rules = own.rules(&state.shared.attempt.ctx);
         verify::commit_vote(&rules, &vote, &state.list.t3(), state.list.survivors())?;
         state.votes.insert(silo, vote);
+        if let Some(exposed) = self.exposed_mut(at) {
+            exposed.commits.insert(silo, vote);
+        }
+        let State::AwaitCommits(state) = &self.state else { return Ok(true) };
         let (done, expected) = (state.votes.len(), usize::from(own.quorum.q));
         self.event(CoordinatorEvent::Progress { phase: Phase::Commit, done, expected });
         Ok(true)
@@ -91,22 +102,45 @@ impl CoordinatorMachine {
             self.send_certificate(silo, at, &list, &certificate);
         }
         let recovery = Recovery::new(self.own.quorum.t, &list);
-        let (answered, tried) = (BTreeSet::new(), 0);
-        let state = AwaitReveals { shared, list, certificate, recovery, answered, tried };
+        self.note_list(at, list.t3());
+        if let Some(exposed) = self.exposed_mut(at) {
+            exposed.commits.extend(certificate.0.iter().map(|vote| (vote.silo, *vote)));
+        }
+        let (answered, bad, tried) = (BTreeMap::new(), BTreeMap::new(), 0);
+        let state = AwaitReveals { shared, list, certificate, recovery, answered, bad, tried };
         self.state = State::AwaitReveals(Box::new(state));
     }
 
     pub(super) fn on_reveal(&mut self, silo: SiloId, at: AttemptId, reveal: Reveal) -> Result<bool, VerifyError> {
         same(silo, reveal.silo)?;
         let State::AwaitReveals(state) = &mut self.state else { return Ok(false) };
-        if state.shared.attempt.at != at || state.answered.contains(&silo) {
+        if state.shared.attempt.at != at {
             return Ok(false);
+        }
+        // SA-07: one reply per silo
+        if let Some(first) = state.answered.get(&silo).or_else(|| state.bad.get(&silo)) {
+            let found = second(silo, *first == reveal, "reply");
+            let t3 = state.list.t3();
+            let two = Box::new([first.clone(), reveal].map(|message| Over { over: t3, message }));
+            return self.judged(found, at, Fault::TwoReveals(two));
         }
         let own = Arc::clone(&self.own);
         let rules = own.rules(&state.shared.attempt.ctx);
-        let verified = verify::reveal(&rules, &reveal, &state.list, &state.shared.dealings)?;
+        let verified = match verify::reveal(&rules, &reveal, &state.list, &state.shared.dealings) {
+            Ok(verified) => verified,
+            Err(e) => {
+                let Shared { adverts, headers, dealings, .. } = &state.shared;
+                let fault = Fault::bad_reveal(&reveal, adverts, headers, &state.list, dealings);
+                let proven = self.accuse(at, fault);
+                if let (true, State::AwaitReveals(state)) = (proven, &mut self.state) {
+                    // no good one will come
+                    state.bad.insert(silo, reveal);
+                }
+                return Err(e);
+            }
+        };
         state.recovery.add(&verified);
-        state.answered.insert(silo);
+        state.answered.insert(silo, reveal);
         let (done, expected) = (state.answered.len(), usize::from(self.own.quorum.t));
         self.event(CoordinatorEvent::Progress { phase: Phase::Reveal, done, expected });
         Ok(true)
@@ -116,7 +150,7 @@ impl CoordinatorMachine {
     pub(super) fn close_reveals(&mut self, state: AwaitReveals, now_ms: u64) {
         let at = state.shared.attempt.at;
         if state.is_ready() {
-            let AwaitReveals { shared, list, certificate, recovery, answered, .. } = state;
+            let AwaitReveals { shared, list, certificate, recovery, answered, bad, .. } = state;
             let Shared { attempt, adverts, headers, dealings, acc } = shared;
             let cohort = adverts.ids().collect();
             let (kind, bind, plan) = (attempt.kind, headers.bind(), Arc::clone(&self.own.plan));
@@ -127,27 +161,27 @@ impl CoordinatorMachine {
                 attempt,
                 cohort,
                 bind,
+                adverts: adverts.clone(),
                 list: list_kept,
                 certificate,
                 dealings,
                 answered,
+                bad,
             }));
             let unmask = Unmask { at, kind, plan, adverts, headers, list, recovery, acc, global };
             return self.output(CoordinatorOutput::Work(CoordinatorWork(Task::Unmask(Box::new(unmask)))));
         }
         let mut state = state;
-        if state.list.survivors().iter().all(|id| state.answered.contains(id)) {
-            // every reply is in and good, and still some secret lacks shares: no sum can come of this attempt
+        if state.unanswered().is_empty() {
+            // every reply is in, and still some secret lacks shares: no sum can come of this attempt
             return self.spoiled(&state.shared.attempt, "its survivors hold too few shares", now_ms);
         }
         if state.tried > 0 && self.is_fresh(state.shared.attempt.kind) {
             return self.fail(&state.shared.attempt, "a dealer's shares do not fit, and no more come", now_ms);
         }
         self.event(CoordinatorEvent::Waiting(format!("{at} waits for silos that hold its last shares")));
-        for &silo in state.list.survivors() {
-            if !state.answered.contains(&silo) {
-                self.send_certificate(silo, at, &state.list, &state.certificate);
-            }
+        for silo in state.unanswered() {
+            self.send_certificate(silo, at, &state.list, &state.certificate);
         }
         self.rearm(&mut state.shared.attempt.deadline, now_ms);
         state.shared.attempt.grace = u64::MAX / 4;
@@ -162,33 +196,36 @@ impl CoordinatorMachine {
                 return;
             }
         };
-        let AwaitUnmask { mut attempt, cohort, bind, list, certificate, dealings, answered } = *state;
+        let AwaitUnmask { mut attempt, cohort, bind, adverts: u1, list, certificate, dealings, answered, bad } = *state;
+        let t = self.own.quorum.t;
+        let fault = |dealer: &SiloId| Fault::off_polynomial(&u1, dealings.get(dealer)?, answered.values(), t);
         let Unmasked { t3, sum, step, secrets, adverts, headers, expected, guilty } = match *unmasked {
             Ok(unmasked) => unmasked,
             Err(UnmaskError { guilty, what, undone }) => {
                 for silo in guilty {
-                    self.convict(silo, at, &what);
+                    self.blame(silo, at, &what, fault(&silo));
                 }
-                let more = list.survivors().iter().any(|id| !answered.contains(id));
-                let Some(undone) = undone.filter(|_| more) else {
-                    return self.spoiled(&attempt, what, now_ms);
-                };
+                let Some(undone) = undone else { return self.spoiled(&attempt, what, now_ms) };
                 // t of the shares that are still to come may be good
                 self.next_phase(&mut attempt, now_ms);
                 attempt.grace = self.phase_ms(attempt.kind);
                 let Unmask { adverts, headers, recovery, acc, .. } = *undone;
                 let shared = Shared { attempt, adverts, headers, dealings, acc };
-                for silo in list.survivors().iter().filter(|id| !answered.contains(id)) {
-                    self.send_certificate(*silo, at, &list, &certificate);
-                }
                 let tried = answered.len();
-                let state = AwaitReveals { shared, list, certificate, recovery, answered, tried };
+                let state = AwaitReveals { shared, list, certificate, recovery, answered, bad, tried };
+                let more = state.unanswered();
+                if more.is_empty() {
+                    return self.spoiled(&state.shared.attempt, what, now_ms);
+                }
+                for silo in more {
+                    self.send_certificate(silo, at, &state.list, &state.certificate);
+                }
                 self.state = State::AwaitReveals(Box::new(state));
                 return;
             }
         };
         for silo in guilty {
-            self.convict(silo, at, "it signed shares that do not lie on one polynomial (SA-09)");
+            self.blame(silo, at, "it signed shares that do not lie on one polynomial (SA-09)", fault(&silo));
         }
         debug_assert_eq!(t3, list.t3());
         let result =
@@ -273,8 +310,10 @@ impl CoordinatorMachine {
             link.since = now_ms;
         }
         self.state = State::Gathering { not_before: now_ms, proofs_until: now_ms };
-        if self.kind_in_progress().is_none() {
-            self.close_job(now_ms);
+        match (self.kind_in_progress(), self.too_few_left()) {
+            (None, _) => self.close_job(now_ms),
+            (Some(_), Some(why)) => self.stuck(why),
+            (Some(_), None) => {}
         }
     }
 
@@ -288,15 +327,6 @@ impl CoordinatorMachine {
         self.failures = 0;
         self.exposed.clear();
         self.excluded = self.guilty.clone();
-    }
-
-    /// A dealer's own signatures prove that it broke the rules: it takes no further part in the job.
-    pub(super) fn convict(&mut self, silo: SiloId, at: AttemptId, what: &str) {
-        self.event(CoordinatorEvent::Misbehaviour(silo, what.to_owned()));
-        self.excluded.insert(silo);
-        if self.guilty.insert(silo) {
-            self.output(CoordinatorOutput::Store(StoreRecord::Guilty { at, silo }));
-        }
     }
 
     /// A committed attempt can give no sum. Only a round with fresh updates may be tried again.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use blindsum_crypto::evidence::{Fault, Over};
 use blindsum_crypto::verify::{self, VerifyError};
 use blindsum_crypto::{AbandonCertificate, AbandonVote, SiloId};
 
@@ -13,7 +14,7 @@ use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundB
 use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitAdverts, Busy, Exposed, State};
 use crate::coordinator::store::StoreRecord;
-use crate::coordinator::verify::same;
+use crate::coordinator::verify::{both_votes, same};
 use crate::limits::MAX_ABANDONED;
 use crate::message::{Abandoned, AttemptId, CoordinatorMessage, DeclineReason, Open};
 use crate::plan::RoundKind;
@@ -148,10 +149,16 @@ impl CoordinatorMachine {
 
     /// A silo is ready, perhaps again: repeats what the state needs of it.
     pub(super) fn resume(&mut self, silo: SiloId) {
-        // who was at fault in the round sits out its sessions, but gets its result like everybody
+        // who was at fault in the round sits out its sessions, but gets its result like everybody; and who survives in an
+        // attempt past its commit point is needed, whatever it did
         let over = matches!(
             self.state,
-            State::AwaitSketches(_) | State::AwaitResults(_) | State::Closing { .. } | State::Finished
+            State::AwaitCommits(_)
+                | State::AwaitReveals(_)
+                | State::AwaitSketches(_)
+                | State::AwaitResults(_)
+                | State::Closing { .. }
+                | State::Finished
         );
         if self.excluded.contains(&silo) && !over {
             return;
@@ -215,13 +222,8 @@ impl CoordinatorMachine {
         if self.own.roster.len() - self.excluded.len() < usize::from(self.own.quorum.m) {
             self.excluded = self.guilty.clone();
         }
-        let left = self.own.roster.len() - self.guilty.len();
-        if left < usize::from(self.own.quorum.m) {
-            let needed = self.own.quorum.m;
-            return self.stuck(format!(
-                "{} silos are proven at fault, so that {left} are left where {needed} are needed; start a new job",
-                self.guilty.len()
-            ));
+        if let Some(why) = self.too_few_left() {
+            return self.stuck(why);
         }
         let phase = self.phase_ms(attempt.kind);
         let pause = (1000u64 << self.failures.min(16)).min(phase);
@@ -247,17 +249,18 @@ impl CoordinatorMachine {
 
     pub(super) fn expose(&mut self, attempt: &Attempt) {
         let (ctx, attempt) = (attempt.ctx, attempt.at.attempt);
-        self.exposed.push(Exposed { attempt, ctx, votes: BTreeMap::new(), certificate: None });
+        self.exposed.push(Exposed::new(attempt, ctx, None));
     }
 
     pub(super) fn on_abandon(&mut self, silo: SiloId, at: AttemptId, vote: AbandonVote) -> Result<bool, VerifyError> {
         same(silo, vote.silo)?;
         let own = Arc::clone(&self.own);
-        let round = self.round();
-        let Some(exposed) = self.exposed.iter_mut().find(|e| at == AttemptId { round, attempt: e.attempt }) else {
-            return Ok(false);
-        };
+        let Some(exposed) = self.exposed_mut(at) else { return Ok(false) };
         verify::abandon_vote(&own.rules(&exposed.ctx), &vote)?;
+        if let (Some(commit), Some(t3)) = (exposed.commits.get(&silo), exposed.t3) {
+            let commit = Over { over: t3, message: *commit };
+            return self.judged(both_votes(silo), at, Fault::CommitAndAbandon { commit, abandon: vote });
+        }
         exposed.votes.insert(silo, vote);
         if exposed.certificate.is_none() && exposed.votes.len() >= usize::from(own.quorum.q) {
             let certificate = AbandonCertificate(exposed.votes.values().copied().collect());

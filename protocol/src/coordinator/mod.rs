@@ -1,6 +1,7 @@
 //! The coordinator's side: the machine, what it exchanges with its driver, and its store.
 
 pub mod api;
+mod convict;
 mod finish;
 mod gather;
 mod machine;
@@ -13,7 +14,8 @@ mod verify;
 pub mod work;
 
 pub use api::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes, RoundReport,
+    Conviction, CoordinatorConfig, CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes,
+    RoundReport,
 };
 pub use machine::CoordinatorMachine;
 pub use store::{StoreError, StoreRecord, StoreState, StoredResult};

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use blindsum_crypto::evidence::{FalseSketch, Fault, Over, Packed, SumSketch};
 use blindsum_crypto::sketch;
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError};
 use blindsum_crypto::{SiloId, Sketch, SumProof, VerifySum, transcript};
@@ -21,7 +22,7 @@ use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
 use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitSketches, Busy, State};
 use crate::coordinator::store::StoredResult;
-use crate::coordinator::verify::same;
+use crate::coordinator::verify::{same, second};
 use crate::coordinator::work::{CoordinatorWork, Task};
 use crate::message::{AttemptId, CoordinatorMessage, Envelope, MaskedBack, Payload};
 use crate::step::Step;
@@ -93,6 +94,13 @@ impl CoordinatorMachine {
         let own = Arc::clone(&self.own);
         let State::AwaitSketches(state) = &mut self.state else { return Ok(false) };
         let is_survivor = state.list.survivors().binary_search(&silo).is_ok();
+        if let (true, Some(Some(first)), Some(sketch)) = (state.attempt.at == at, state.answers.get(&silo), &sketch) {
+            same(silo, sketch.silo)?;
+            let found = second(silo, first == sketch, "sketch");
+            let (t3, sum_hash) = (state.list.t3(), state.sum_hash);
+            let two = [first, sketch].map(|sketch| SumSketch { t3, sum_hash, sketch: sketch.clone() });
+            return self.judged(found, at, Fault::TwoSketches(Box::new(two)));
+        }
         if state.attempt.at != at || !is_survivor || state.answers.contains_key(&silo) {
             return Ok(false);
         }
@@ -154,8 +162,10 @@ impl CoordinatorMachine {
             let message = CoordinatorMessage::SumRequest { at, sum_hash: state.sum_hash, back };
             return self.send_envelope(*silo, Envelope::with(message, Arc::clone(payload)));
         }
-        if let Busy::Opening(opened) = &mut state.busy {
-            opened.clone_from(&inputs);
+        match &mut state.busy {
+            Busy::Opening(opened) => opened.clone_from(&inputs),
+            Busy::Checking(_, masked) => *masked = inputs.first().map(|(_, y)| Arc::clone(y)).unwrap_or_default(),
+            Busy::No => {}
         }
         let inputs = inputs.into_iter().map(|(_, input)| input).collect();
         let (kind, plan, key) = (state.attempt.kind, Arc::clone(&self.own.plan), state.key);
@@ -177,12 +187,14 @@ impl CoordinatorMachine {
         };
         match std::mem::replace(&mut state.busy, Busy::No) {
             Busy::No => self.state = State::AwaitSketches(state),
-            Busy::Checking(silo) => {
+            Busy::Checking(silo, masked) => {
                 let sketch = state.answers.get(&silo).and_then(Option::as_ref);
                 if sketch.map(|s| &s.values) == values.first() {
                     state.checked.insert(silo);
                 } else {
-                    self.convict(silo, at, "its subset sums are not those of the masked input that it signed (SA-16)");
+                    let fault = sketch.cloned().and_then(|sketch| self.false_sketch(&state, sketch, &masked));
+                    let what = "its subset sums are not those of the masked input that it signed (SA-16)";
+                    self.blame(silo, at, what, fault);
                     state.answers.insert(silo, None);
                 }
                 self.check_next(state, now_ms);
@@ -212,7 +224,7 @@ impl CoordinatorMachine {
             (sketch.is_some() && !state.checked.contains(silo)).then_some(*silo)
         };
         if let Some(silo) = state.answers.iter().find_map(unchecked) {
-            state.busy = Busy::Checking(silo);
+            state.busy = Busy::Checking(silo, Payload::default());
             self.state = State::AwaitSketches(state);
             return self.output(CoordinatorOutput::Fetch { at, silos: vec![silo] });
         }
@@ -221,6 +233,17 @@ impl CoordinatorMachine {
             return self.spoiled(&state.attempt, "its subset sums do not add up, and every one is right", now_ms);
         }
         self.close_sketches(state, now_ms);
+    }
+
+    fn false_sketch(&self, state: &AwaitSketches, sketch: Sketch, masked: &Payload) -> Option<Fault> {
+        let header = *state.list.list().0.iter().find(|m| m.silo == sketch.silo)?;
+        let (t3, sum_hash) = (state.list.t3(), state.sum_hash);
+        Some(Fault::FalseSketch(Box::new(FalseSketch {
+            params: self.own.plan.params(state.attempt.kind).clone(),
+            header: Over { over: state.headers.bind(), message: header },
+            masked: Packed(masked.to_vec()),
+            sketch: SumSketch { t3, sum_hash, sketch },
+        })))
     }
 
     fn proven_sum(&mut self, state: AwaitSketches, opened: Vec<(SiloId, Payload)>, now_ms: u64) {

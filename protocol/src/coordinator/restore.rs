@@ -41,9 +41,12 @@ impl CoordinatorMachine {
     fn replay(&mut self, store: StoreState, now_ms: u64) -> Result<(), String> {
         let StoreState { results, guilty, marks, newest, exposed, abandoned, attempt } = store;
         self.marks = marks;
-        let n = self.own.roster.len();
-        self.guilty = guilty.into_iter().filter(|silo| silo.index() < n).collect();
-        self.excluded = self.guilty.clone();
+        for (at, silo, evidence) in guilty {
+            let named = self.convict(at, Arc::unwrap_or_clone(evidence), false).map_err(|e| format!("{at}: {e}"))?;
+            if named != silo {
+                return Err(format!("{at}: the evidence against silo {silo} is against silo {named}"));
+            }
+        }
         let mut uncertified = None;
         let mut last: Option<RoundReport> = None;
         for (result, certificate) in results {
@@ -74,7 +77,7 @@ impl CoordinatorMachine {
             for attempt in exposed {
                 let ctx = self.context(AttemptId { round, attempt }, kind).digest();
                 let certificate = abandoned.iter().find(|(a, _)| *a == attempt).map(|(_, c)| c.clone());
-                self.exposed.push(Exposed { attempt, ctx, votes: BTreeMap::new(), certificate });
+                self.exposed.push(Exposed::new(attempt, ctx, certificate));
             }
         }
         let phase = self.phase_ms(kind);
@@ -109,6 +112,8 @@ impl CoordinatorMachine {
         {
             let attempt = resumed(stored.at, self.context(stored.at, kind).digest());
             self.take_up(attempt, stored, now_ms)?;
+        } else if let Some(why) = self.too_few_left() {
+            self.stuck(why);
         }
         Ok(())
     }
@@ -134,6 +139,7 @@ impl CoordinatorMachine {
                 self.start_reveal(shared, list, certificate, now_ms);
             }
             None => {
+                self.note_list(shared.attempt.at, list.t3());
                 let votes = BTreeMap::new();
                 self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes }));
             }

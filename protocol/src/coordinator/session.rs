@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use blindsum_crypto::evidence::{Complaints, Fault, Over};
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
-use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, SiloId, SurvivorList, unmask};
+use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, ShareHeader, SiloId, SurvivorList, unmask};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
 use crate::coordinator::machine::CoordinatorMachine;
@@ -25,7 +26,9 @@ impl CoordinatorMachine {
             return Ok(false);
         }
         if let Some(first) = state.adverts.get(&silo) {
-            return second(silo, *first == advert, "advert");
+            let found = second(silo, *first == advert, "advert");
+            let two = Box::new([first.clone(), advert]);
+            return self.judged(found, at, Fault::TwoAdverts(two));
         }
         verify::advert(&own.rules(&state.attempt.ctx), &advert)?;
         state.adverts.insert(silo, advert);
@@ -89,7 +92,10 @@ impl CoordinatorMachine {
             return Ok(false);
         }
         if let Some(first) = state.dealings.get(&silo) {
-            return second(silo, first.is(&dealing), "dealing");
+            let found = second(silo, first.is(&dealing), "dealing");
+            let over = |message: &ShareHeader| Over { over: state.adverts.t1(), message: message.clone() };
+            let two = Box::new([over(first.header().header()), over(&dealing.header)]);
+            return self.judged(found, at, Fault::TwoHeaders(two));
         }
         let verified = verify::dealing(&own.rules(&state.attempt.ctx), dealing.clone(), &state.adverts)?;
         state.dealings.insert(silo, verified);
@@ -141,7 +147,7 @@ impl CoordinatorMachine {
         };
         let rules = own.rules(&state.shared.attempt.ctx);
         verify::complaint(&rules, &complaint, dealing.header(), &state.shared.adverts)?;
-        state.complaints.entry(dealer).or_default().insert(silo);
+        state.complaints.entry(dealer).or_default().entry(silo).or_insert(complaint);
         self.event(CoordinatorEvent::Complaint(at, silo, dealer));
         Ok(true)
     }
@@ -166,7 +172,10 @@ impl CoordinatorMachine {
         }
         // SA-04, SA-07: one y per silo
         if let Some(first) = state.masked.get(&silo) {
-            return second(silo, first.hash == header.hash, "masked input");
+            let found = second(silo, first.hash == header.hash, "masked input");
+            let bind = state.shared.headers.bind();
+            let two = Box::new([*first, header].map(|message| Over { over: bind, message }));
+            return self.judged(found, at, Fault::TwoMaskedInputs(two));
         }
         let Shared { attempt, headers, acc, .. } = &mut state.shared;
         let params = own.plan.params(attempt.kind);
@@ -188,12 +197,17 @@ impl CoordinatorMachine {
         let proven = self.guilty_dealer(&state);
         let survivors: Vec<SiloId> = state.masked.keys().copied().collect();
         let guilty = proven.or_else(|| too_few_shares(&state.complaints, &survivors, self.own.quorum.t));
-        let AwaitMasked { mut shared, masked, .. } = state;
+        let AwaitMasked { mut shared, masked, mut complaints, .. } = state;
         let at = shared.attempt.at;
         if let Some(dealer) = guilty {
             self.excluded.insert(dealer);
-            if proven.is_some() {
-                self.convict(dealer, at, "more silos than can collude complain about its shares");
+            if let (true, Some(by), Some(dealing)) =
+                (proven.is_some(), complaints.remove(&dealer), shared.dealings.get(&dealer))
+            {
+                let (adverts, header) = (shared.adverts.adverts().to_vec(), dealing.header().header().clone());
+                let fault = Complaints { adverts, header, complaints: by.into_values().collect() };
+                let what = "more silos than can collude complain about its shares";
+                self.blame(dealer, at, what, Some(Fault::Complaints(Box::new(fault))));
             }
             let why = format!("silo {dealer} dealt shares that do not open; it is left out");
             return self.fail(&shared.attempt, why, now_ms);
@@ -211,6 +225,7 @@ impl CoordinatorMachine {
             self.event(CoordinatorEvent::Dropped(at, *silo, "its masked input did not come in time".into()));
         }
         self.output(CoordinatorOutput::Store(StoreRecord::List { at, list: list.list().clone() }));
+        self.note_list(at, list.t3());
         self.phase_event(at, Phase::Commit, list.survivors().len());
         self.next_phase(&mut shared.attempt, now_ms);
         // a silo without connection still holds its vote: it has the whole phase to come back

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{
-    AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, ResultVote, SiloId,
-    Sketch, SumProof,
+    AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Complaint, Digest, MaskedHeader,
+    ResultVote, Reveal, SiloId, Sketch, SumProof,
 };
 
 use crate::coordinator::api::Phase;
@@ -85,8 +85,8 @@ pub(super) struct AwaitMasked {
     pub shared: Shared,
     pub gone: BTreeSet<SiloId>,
     pub masked: BTreeMap<SiloId, MaskedHeader>,
-    /// Dealer → who complains about it.
-    pub complaints: BTreeMap<SiloId, BTreeSet<SiloId>>,
+    /// Dealer → who complains about it, and how.
+    pub complaints: BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>,
 }
 
 pub(super) struct AwaitCommits {
@@ -100,13 +100,21 @@ pub(super) struct AwaitReveals {
     pub list: VerifiedList,
     pub certificate: CommitCertificate,
     pub recovery: Recovery,
-    /// Silos whose good reply is in.
-    pub answered: BTreeSet<SiloId>,
+    /// Good replies.
+    pub answered: BTreeMap<SiloId, Reveal>,
+    /// Replies that convicted their senders.
+    pub bad: BTreeMap<SiloId, Reveal>,
     /// Replies that a try to rebuild the secrets has failed with; the next one needs more.
     pub tried: usize,
 }
 
 impl AwaitReveals {
+    /// Survivors whose reply is not in.
+    pub fn unanswered(&self) -> Vec<SiloId> {
+        let replied = |id: &SiloId| self.answered.contains_key(id) || self.bad.contains_key(id);
+        self.list.survivors().iter().copied().filter(|id| !replied(id)).collect()
+    }
+
     /// Whether the secrets can be tried (again).
     pub fn is_ready(&self) -> bool {
         self.recovery.is_ready() && self.answered.len() > self.tried
@@ -117,10 +125,12 @@ pub(super) struct AwaitUnmask {
     pub attempt: Attempt,
     pub cohort: Vec<SiloId>,
     pub bind: Digest,
+    pub adverts: VerifiedAdverts,
     pub list: VerifiedList,
     pub certificate: CommitCertificate,
     pub dealings: BTreeMap<SiloId, VerifiedDealing>,
-    pub answered: BTreeSet<SiloId>,
+    pub answered: BTreeMap<SiloId, Reveal>,
+    pub bad: BTreeMap<SiloId, Reveal>,
 }
 
 /// A sum for which the survivors vouch with sketches (SA-16).
@@ -153,7 +163,7 @@ pub(super) enum Busy {
     /// Reads back, then adds up, the masked inputs of the silos without a sketch.
     Opening(Vec<(SiloId, Payload)>),
     /// Reads back one masked input, then compares it with its silo's sketch.
-    Checking(SiloId),
+    Checking(SiloId, Payload),
 }
 
 pub(super) struct AwaitResults {
@@ -173,6 +183,17 @@ pub(super) struct Exposed {
     pub ctx: Digest,
     pub votes: BTreeMap<SiloId, AbandonVote>,
     pub certificate: Option<AbandonCertificate>,
+    /// T3, where the attempt came to a survivor list.
+    pub t3: Option<Digest>,
+    /// COMMIT votes over it.
+    pub commits: BTreeMap<SiloId, CommitVote>,
+}
+
+impl Exposed {
+    /// Without votes yet.
+    pub fn new(attempt: u32, ctx: Digest, certificate: Option<AbandonCertificate>) -> Exposed {
+        Exposed { attempt, ctx, votes: BTreeMap::new(), certificate, t3: None, commits: BTreeMap::new() }
+    }
 }
 
 impl State {
@@ -220,9 +241,7 @@ impl State {
             State::AwaitShares(s) => without(s.adverts.ids(), &s.dealings, &s.gone),
             State::AwaitMasked(s) => without(s.shared.headers.ids(), &s.masked, &s.gone),
             State::AwaitCommits(s) => without(s.list.survivors().iter().copied(), &s.votes, &none),
-            State::AwaitReveals(s) => {
-                s.list.survivors().iter().copied().filter(|id| !s.answered.contains(id)).collect()
-            }
+            State::AwaitReveals(s) => s.unanswered(),
             State::AwaitSketches(s) => without(s.list.survivors().iter().copied(), &s.answers, &none),
             _ => Vec::new(),
         }

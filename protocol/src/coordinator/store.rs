@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use blindsum_crypto::{
-    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, JournalMark, MaskedHeader, OpenedSecret,
+    AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, Evidence, JournalMark, MaskedHeader, OpenedSecret,
     ResultCertificate, SiloId, SurvivorList,
 };
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub enum StoreRecord {
         /// As its dealer sent it.
         dealing: Dealing,
     },
-    /// P2 is closed: U2 is whoever has a dealing. From here on masked inputs may go out.
+    /// P2 is closed: U2 is whoever has a dealing and is not proven at fault. From here on masked inputs may go out.
     Sharers {
         /// The attempt.
         at: AttemptId,
@@ -92,6 +92,9 @@ pub enum StoreRecord {
         at: AttemptId,
         /// The silo.
         silo: SiloId,
+        /// The proof.
+        #[serde(with = "shared")]
+        evidence: Arc<Evidence>,
     },
     /// How far each silo's journal was (SA-07), before the adverts that say so go; the newest one counts.
     Marks {
@@ -146,8 +149,8 @@ pub struct StoreError {
 pub struct StoreState {
     /// Results with their certificates, round by round; only the last may still lack its certificate.
     pub(crate) results: Vec<(Arc<StoredResult>, Option<ResultCertificate>)>,
-    /// Silos proven at fault.
-    pub(crate) guilty: Vec<SiloId>,
+    /// Silos proven at fault, with the attempt and the proof.
+    pub(crate) guilty: Vec<(AttemptId, SiloId, Arc<Evidence>)>,
     /// How far each silo's journal was.
     pub(crate) marks: Vec<(SiloId, JournalMark)>,
     /// The newest attempt of the round in progress.
@@ -205,14 +208,18 @@ impl StoreState {
             StoreRecord::Marks { marks } => self.marks = marks,
             StoreRecord::Dealing { at, dealing } => self.open(at)?.dealings.push(dealing),
             StoreRecord::Sharers { at } => {
-                self.open(at)?.dealings.sort_by_key(|dealing| dealing.header.silo);
+                let guilty: Vec<SiloId> = self.guilty.iter().map(|(_, silo, _)| *silo).collect();
+                let dealings = &mut self.open(at)?.dealings;
+                // who was convicted while dealings came in is not in U2
+                dealings.retain(|dealing| !guilty.contains(&dealing.header.silo));
+                dealings.sort_by_key(|dealing| dealing.header.silo);
                 self.exposed.push(at.attempt);
             }
             StoreRecord::Masked { at, header, payload } => self.open(at)?.masked.push((header, payload)),
             StoreRecord::List { at, list } => self.open(at)?.list = Some(list),
             StoreRecord::Certificate { at, certificate } => self.open(at)?.certificate = Some(certificate),
             StoreRecord::Abandoned { at, certificate } => self.abandoned.push((at.attempt, certificate)),
-            StoreRecord::Guilty { silo, .. } => self.guilty.push(silo),
+            StoreRecord::Guilty { at, silo, evidence } => self.guilty.push((at, silo, evidence)),
             StoreRecord::Result(result) => {
                 if result.at.round as usize != self.results.len() + 1
                     || self.results.last().is_some_and(|(_, certificate)| certificate.is_none())
@@ -242,6 +249,21 @@ pub(super) fn note_marks(marks: &mut Vec<(SiloId, JournalMark)>, adverts: &[Adve
     marks.retain(|(silo, _)| !adverts.iter().any(|advert| advert.silo == *silo));
     marks.extend(adverts.iter().map(|advert| (advert.silo, advert.journal())));
     marks.sort_unstable_by_key(|(silo, _)| *silo);
+}
+
+/// What is shared, as what it is.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// Payloads as byte strings.

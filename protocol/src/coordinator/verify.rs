@@ -3,17 +3,17 @@
 //! Contract: pure functions; they blame the silo at fault and change nothing. The stateless checks are
 //! [`blindsum_crypto::verify`]'s. Each condition has a name ([`Check`]), under which tests switch it off.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use blindsum_crypto::verify::{Check, VerifyError};
-use blindsum_crypto::{Digest, SiloId};
+use blindsum_crypto::{Complaint, Digest, SiloId};
 
 use crate::coordinator::api::DisconnectReason;
 use crate::message::Hello;
 use crate::plan::Plan;
 
-/// Dealer → who complains about it.
-pub(super) type Complaints = BTreeMap<SiloId, BTreeSet<SiloId>>;
+/// Dealer → who complains about it, and how.
+pub(super) type Complaints = BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>;
 
 /// SA-01: a message comes from the silo that it names.
 pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
@@ -33,17 +33,26 @@ pub(super) fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, V
     Ok(false)
 }
 
+/// SA-07: COMMIT or ABANDON, never both; a silo of which one is known has just sent the other.
+pub(super) fn both_votes(silo: SiloId) -> Result<bool, VerifyError> {
+    if Check::OneVote.finds(true) {
+        let what = format!("silo {silo}: it voted both COMMIT and ABANDON in one attempt");
+        return Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) });
+    }
+    Ok(false)
+}
+
 /// SA-03: a dealer with more than c complainers: at least one of them is honest, and honest silos complain only about
 /// dealers that broke the rules.
 pub(super) fn convicted(complaints: &Complaints, c: u16) -> Option<SiloId> {
-    let convicts = |by: &BTreeSet<SiloId>| Check::ComplaintsConvict.finds(by.len() > usize::from(c));
+    let convicts = |by: &BTreeMap<SiloId, Complaint>| Check::ComplaintsConvict.finds(by.len() > usize::from(c));
     complaints.iter().find(|(_, by)| convicts(by)).map(|(dealer, _)| *dealer)
 }
 
 /// SA-09: a dealer of whose shares fewer than t survivors hold good ones: its secret could not be rebuilt.
 pub(super) fn too_few_shares(complaints: &Complaints, survivors: &[SiloId], t: u16) -> Option<SiloId> {
-    let good = |by: &BTreeSet<SiloId>| survivors.iter().filter(|id| !by.contains(id)).count();
-    let lacks = |by: &BTreeSet<SiloId>| Check::EnoughGoodShares.finds(good(by) < usize::from(t));
+    let good = |by: &BTreeMap<SiloId, Complaint>| survivors.iter().filter(|id| !by.contains_key(id)).count();
+    let lacks = |by: &BTreeMap<SiloId, Complaint>| Check::EnoughGoodShares.finds(good(by) < usize::from(t));
     complaints.iter().find(|(_, by)| lacks(by)).map(|(dealer, _)| *dealer)
 }
 

@@ -489,6 +489,7 @@ impl Cluster {
                     machine.handle_fetched(at, inputs, now);
                 }
             }
+            CoordinatorOutput::Evidence(_) => {}
             CoordinatorOutput::Report(report) => self.reports.push(report),
             CoordinatorOutput::Event(event) => self.coordinator_events.push(event),
             CoordinatorOutput::Disconnect { silo, .. } => self.cut(silo),
