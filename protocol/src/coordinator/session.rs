@@ -9,10 +9,10 @@ use std::sync::Arc;
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
 use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, SiloId, SurvivorList, unmask};
 
-use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
+use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase};
 use crate::coordinator::machine::{CoordinatorMachine, same};
 use crate::coordinator::state::{Attempt, AwaitAdverts, AwaitCommits, AwaitMasked, AwaitShares, Shared, State};
-use crate::coordinator::store::{StoreRecord, note_marks};
+use crate::coordinator::store::{StoreRecord, note_marks, raise_marks};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 
 impl CoordinatorMachine {
@@ -43,8 +43,13 @@ impl CoordinatorMachine {
             let list: Vec<Advert> = adverts.values().cloned().collect();
             match verify::adverts(&own.rules(&attempt.ctx), list, None, &self.marks) {
                 Ok(verified) => break verified,
-                Err(VerifyError { blamed: Some(silo), what, .. }) if adverts.remove(&silo).is_some() => {
-                    self.event(CoordinatorEvent::Dropped(at, silo, what));
+                Err(VerifyError { rule, blamed: Some(silo), what }) if adverts.remove(&silo).is_some() => {
+                    self.event(CoordinatorEvent::Dropped(at, silo, what.clone()));
+                    if rule == "SA-07" {
+                        // its journal grows with every attempt it joins: refused only once, it would soon be long enough
+                        self.convict(silo, at, &what);
+                        self.disconnect(silo, DisconnectReason::Restored, now_ms);
+                    }
                 }
                 Err(e) => {
                     let out = unable.union(&self.guilty).count();
@@ -114,6 +119,7 @@ impl CoordinatorMachine {
         }
         self.expose(&attempt);
         let raw = raw.into_values().collect();
+        raise_marks(&mut self.marks, |silo| dealings.contains_key(&silo));
         self.output(CoordinatorOutput::Store(StoreRecord::Dealings { at, dealings: raw }));
         self.phase_event(at, Phase::MaskedInput, dealings.len());
         self.next_phase(&mut attempt, now_ms);
@@ -180,6 +186,7 @@ impl CoordinatorMachine {
             blamed: Some(silo),
         })?;
         state.masked.insert(silo, header);
+        raise_marks(&mut self.marks, |id| id == silo);
         let (done, expected) = (state.masked.len(), headers.headers().len());
         self.output(CoordinatorOutput::Store(StoreRecord::Masked { at, header, payload }));
         self.event(CoordinatorEvent::Progress { phase: Phase::MaskedInput, done, expected });
