@@ -6,11 +6,12 @@ PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo test lint lint-fast bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test crash lint lint-fast bench experiment clean prerequisites libtorch inputs build
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
+	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
@@ -40,6 +41,10 @@ test: libtorch inputs
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check
 	@.ci/purity
+
+# kill -9 at every journal and send point of a silo, and old state put back; part of `test`
+crash: libtorch
+	$(CARGO) test $(PROFILE) -p blindsum-tests --test federation -- --nocapture crashes:: restored::
 
 lint: lint-fast libtorch $(DENY)
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings

@@ -51,7 +51,7 @@ impl Process {
         pauses: &[Pause],
         more: &[String],
     ) -> Self {
-        let mut command = Command::new(program);
+        let mut command = traced(program, record);
         command.arg("--config").arg(config).arg("--record").arg(record).arg("--seed").arg(seed.to_string());
         for pause in pauses {
             command.arg("--pause").arg(format!("{}:{}", pause.before, pause.round));
@@ -168,6 +168,16 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The program, under strace where BLINDSUM_STRACE names a folder for what it writes (see tests/fsync_order.py).
+fn traced(program: &str, record: &Path) -> Command {
+    let Some(dir) = std::env::var_os("BLINDSUM_STRACE") else { return Command::new(program) };
+    let silo = record.file_name().unwrap_or_default().to_string_lossy();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-s", "64", "-e", "trace=openat,write,fsync,sendmsg,sendmmsg,sendto", "-o"]);
+    command.arg(Path::new(&dir).join(format!("{silo}.strace"))).arg(program);
+    command
 }
 
 fn listen(pipe: impl Read + Send + 'static, sink: Sender<String>) {

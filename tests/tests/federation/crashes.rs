@@ -257,7 +257,7 @@ fn sa07_a_silo_killed_at_any_journal_or_send_point_never_contradicts_itself_and_
             kill(When::After, label, Torn::No);
         }
     }
-    // BLINDSUM_CRASH=committed runs the points that have this in their name
+    // BLINDSUM_CRASH=committed runs the points that have this in their name, BLINDSUM_CRASH=none the dry run alone
     let only = std::env::var("BLINDSUM_CRASH").unwrap_or_default();
     kills.retain(|(stop, _)| stop.to_string().contains(&only));
     let count = kills.len();
