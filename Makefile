@@ -1,19 +1,27 @@
-# make demo | test | lint | bench | clean. Each target checks what it needs first, names the remedy for what is missing,
-# and sets up the rest itself (libtorch, the demo's model and data, cargo-deny).
+# make demo | test | lint | vectors | bench | clean. Each target checks what it needs first, names the remedy for what is
+# missing, and sets up the rest itself (libtorch, the demo's model and data, cargo-deny, the oracle's Python).
 PYTHON ?= python3
 CARGO ?= cargo
 PROFILE := --release --locked
 DENY := .tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
+FLOWER := .tools/flower
+FLOWER_VERSION := 1.41.0
 
-.PHONY: help demo test crash lint lint-fast bench experiment clean prerequisites libtorch inputs build
+.PHONY: help demo test crash lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
+	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
+	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
+	@echo "make fuzz        every fuzz target for SECONDS each (600)"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
+	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
+	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
+	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes)"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
@@ -40,6 +48,7 @@ test: libtorch inputs
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@.ci/purity
 
 # kill -9 at every journal and send point of a silo, and old state put back; part of `test`
@@ -56,11 +65,48 @@ lint: lint-fast libtorch $(DENY)
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root .tools
 
-bench: libtorch inputs
+# The oracle is Python and shares nothing with the Rust code; `make test` reads what it printed and needs no Python.
+vectors: .tools/vectors/installed
+	@.tools/vectors/bin/python -B crypto/vectors/oracle.py --check
+
+.tools/vectors/installed: crypto/vectors/requirements.txt
+	@$(PYTHON) -m venv .tools/vectors || { echo "missing: venv for $(PYTHON). Install it (on Debian: apt-get install python3-venv)." >&2; exit 2; }
+	@.tools/vectors/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# Neither needs libtorch, nor a compiler other than the pinned one.
+fuzz: prerequisites
+	@SECONDS_EACH=$(or $(SECONDS),600) fuzz/run all
+
+fuzz-smoke: prerequisites
+	@SECONDS_IN_ALL=$(or $(SECONDS),60) fuzz/run smoke
+
+# Due after every change of what travels.
+fuzz-corpus: prerequisites
+	@fuzz/run corpus
+
+bench: bench-crypto libtorch inputs
 	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
+
+# On one processor, so that the figures are those of one core.
+PINNED := $(shell command -v taskset >/dev/null && echo taskset -c 0)
+
+bench-crypto:
+	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
+	@$(PINNED) $(CARGO) bench --locked -q -p blindsum-crypto --bench speed
+
+$(FLOWER)/bin/python: | prerequisites
+	@$(PYTHON) -m venv $(FLOWER)
+	@$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check flwr==$(FLOWER_VERSION)
+
+bench-flower: $(FLOWER)/bin/python
+	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
+	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed --
+model: prerequisites
+	$(CARGO) run $(PROFILE) -p blindsum-model -- $(ARGS)
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
 
 clean:
-	rm -rf target .libtorch .demo .tools
+	rm -rf target fuzz/target fuzz/work fuzz/artifacts .libtorch .demo .tools

@@ -209,7 +209,8 @@ fn kind(record: &StoreRecord) -> &'static str {
     match record {
         StoreRecord::Opened { .. } => "opened",
         StoreRecord::Adverts { .. } => "adverts",
-        StoreRecord::Dealings { .. } => "dealings",
+        StoreRecord::Dealing { .. } => "dealing",
+        StoreRecord::Sharers { .. } => "sharers",
         StoreRecord::Masked { .. } => "masked",
         StoreRecord::List { .. } => "list",
         StoreRecord::Certificate { .. } => "certificate",

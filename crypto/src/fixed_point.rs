@@ -10,15 +10,17 @@
 //! where f32 would keep 9 for 16-bit values and bias every rounding by up to 2^−9 of a step. NaN and infinity are refused
 //! before anything is encoded.
 
+use crate::kernel::{self, Backend, Keystreams, Scale};
+use crate::mask::{MaskSeed, Sign, Stream};
 use crate::params::{Segment, SegmentKind};
 use rand_core::CryptoRng;
-use zeroize::Zeroize;
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub use crate::params::ring_bits_for;
 
-/// Coordinates rounded per draw of randomness.
-const CHUNK: usize = 1024;
-const TWO_32: f64 = 4_294_967_296.0;
+/// Coordinates rounded at a time.
+const CHUNK: usize = 2048;
 
 /// How many values were clipped to the coordinate bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,7 +65,29 @@ pub enum EncodeError {
     Kind(String),
 }
 
-/// Encodes reals for a fixed-point segment and appends them to `out` as residues mod 2^b.
+/// What the values of one segment are rounded by: an AES-256-CTR key, of whose keystream each value takes a word. The same
+/// values and key give the same integers, so that a silo that must mask again may keep these instead of the integers. For
+/// one vector only. Erased on drop.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Rounding([u8; 32]);
+
+impl Rounding {
+    /// A new key: 32 bytes of `rng`.
+    pub fn draw(rng: &mut (impl CryptoRng + ?Sized)) -> Rounding {
+        let mut rounding = Rounding([0; 32]);
+        rng.fill_bytes(&mut rounding.0);
+        rounding
+    }
+}
+
+impl fmt::Debug for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rounding(secret)")
+    }
+}
+
+/// Encodes reals for a fixed-point segment and appends them to `out` as residues mod 2^b, rounded by a key that is drawn
+/// from `rng` ([`Rounding::draw`]).
 ///
 /// # Errors
 /// [`EncodeError`] for a wrong length or kind, NaN or infinity; `out` is then unchanged.
@@ -73,37 +97,82 @@ pub fn encode(
     rng: &mut (impl CryptoRng + ?Sized),
     out: &mut Vec<u32>,
 ) -> Result<Saturation, EncodeError> {
+    check_reals(values, segment)?;
+    let mut encoder = Encoder::new(segment, &Rounding::draw(rng))?;
+    out.reserve(values.len());
+    let mut saturated = 0;
+    for (chunk, values) in values.chunks(CHUNK).enumerate() {
+        let encoded = out.len();
+        out.resize(encoded + values.len(), 0);
+        saturated += encoder.encode(values, chunk * CHUNK, &mut out[encoded..]);
+    }
+    Ok(Saturation { saturated })
+}
+
+/// How many values [`encode`] would clip, without encoding anything.
+///
+/// # Errors
+/// As [`encode`].
+pub fn check(values: &[f32], segment: &Segment) -> Result<Saturation, EncodeError> {
+    let bound = check_reals(values, segment)?;
+    let beyond =
+        |values: &[f32]| values.iter().fold(0u32, |n, &v| n.wrapping_add(u32::from(f64::from(v).abs() > bound)));
+    Ok(Saturation { saturated: values.chunks(CHUNK).map(|chunk| u64::from(beyond(chunk))).sum() })
+}
+
+/// Kind, length, and that every value is finite. Gives the bound.
+pub(crate) fn check_reals(values: &[f32], segment: &Segment) -> Result<f64, EncodeError> {
     let SegmentKind::FixedPoint { bound, .. } = segment.kind else {
         return Err(EncodeError::Kind(segment.name.clone()));
     };
     check_length(values.len(), segment)?;
-    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
-        return Err(EncodeError::NotFinite { segment: segment.name.clone(), index });
+    // all of a chunk, which the compiler makes vectors of; one by one where it holds a bad value
+    let mut chunks = values.chunks(CHUNK).enumerate();
+    match chunks.find(|(_, chunk)| !chunk.iter().fold(true, |good, v| good & v.is_finite())) {
+        None => Ok(bound),
+        Some((chunk, values)) => {
+            let index = chunk * CHUNK + values.iter().take_while(|v| v.is_finite()).count();
+            Err(EncodeError::NotFinite { segment: segment.name.clone(), index })
+        }
     }
-    let top = segment.max_magnitude() as i32;
-    let (scale, mask) = (f64::from(top) / bound, segment.ring_mask());
-    let mut random = [0u8; 4 * CHUNK];
-    let mut saturated = 0u64;
-    out.reserve(values.len());
-    for chunk in values.chunks(CHUNK) {
-        let bytes = &mut random[..4 * chunk.len()];
-        rng.fill_bytes(bytes);
-        saturated += chunk.iter().map(|&v| u64::from(f64::from(v).abs() > bound)).sum::<u64>();
-        out.extend(chunk.iter().zip(bytes.as_chunks::<4>().0).map(|(&v, r)| {
-            let v = f64::from(v);
-            let x = (v * scale).clamp(-f64::from(top), f64::from(top));
-            let whole = x as i32;
-            let floor = whole - i32::from(f64::from(whole) > x);
-            let up = f64::from(u32::from_le_bytes(*r)) < (x - f64::from(floor)) * TWO_32;
-            let rounded = floor + i32::from(up);
-            // at the bound v·scale may miss the largest integer by an ulp: that must not leave a chance of rounding down
-            let rounded = if v >= bound { top } else { rounded };
-            let rounded = if v <= -bound { -top } else { rounded };
-            rounded as u32 & mask
-        }));
+}
+
+/// Rounds values that [`check_reals`] has seen, from any place of the segment on.
+pub(crate) struct Encoder {
+    backend: Backend,
+    scale: Scale,
+    keystream: Keystreams,
+    words: Zeroizing<[u32; CHUNK]>,
+}
+
+impl Encoder {
+    /// # Errors
+    /// [`EncodeError::Kind`] for a segment of counts.
+    pub(crate) fn new(segment: &Segment, rounding: &Rounding) -> Result<Encoder, EncodeError> {
+        let SegmentKind::FixedPoint { bound, .. } = segment.kind else {
+            return Err(EncodeError::Kind(segment.name.clone()));
+        };
+        Ok(Encoder {
+            backend: Backend::best(),
+            scale: Scale { bound, top: segment.max_magnitude(), mask: segment.ring_mask() },
+            keystream: Keystreams::new(&[Stream { seed: MaskSeed::from_bytes(rounding.0), sign: Sign::Add }]),
+            words: Zeroizing::new([0; CHUNK]),
+        })
     }
-    random.zeroize();
-    Ok(Saturation { saturated })
+
+    /// Fills `out` with the residues of the values, the first of which is number `first` of the segment; gives how many
+    /// were clipped.
+    pub(crate) fn encode(&mut self, values: &[f32], first: usize, out: &mut [u32]) -> u64 {
+        let (mut saturated, mut first) = (0, first);
+        for (values, out) in values.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
+            let words = &mut self.words[..values.len()];
+            words.fill(0);
+            self.keystream.apply(words, first);
+            saturated += kernel::quantise(self.backend, self.scale, values, words, out);
+            first += values.len();
+        }
+        saturated
+    }
 }
 
 /// Appends the counts of a counts segment to `out`.
@@ -146,7 +215,8 @@ fn check_length(found: usize, segment: &Segment) -> Result<(), EncodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Repeat, rng};
+    use crate::mask;
+    use crate::testing::rng;
     use proptest::prelude::*;
 
     fn segment(length: u32, value_bits: u8, bound: f64, n: u16) -> Segment {
@@ -157,6 +227,18 @@ mod tests {
         let mut out = Vec::new();
         let saturation = encode(values, s, &mut rng(seed), &mut out).unwrap();
         (out, saturation)
+    }
+
+    fn scale(s: &Segment) -> Scale {
+        let SegmentKind::FixedPoint { bound, .. } = s.kind else { panic!("reals") };
+        Scale { bound, top: s.max_magnitude(), mask: s.ring_mask() }
+    }
+
+    /// Rounded by given words instead of a key's.
+    fn rounded_by(values: &[f32], words: &[u32], s: &Segment) -> Vec<u32> {
+        let mut out = vec![0; values.len()];
+        kernel::quantise(Backend::best(), scale(s), values, words, &mut out);
+        out
     }
 
     #[test]
@@ -191,10 +273,9 @@ mod tests {
             let s = segment(2, 24, f64::from(bound), 16);
             let top = s.max_magnitude() as i32;
             inexact += u32::from(f64::from(bound) * (f64::from(top) / f64::from(bound)) < f64::from(top));
-            for worst in [0x00, 0xff] {
-                let mut out = Vec::new();
-                encode(&[bound, -bound], &s, &mut Repeat(worst), &mut out).unwrap();
-                assert_eq!(out, [top, -top].map(|v| v as u32 & s.ring_mask()), "bound {bound}");
+            for worst in [0, u32::MAX] {
+                let expected = [top, -top].map(|v| v as u32 & s.ring_mask());
+                assert_eq!(rounded_by(&[bound, -bound], &[worst; 2], &s), expected, "bound {bound}");
             }
         }
         assert!(inexact > 0, "no bound of this test needs what it tests");
@@ -280,17 +361,76 @@ mod tests {
 
     #[test]
     fn rounding_does_not_depend_on_how_a_vector_is_chunked() {
-        let values: Vec<f32> = (0..3000).map(|i| (i as f32).sin()).collect();
-        let (whole, _) = encode_all(&values, &segment(3000, 16, 1.0, 4), 3);
-        let mut generator = rng(3);
-        let mut parts = Vec::new();
-        for part in values.chunks(CHUNK) {
-            encode(part, &segment(part.len() as u32, 16, 1.0, 4), &mut generator, &mut parts).unwrap();
+        let values: Vec<f32> = (0..3 * CHUNK).map(|i| (i as f32).sin()).collect();
+        let s = segment(values.len() as u32, 16, 1.0, 4);
+        let (whole, _) = encode_all(&values, &s, 3);
+        let rounding = Rounding::draw(&mut rng(3));
+        let mut words = vec![0; values.len()];
+        mask::add_stream(&mut words, &MaskSeed::from_bytes(rounding.0), Sign::Add);
+        assert!(rounded_by(&values, &words, &s) == whole);
+        let (mut parts, mut first) = (vec![0; values.len()], 0);
+        let mut encoder = Encoder::new(&s, &rounding).unwrap();
+        for length in [1, 7, CHUNK - 1, CHUNK + 9, CHUNK - 16] {
+            encoder.encode(&values[first..first + length], first, &mut parts[first..first + length]);
+            first += length;
         }
-        assert_eq!(whole, parts);
+        assert!(first == values.len() && whole == parts);
+    }
+
+    /// The rule as the module states it, with the standard library's floor.
+    fn by_definition(v: f32, r: u32, s: &Segment) -> u32 {
+        let (SegmentKind::FixedPoint { bound, .. }, top) = (s.kind, s.max_magnitude() as i32) else { panic!("reals") };
+        let v = f64::from(v);
+        let x = (v * (f64::from(top) / bound)).clamp(-f64::from(top), f64::from(top));
+        let up = f64::from(r) < (x - x.floor()) * 4_294_967_296.0;
+        let rounded = x.floor() as i32 + i32::from(up);
+        let rounded = if v.abs() < bound { rounded } else { top * v.signum() as i32 };
+        rounded as u32 & s.ring_mask()
+    }
+
+    #[test]
+    fn the_word_that_rounds_up_is_the_last_below_the_fraction() {
+        let s = segment(1, 16, 32_767.0, 4);
+        for (x, fraction) in [(0.25f32, 1u32 << 30), (-0.25, 3 << 30), (5.5, 1 << 31), (-7.125, 7 << 29)] {
+            for (word, up) in [(0, 1), (fraction - 1, 1), (fraction, 0), (fraction + 1, 0), (u32::MAX, 0)] {
+                assert_eq!(
+                    decode_sum(&rounded_by(&[x], &[word], &s), &s),
+                    [f64::from(x.floor()) + f64::from(up)],
+                    "{x} by {word}"
+                );
+            }
+        }
     }
 
     proptest! {
+        #[test]
+        fn every_backend_rounds_by_the_definition(
+            pairs in prop::collection::vec((any::<f32>(), -3.0f32..3.0, any::<u32>(), 0u8..4), 0..100),
+            value_bits in 2u8..=24,
+            bound in prop_oneof![0.001f64..2.0, Just(1.0), Just(8_388_607.0)],
+        ) {
+            // any finite value, values near the bound, integers and halves
+            let values: Vec<f32> = pairs.iter().map(|&(any, near, _, kind)| match kind {
+                0 if any.is_finite() => any,
+                1 => (near * 100.0).round() / 2.0,
+                2 => bound as f32 * near.signum(),
+                _ => near,
+            }).collect();
+            let words: Vec<u32> = pairs.iter().map(|p| p.2).collect();
+            let s = segment(values.len().max(1) as u32, value_bits, bound, 16);
+            let expected: Vec<u32> = values.iter().zip(&words).map(|(&v, &r)| by_definition(v, r, &s)).collect();
+            let saturated = values.iter().filter(|v| f64::from(v.abs()) > bound).count() as u64;
+            for backend in Backend::available() {
+                let mut out = vec![0; values.len()];
+                let counted = kernel::quantise(backend, scale(&s), &values, &words, &mut out);
+                prop_assert_eq!(counted, saturated, "{:?}", backend);
+                prop_assert_eq!(&out, &expected, "{:?}", backend);
+            }
+            if !values.is_empty() {
+                prop_assert_eq!(check(&values, &s), Ok(Saturation { saturated }));
+            }
+        }
+
         #[test]
         fn any_value_comes_back_clipped_and_within_a_step(
             values in prop::collection::vec(-3.0f32..3.0, 1..40),

@@ -71,10 +71,14 @@ impl IdentityPublic {
         fields: &[&[u8]],
         signature: &Signature,
     ) -> Result<(), BadSignature> {
-        let message = signed_message(label, ctx, signer, fields);
+        self.verify_bytes(&signed_message(label, ctx, signer, fields).0, signature)
+    }
+
+    /// Strict Ed25519 over bare bytes: what every signature of the protocol goes through once its digest is made.
+    pub(crate) fn verify_bytes(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
         let key = VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(&message.0, &signature).map_err(|_| BadSignature)
+        key.verify_strict(message, &signature).map_err(|_| BadSignature)
     }
 }
 
@@ -104,7 +108,12 @@ impl IdentityKey {
 
     /// Signs `H(label; ctx, signer, fields…)`; `signer` is this silo's own place in the roster.
     pub fn sign(&self, label: Label, ctx: &Digest, signer: SiloId, fields: &[&[u8]]) -> Signature {
-        Signature(self.0.sign(&signed_message(label, ctx, signer, fields).0).to_bytes())
+        self.sign_bytes(&signed_message(label, ctx, signer, fields).0)
+    }
+
+    /// Ed25519 over bare bytes, the other half of [`IdentityPublic::verify_bytes`].
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message).to_bytes())
     }
 }
 

@@ -109,6 +109,14 @@ impl MaskSecret {
     }
 }
 
+#[cfg(test)]
+impl MaskSecret {
+    /// The clamped secret, for vectors.
+    pub(crate) fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+}
+
 /// The seed of a silo's self mask: HKDF(b, salt = bind).
 pub fn self_seed(b: &SecretScalar, bind: &Digest) -> MaskSeed {
     let ikm = Zeroizing::new(b.0.to_bytes());
@@ -137,7 +145,8 @@ fn share_key(
     Ok(ShareKey(*hkdf_sha256(shared.as_slice(), t1, Label::ShareKey, &info)))
 }
 
-fn exchange(secret: &StaticSecret, peer_key: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, LowOrderKey> {
+/// X25519 (RFC 7748 §5), with the zero result of a low-order key refused (§6.1).
+pub(crate) fn exchange(secret: &StaticSecret, peer_key: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, LowOrderKey> {
     let shared = secret.diffie_hellman(&PublicKey::from(*peer_key));
     if shared.was_contributory() { Ok(Zeroizing::new(shared.to_bytes())) } else { Err(LowOrderKey) }
 }

@@ -50,14 +50,18 @@ pub enum Label {
     Commit,
     /// ABANDON vote: stops a COMMIT, or an ABANDON of another attempt, from allowing a retry.
     Abandon,
-    /// Hash over the shares of a reply, and signature on it: stops a coordinator from blaming a silo for shares that it never
+    /// Hash over the shares of a reply: stops it from passing for a signed reply.
+    RevealedShares,
+    /// Signature on a reply: stops a coordinator from blaming a silo for shares that it never
     /// revealed, so that a bad reply convicts its sender.
     Reveal,
     /// Hash of the packed sum: stops a masked input from passing for the sum.
     Sum,
     /// Key of the rows against which a sum is checked: stops a sum from being fitted to rows that were known before it.
     Rows,
-    /// Hash over subset sums, and signature on it: stops a coordinator from inventing subset sums that fit a false sum.
+    /// Hash over subset sums: stops it from passing for a signed sketch.
+    SketchValues,
+    /// Signature on subset sums: stops a coordinator from inventing subset sums that fit a false sum.
     Sketch,
     /// `result_hash`: stops a sum of one survivor list from being attached to another.
     ResultHash,
@@ -102,9 +106,11 @@ impl Label {
             Label::T3 => "blindsum/1/t3",
             Label::Commit => "blindsum/1/commit",
             Label::Abandon => "blindsum/1/abandon",
+            Label::RevealedShares => "blindsum/1/revealed-shares",
             Label::Reveal => "blindsum/1/reveal",
             Label::Sum => "blindsum/1/sum",
             Label::Rows => "blindsum/1/rows",
+            Label::SketchValues => "blindsum/1/sketch-values",
             Label::Sketch => "blindsum/1/sketch",
             Label::ResultHash => "blindsum/1/result-hash",
             Label::Result => "blindsum/1/result",
@@ -118,7 +124,7 @@ impl Label {
     }
 
     /// All labels.
-    pub const ALL: [Label; 33] = [
+    pub const ALL: [Label; 35] = [
         Label::Roster,
         Label::Params,
         Label::Job,
@@ -140,9 +146,11 @@ impl Label {
         Label::T3,
         Label::Commit,
         Label::Abandon,
+        Label::RevealedShares,
         Label::Reveal,
         Label::Sum,
         Label::Rows,
+        Label::SketchValues,
         Label::Sketch,
         Label::ResultHash,
         Label::Result,

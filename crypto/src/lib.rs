@@ -9,7 +9,7 @@
 //! has a plain serde type (`Advert`, `ShareHeader`, …) and is good for nothing until a function of [`verify`] has turned
 //! it into its verified twin, which alone gives access to the next step. Invariants of the protocol are cited as
 //! `SA-01` … `SA-16` in comments and test names. No function panics on what a peer sent.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bytes;
 mod merkle;
@@ -21,6 +21,7 @@ pub mod context;
 pub mod fixed_point;
 pub mod hash;
 pub mod identity;
+pub mod kernel;
 pub mod keys;
 pub mod labels;
 pub mod mask;
@@ -46,7 +47,7 @@ pub use hash::{Digest, Hasher, sha256};
 pub use identity::{IdentityKey, IdentityPublic, Signature, SiloId};
 pub use labels::Label;
 pub use masked::MaskedHeader;
-pub use params::{Params, Segment, SegmentKind};
+pub use params::{Params, Segment, SegmentKind, VerifySum};
 pub use quorum::Quorum;
 pub use result::{ResultCertificate, ResultVote};
 pub use reveal::{PendingReveal, Reveal, RevealedShare};

@@ -5,14 +5,9 @@
 //! block over the accumulator and through all streams for each block, so that the block stays in the first-level cache;
 //! a range of coordinates can be done apart from the others, because counter mode seeks.
 
-use aes::Aes256Enc;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+use crate::kernel::{BLOCK_LANES, Keystreams};
 use std::fmt;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
-
-/// Coordinates per block: 16 KiB of accumulator and 16 KiB of keystream fit a first-level cache of 32 KiB.
-const BLOCK_LANES: usize = 4096;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The seed of one mask. Erased on drop, never shown (SA-11).
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -67,26 +62,7 @@ pub fn add_stream(acc: &mut [u32], seed: &MaskSeed, sign: Sign) {
 
 /// Applies all masks to the coordinates `first_lane..first_lane + acc.len()`, of which `acc` holds the lanes.
 pub fn apply_range(acc: &mut [u32], first_lane: usize, streams: &[Stream]) {
-    let mut keystreams: Vec<(Ctr128BE<Aes256Enc>, Sign)> = streams
-        .iter()
-        .map(|s| {
-            let mut cipher = Ctr128BE::<Aes256Enc>::new(&s.seed.0.into(), &[0u8; 16].into());
-            cipher.seek(4 * first_lane as u64);
-            (cipher, s.sign)
-        })
-        .collect();
-    let mut buffer = Zeroizing::new([0u8; 4 * BLOCK_LANES]);
-    for block in acc.chunks_mut(BLOCK_LANES) {
-        for (cipher, sign) in &mut keystreams {
-            let bytes = &mut buffer[..4 * block.len()];
-            cipher.write_keystream(bytes);
-            let lanes = block.iter_mut().zip(bytes.as_chunks::<4>().0);
-            match sign {
-                Sign::Add => lanes.for_each(|(lane, k)| *lane = lane.wrapping_add(u32::from_le_bytes(*k))),
-                Sign::Subtract => lanes.for_each(|(lane, k)| *lane = lane.wrapping_sub(u32::from_le_bytes(*k))),
-            }
-        }
-    }
+    Keystreams::new(streams).apply(acc, first_lane);
 }
 
 /// Applies all masks to the whole vector, its coordinates split over `threads` threads of this call's own.

@@ -15,31 +15,38 @@ fn node(left: &Digest, right: &Digest) -> Digest {
     Hasher::new(Label::Node).digest(left).digest(right).finish()
 }
 
-/// Root over at least one leaf.
-pub(crate) fn root(leaves: &[Digest]) -> Digest {
-    match leaves {
-        [] => Hasher::new(Label::Node).finish(),
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
-            node(&root(left), &root(right))
-        }
-    }
+/// All nodes of a tree, so that the paths of n leaves cost n hashes and not n².
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    /// From the leaves up to the root. Neighbours are hashed; a last one without neighbour moves up as it is, which gives
+    /// the shape above.
+    levels: Vec<Vec<Digest>>,
 }
 
-/// Siblings from the leaf at `index` up to the root.
-pub(crate) fn path(leaves: &[Digest], index: usize) -> Vec<Digest> {
-    if leaves.len() <= 1 {
-        return Vec::new();
+impl Tree {
+    /// Over any number of leaves.
+    pub fn new(leaves: Vec<Digest>) -> Tree {
+        let mut levels = vec![leaves];
+        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
+            let up = |pair: &[Digest]| if let [left, right] = pair { node(left, right) } else { pair[0] };
+            let next = level.chunks(2).map(up).collect();
+            levels.push(next);
+        }
+        Tree { levels }
     }
-    let (left, right) = leaves.split_at(split(leaves.len()));
-    let (mut path, sibling) = if index < left.len() {
-        (path(left, index), root(right))
-    } else {
-        (path(right, index - left.len()), root(left))
-    };
-    path.push(sibling);
-    path
+
+    /// The root; of no leaves at all the hash of nothing.
+    pub fn root(&self) -> Digest {
+        let top = self.levels.last().and_then(|level| level.first());
+        top.copied().unwrap_or_else(|| Hasher::new(Label::Node).finish())
+    }
+
+    /// Siblings from the leaf at `index` up to the root.
+    pub fn path(&self, index: usize) -> Vec<Digest> {
+        let sibling = |(height, level): (usize, &Vec<Digest>)| level.get((index >> height) ^ 1).copied();
+        let below_root = self.levels.len().saturating_sub(1);
+        self.levels[..below_root].iter().enumerate().filter_map(sibling).collect()
+    }
 }
 
 /// The root that a leaf at `index` of `n` and its path lead to; `None` for a path of another length.
@@ -61,13 +68,25 @@ mod tests {
     use super::*;
     use crate::hash::sha256;
 
+    fn by_halves(leaves: &[Digest]) -> Digest {
+        match leaves {
+            [leaf] => *leaf,
+            _ => {
+                let (left, right) = leaves.split_at(split(leaves.len()));
+                node(&by_halves(left), &by_halves(right))
+            }
+        }
+    }
+
     #[test]
     fn sa03_only_the_right_leaf_place_and_path_lead_to_the_root() {
         for n in 1..=33usize {
             let leaves: Vec<Digest> = (0..n).map(|i| sha256(&i.to_le_bytes())).collect();
-            let top = root(&leaves);
+            let tree = Tree::new(leaves.clone());
+            let top = tree.root();
+            assert_eq!(top, by_halves(&leaves), "the shape of RFC 9162");
             for (i, leaf) in leaves.iter().enumerate() {
-                let p = path(&leaves, i);
+                let p = tree.path(i);
                 assert_eq!(root_of_path(*leaf, i, n, &p), Some(top));
                 for j in (0..=n).filter(|&j| j != i) {
                     assert_ne!(root_of_path(*leaf, j, n, &p), Some(top), "leaf {i} at place {j} of {n}");

@@ -4,7 +4,10 @@
 //! padding at a segment's end is zero and checked. `pack` keeps the low b bits of each lane, which is the reduction mod
 //! 2^b. The length depends on the parameters only.
 
+use crate::kernel::bits;
 use crate::params::{Params, Segment};
+
+pub use crate::kernel::blocks::{Values, encode_mask_and_pack, mask_and_pack};
 
 /// Why a vector and its parameters do not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,20 +44,11 @@ pub fn pack(params: &Params, lanes: &[u32]) -> Result<Vec<u8>, PackingError> {
     if lanes.len() != params.lanes() {
         return Err(PackingError::Lanes { expected: params.lanes(), found: lanes.len() });
     }
-    let mut out = Vec::with_capacity(params.packed_bytes());
+    let mut out = vec![0; params.packed_bytes()];
+    let mut rest = out.as_mut_slice();
     for (segment, range) in params.ranges() {
-        let (bits, mask) = (u32::from(segment.ring_bits), segment.ring_mask());
-        let (mut window, mut filled) = (0u64, 0u32);
-        for &lane in &lanes[range] {
-            window |= u64::from(lane & mask) << filled;
-            filled += bits;
-            if filled >= 32 {
-                out.extend_from_slice(&(window as u32).to_le_bytes());
-                window >>= 32;
-                filled -= 32;
-            }
-        }
-        out.extend_from_slice(&window.to_le_bytes()[..filled.div_ceil(8) as usize]);
+        let own = rest.split_off_mut(..segment.packed_bytes()).unwrap_or_default();
+        bits::pack(segment.ring_bits, &lanes[range], own);
     }
     Ok(out)
 }
@@ -83,21 +77,7 @@ pub fn add_packed(params: &Params, bytes: &[u8], acc: &mut [u32]) -> Result<(), 
     for (segment, range) in params.ranges() {
         let (packed, tail) = rest.split_at(segment.packed_bytes());
         rest = tail;
-        let (bits, mask) = (u32::from(segment.ring_bits), segment.ring_mask());
-        let (words, last) = packed.as_chunks::<4>();
-        let mut end = [0u8; 4];
-        end[..last.len()].copy_from_slice(last);
-        let mut words = words.iter().chain(std::iter::once(&end)).map(|w| u64::from(u32::from_le_bytes(*w)));
-        let (mut window, mut filled) = (0u64, 0u32);
-        for lane in &mut acc[range] {
-            if filled < bits {
-                window |= words.next().unwrap_or(0) << filled;
-                filled += 32;
-            }
-            *lane = lane.wrapping_add(window as u32 & mask);
-            window >>= bits;
-            filled -= bits;
-        }
+        bits::add(segment.ring_bits, packed, &mut acc[range]);
     }
     Ok(())
 }
@@ -130,7 +110,7 @@ fn used_bits_of_last_byte(segment: &Segment) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::SegmentKind;
+    use crate::params::{SegmentKind, VerifySum};
     use crate::quorum::Quorum;
     use proptest::prelude::*;
 
@@ -140,7 +120,14 @@ mod tests {
         let segments =
             named.map(|(i, &(length, ring_bits))| Segment { name: format!("s{i}"), length, ring_bits, kind }).collect();
         let quorum = Quorum::derive(3, None, None).unwrap();
-        Params { segments, quorum, noise: false, verify_sum: true, training_deadline_ms: 1, phase_deadline_ms: 1 }
+        Params {
+            segments,
+            quorum,
+            noise: false,
+            verify_sum: VerifySum::Off,
+            training_deadline_ms: 1,
+            phase_deadline_ms: 1,
+        }
     }
 
     #[test]
@@ -183,6 +170,18 @@ mod tests {
             add_packed(&p, &packed, &mut acc).unwrap();
             let sum: Vec<u32> = both.iter().zip(&expected).map(|(a, b)| a.wrapping_add(*b)).collect();
             prop_assert_eq!(acc, sum);
+        }
+
+        #[test]
+        fn every_bit_is_where_the_module_says(bits in 1u8..=32, lanes in prop::collection::vec(any::<u32>(), 1..100)) {
+            let packed = pack(&params(&[(lanes.len() as u32, bits)]), &lanes).unwrap();
+            for (place, byte) in packed.iter().enumerate() {
+                for bit in 0..8 {
+                    let (lane, of_lane) = ((8 * place + bit) / usize::from(bits), (8 * place + bit) % usize::from(bits));
+                    let expected = lanes.get(lane).map_or(0, |lane| lane >> of_lane & 1);
+                    prop_assert_eq!(u32::from(byte >> bit & 1), expected);
+                }
+            }
         }
 
         #[test]

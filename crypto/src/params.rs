@@ -166,6 +166,30 @@ impl ParamsError {
     }
 }
 
+/// What every silo checks a sum against before it signs the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifySum {
+    /// Nothing: a coordinator that tells all silos the same false sum chooses their model.
+    Off,
+    /// Each survivor's signed subset sums of its masked input. Holds against a coordinator with which no survivor
+    /// colludes: one that does may sign subset sums of an input that it never sent. A few kilobytes per silo.
+    Sketches,
+    /// Every survivor's masked input itself, against its signed hash. Holds against a coordinator and any number of
+    /// colluding silos. As many masked inputs down to each silo as there are survivors.
+    Inputs,
+}
+
+impl VerifySum {
+    fn code(self) -> u64 {
+        match self {
+            VerifySum::Off => 0,
+            VerifySum::Sketches => 1,
+            VerifySum::Inputs => 2,
+        }
+    }
+}
+
 /// The parameters of a session, part of `ctx` through their hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Params {
@@ -175,8 +199,8 @@ pub struct Params {
     pub quorum: Quorum,
     /// Whether silos add noise before encoding.
     pub noise: bool,
-    /// Whether silos check a sum against signed subset sums before they sign its result (SA-16).
-    pub verify_sum: bool,
+    /// What silos check a sum against before they sign its result (SA-16).
+    pub verify_sum: VerifySum,
     /// Longest wait for local training, milliseconds.
     pub training_deadline_ms: u64,
     /// Longest wait for a phase of the session, milliseconds.
@@ -224,7 +248,7 @@ impl Params {
         }
         hasher = hasher
             .u64(u64::from(self.noise))
-            .u64(u64::from(self.verify_sum))
+            .u64(self.verify_sum.code())
             .u64(self.training_deadline_ms)
             .u64(self.phase_deadline_ms);
         hasher = hasher.u64(self.segments.len() as u64);
@@ -277,7 +301,7 @@ mod tests {
             ],
             quorum: Quorum::derive(16, None, None).unwrap(),
             noise: true,
-            verify_sum: true,
+            verify_sum: VerifySum::Sketches,
             training_deadline_ms: 60_000,
             phase_deadline_ms: 10_000,
         }
@@ -360,7 +384,8 @@ mod tests {
             with(|p| p.quorum.m += 1),
             with(|p| p.quorum.c -= 1),
             with(|p| p.noise = false),
-            with(|p| p.verify_sum = false),
+            with(|p| p.verify_sum = VerifySum::Off),
+            with(|p| p.verify_sum = VerifySum::Inputs),
             with(|p| p.training_deadline_ms += 1),
             with(|p| p.phase_deadline_ms += 1),
         ];

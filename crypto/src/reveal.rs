@@ -81,7 +81,7 @@ impl Reveal {
 
 /// Hash over the shares of a reply in their order.
 pub(crate) fn shares_hash(shares: &[RevealedShare]) -> Digest {
-    let hasher = Hasher::new(Label::Reveal).u64(shares.len() as u64);
+    let hasher = Hasher::new(Label::RevealedShares).u64(shares.len() as u64);
     let add = |h: Hasher, s: &RevealedShare| {
         let opening = s.opening();
         h.field(&s.peer().to_bytes()).field(&[s.kind().byte()]).field(&opening.share.0).field(&opening.nonce)

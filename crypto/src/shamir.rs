@@ -4,6 +4,7 @@
 //! secret, fewer say nothing about it. A share is 32 bytes, the canonical little-endian scalar.
 
 use crate::identity::SiloId;
+use crate::kernel::scalar::Loose;
 use curve25519_dalek::scalar::Scalar;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -79,8 +80,9 @@ pub enum ShamirError {
     Threshold,
 }
 
-fn x(id: SiloId) -> Scalar {
-    Scalar::from(u64::from(id.0) + 1)
+/// The place of a silo's share, 1..=2^16.
+fn x(id: SiloId) -> u64 {
+    u64::from(id.0) + 1
 }
 
 /// Deals one share per holder, in their order; any `t` of them rebuild the secret.
@@ -94,19 +96,18 @@ pub fn deal(
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<Vec<Share>, ShamirError> {
     check_holders(holders, t)?;
-    let mut higher: Vec<SecretScalar> = (1..t).map(|_| SecretScalar::random(rng)).collect();
-    let shares = holders
-        .iter()
-        .map(|&id| {
-            let x = x(id);
-            let mut y = higher.iter().rev().fold(Scalar::ZERO, |y, c| (y + c.0) * x) + secret.0;
-            let share = Share(y.to_bytes());
-            y.zeroize();
-            share
-        })
-        .collect();
-    higher.zeroize();
-    Ok(shares)
+    let constant = Loose::of(&secret.0);
+    let higher: Vec<Loose> = (1..t).map(|_| Loose::of(&SecretScalar::random(rng).0)).collect();
+    let share = |&id: &SiloId| {
+        let (x, mut y) = (x(id), Loose::ZERO);
+        higher.iter().rev().for_each(|c| y.multiply_add(x, c));
+        y.multiply_add(x, &constant);
+        let mut y = y.reduce();
+        let share = Share(y.to_bytes());
+        y.zeroize();
+        share
+    };
+    Ok(holders.iter().map(share).collect())
 }
 
 /// Rebuilds a secret from the first `t` of the shares; the others are not looked at.
@@ -132,16 +133,21 @@ impl Interpolation {
     pub fn new(holders: &[SiloId], t: u16) -> Result<Interpolation, ShamirError> {
         check_holders(holders, t)?;
         let holders = &holders[..usize::from(t)];
-        // weight_i = Π_{j≠i} x_j / (x_j − x_i)
-        let xs: Vec<Scalar> = holders.iter().map(|&id| x(id)).collect();
-        let product = |i: usize, f: &dyn Fn(usize) -> Scalar| -> Scalar {
-            (0..xs.len()).filter(|&j| j != i).map(f).fold(Scalar::ONE, |a, b| a * b)
+        // weight_i = Π_{j≠i} x_j / (x_j − x_i) = Π_j x_j / (x_i Π_{j≠i} (x_j − x_i)); places are public, as are their signs
+        let xs: Vec<u64> = holders.iter().map(|&id| x(id)).collect();
+        let mut all = Loose::ONE;
+        xs.iter().for_each(|&x| all.multiply(x));
+        let divisor = |&own: &u64| {
+            let mut product = Loose::ONE;
+            product.multiply(own);
+            xs.iter().filter(|&&x| x != own).for_each(|x| product.multiply(x.abs_diff(own)));
+            let negative = xs.iter().filter(|&&x| x < own).count() % 2 == 1;
+            if negative { -product.reduce() } else { product.reduce() }
         };
-        let mut weights: Vec<Scalar> = (0..xs.len()).map(|i| product(i, &|j| xs[j] - xs[i])).collect();
+        let mut weights: Vec<Scalar> = xs.iter().map(divisor).collect();
         Scalar::invert_batch_alloc(&mut weights);
-        for (i, weight) in weights.iter_mut().enumerate() {
-            *weight *= product(i, &|j| xs[j]);
-        }
+        let all = all.reduce();
+        weights.iter_mut().for_each(|weight| *weight *= all);
         Ok(Interpolation { holders: holders.to_vec(), weights })
     }
 

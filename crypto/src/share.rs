@@ -17,7 +17,7 @@ use crate::hash::{Digest, Hasher};
 use crate::identity::{IdentityKey, Signature, SiloId};
 use crate::keys::{LowOrderKey, ShareKey};
 use crate::labels::Label;
-use crate::merkle;
+use crate::merkle::Tree;
 use crate::reveal::{PendingReveal, Reveal, RevealedShare};
 use crate::shamir::{self, SecretScalar, ShamirError, Share};
 use crate::verify::{VerifiedAdverts, VerifiedList};
@@ -301,15 +301,16 @@ pub fn deal(
         };
         pairs.push(DealtPair { leaves: shares.leaves(&t1, dealer, advert.silo), sealed });
     }
-    let root = merkle::root(&pair_hashes(&recipients, &pairs));
+    let root = pair_tree(&recipients, &pairs).root();
     let commitment_b = self_commitment(&secrets.b, &t1, dealer);
     let signature = identity.sign(Label::ShareHeader, adverts.ctx(), dealer, &[&t1.0, &root.0, &commitment_b.0]);
     let header = ShareHeader { silo: dealer, root, commitment_b, signature };
     Ok((Dealing { header, pairs }, DealtShares { dealer, recipients, pairs: kept }))
 }
 
-pub(crate) fn pair_hashes(recipients: &[SiloId], pairs: &[DealtPair]) -> Vec<Digest> {
-    recipients.iter().zip(pairs).map(|(&id, pair)| pair.leaves.pair_hash(id, &pair.sealed)).collect()
+/// The tree over a dealing's pairs.
+pub(crate) fn pair_tree(recipients: &[SiloId], pairs: &[DealtPair]) -> Tree {
+    Tree::new(recipients.iter().zip(pairs).map(|(&id, pair)| pair.leaves.pair_hash(id, &pair.sealed)).collect())
 }
 
 /// A pair of shares that one silo holds from one dealer, both leaves checked. Erased on drop.

@@ -7,21 +7,21 @@
 //! accept   if Σ_i sketch i = rows · (S + masks of the revealed secrets)
 //! ```
 //!
-//! Contract: a sum that differs from Σ y in any coordinate passes with probability 2^−128 per try, since each of the
-//! [`ROWS`] rows keeps or cancels the difference with a fair coin that falls after the sum was fixed. A sketch is a linear
-//! function of a masked input: to whoever lacks the masks it says nothing that the sum does not. What is checked against
-//! what stands in [`crate::verify::sum`].
+//! Contract: where every sketch is that of the masked input that its silo sent, a sum that differs from Σ y in any coordinate
+//! passes with probability 2^−128 per try, since each of the [`ROWS`] rows keeps or cancels the difference with a fair coin
+//! that falls after the sum was fixed. A survivor that colludes with the coordinator can sign a sketch of an input that it
+//! never sent; against that, [`crate::VerifySum::Inputs`] shows the masked inputs themselves. A sketch is a linear function
+//! of a masked input: to whoever lacks the masks it says nothing that the sum does not. What is checked against what stands
+//! in [`crate::verify::sum`].
 
 use crate::hash::{Digest, Hasher};
 use crate::identity::{IdentityKey, Signature, SiloId};
+use crate::kernel;
 use crate::labels::Label;
 use crate::packing::{self, PackingError};
 use crate::params::Params;
 use crate::shamir::SecretScalar;
 use crate::{Advert, ShareHeader};
-use aes::Aes256Enc;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -58,7 +58,7 @@ impl Sketch {
 /// Hash over subset sums.
 pub(crate) fn values_hash(values: &[u32]) -> Digest {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    Hasher::new(Label::Sketch).field(&bytes).finish()
+    Hasher::new(Label::SketchValues).field(&bytes).finish()
 }
 
 /// A rebuilt secret as the coordinator opens it to the silos: `b` of a survivor, σ of a dropped silo. Its bytes are a
@@ -90,7 +90,7 @@ pub struct SumProof {
     pub secrets: Vec<OpenedSecret>,
     /// The survivors' sketches, ascending.
     pub sketches: Vec<Sketch>,
-    /// Survivors without a sketch, ascending: their masked inputs travel whole beside S.
+    /// Survivors without a sketch (all of them under [`crate::VerifySum::Inputs`]), ascending: their masked inputs travel whole beside S.
     pub opened: Vec<SiloId>,
 }
 
@@ -104,7 +104,7 @@ pub fn subset_sums(params: &Params, key: &Digest, lanes: &[u32], threads: usize)
     }
     let mut values = Vec::with_capacity(ROWS * params.segments.len());
     for (segment, range) in params.ranges() {
-        let part = range.len().div_ceil(threads.clamp(1, 64)).max(BLOCK_LANES);
+        let part = range.len().div_ceil(threads.clamp(1, 64)).max(PART_LANES);
         let mut sums = [0u32; ROWS];
         std::thread::scope(|scope| {
             let parts = lanes[range.clone()].chunks(part).enumerate();
@@ -137,25 +137,13 @@ pub fn add(params: &Params, total: &mut [u32], values: &[u32]) {
     }
 }
 
-const BLOCK_LANES: usize = 1024;
+/// Fewest coordinates worth a thread.
+const PART_LANES: usize = 1024;
 
 /// Coordinate k takes bytes 16k..16k+16 of the keystream (AES-256-CTR, zero IV); row r has it iff bit r % 8 of byte r / 8
 /// is set. The key is public.
 fn add_range(key: &Digest, first_lane: usize, lanes: &[u32]) -> [u32; ROWS] {
-    let mut cipher = Ctr128BE::<Aes256Enc>::new(&key.0.into(), &[0u8; 16].into());
-    cipher.seek(16 * first_lane as u64);
-    let (mut sums, mut stream) = ([0u32; ROWS], [0u8; 16 * BLOCK_LANES]);
-    for block in lanes.chunks(BLOCK_LANES) {
-        let bytes = &mut stream[..16 * block.len()];
-        cipher.write_keystream(bytes);
-        for (&lane, bits) in block.iter().zip(bytes.as_chunks::<4>().0.as_chunks::<4>().0) {
-            for (sums, word) in sums.as_chunks_mut::<32>().0.iter_mut().zip(bits) {
-                let word = u32::from_le_bytes(*word);
-                for (bit, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.wrapping_add(lane & 0u32.wrapping_sub(word >> bit & 1));
-                }
-            }
-        }
-    }
+    let mut sums = [0u32; ROWS];
+    kernel::subset_sums(&key.0, first_lane, lanes, &mut sums);
     sums
 }

@@ -9,7 +9,7 @@
 //! receives). Every rebuilt secret is checked against what was advertised (SA-09) before it is used.
 
 use crate::identity::SiloId;
-use crate::mask::{self, Stream};
+use crate::mask::Stream;
 use crate::packing::{self, PackingError};
 use crate::params::Params;
 use crate::shamir::{Interpolation, SecretScalar, Share};
@@ -151,18 +151,18 @@ pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked, params: &Params) -> R
     packing::add_packed(params, input.packed(), acc)
 }
 
-/// Removes the masks from Σ y and packs S, reduced mod 2^b per segment. `threads` share the coordinates.
+/// Removes the masks from Σ y and packs S, reduced mod 2^b per segment. `threads` share the coordinates, block by block.
 ///
 /// # Errors
 /// [`PackingError`] where the accumulator is not one of these parameters.
-pub fn unmask(mut acc: Vec<u32>, streams: &[Stream], params: &Params, threads: usize) -> Result<Vec<u8>, PackingError> {
-    mask::apply(&mut acc, streams, threads);
-    packing::pack(params, &acc)
+pub fn unmask(acc: Vec<u32>, streams: &[Stream], params: &Params, threads: usize) -> Result<Vec<u8>, PackingError> {
+    packing::mask_and_pack(params, &acc, streams, threads)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mask;
     use crate::testing::{Kit, ids};
 
     #[test]

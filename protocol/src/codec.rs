@@ -44,7 +44,7 @@ pub enum CodecError {
     Opened {
         /// Announced.
         got: usize,
-        /// n − q: with more silos silent, nobody is left to sign the result.
+        /// By the job: all survivors, or n − q.
         most: usize,
     },
     /// The message names a round that the job does not have.

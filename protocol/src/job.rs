@@ -7,7 +7,7 @@
 use std::ops::Deref;
 
 use blindsum_adapter::LoraConfig;
-use blindsum_crypto::{Digest, Hasher, Label};
+use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
@@ -154,14 +154,14 @@ pub struct AggregationSection {
     pub coordinate_bound: Option<f64>,
     /// `held-out` (each silo's held-out accuracy travels inside the sum) or `off`.
     pub metrics: MetricsMode,
-    /// Whether every silo checks each sum against signed subset sums of the masked inputs before it signs the result.
-    /// Default true. Without it a coordinator that tells all silos the same false sum chooses their model.
+    /// What every silo checks each sum against before it signs the result: `sketches` (signed subset sums; default),
+    /// `inputs` (the masked inputs themselves: also against silos that collude), or `off`.
     #[serde(default = "verify_sum")]
-    pub verify_sum: bool,
+    pub verify_sum: VerifySum,
 }
 
-fn verify_sum() -> bool {
-    true
+fn verify_sum() -> VerifySum {
+    VerifySum::Sketches
 }
 
 /// What else travels inside the sum.

@@ -1,5 +1,6 @@
 //! How long any message can be in this job: computed from n and the params, never told by a peer (SA-12).
 
+use blindsum_crypto::VerifySum;
 use blindsum_crypto::sketch::ROWS;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -47,7 +48,11 @@ impl Limits {
             evaluate_payload: plan.params(RoundKind::Evaluate).packed_bytes(),
             train_rounds: plan.job().rounds,
             last_round: plan.last_round(),
-            most_opened: n - usize::from(plan.quorum().q),
+            most_opened: match plan.verify_sum() {
+                VerifySum::Off => 0,
+                VerifySum::Sketches => n - usize::from(plan.quorum().q),
+                VerifySum::Inputs => n,
+            },
         }
     }
 
@@ -66,7 +71,8 @@ impl Limits {
         self.train_payload.max(self.evaluate_payload)
     }
 
-    /// Most masked inputs that travel beside a sum: with more than n − q silos silent, nobody could sign the result.
+    /// Most masked inputs that travel beside a sum: all where the job says so, else at most n − q, since with more silos
+    /// silent nobody could sign the result.
     pub fn most_opened(&self) -> usize {
         self.most_opened
     }

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use blindsum_adapter::{self as adapter, AdapterLayout, BaseHashes};
-use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment};
+use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment, VerifySum};
 
 use crate::job::{Job, JobError, MetricsMode, Optimizer, Protection, sha256_hex};
 use crate::message::AttemptId;
@@ -188,8 +188,8 @@ impl Plan {
         }
     }
 
-    /// Whether silos check sums before they sign results (SA-16).
-    pub fn verifies_sum(&self) -> bool {
+    /// What silos check sums against before they sign results (SA-16).
+    pub fn verify_sum(&self) -> VerifySum {
         self.train.verify_sum
     }
 

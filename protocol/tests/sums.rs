@@ -25,7 +25,7 @@ fn cluster(n: u16) -> Cluster {
 
 /// Silos that sign what they compute from any sum.
 fn trusting(n: u16) -> Cluster {
-    let job = job_text(1, NONE, "held-out").replace("metrics =", "verify_sum = false\nmetrics =");
+    let job = job_text(1, NONE, "held-out").replace("metrics =", "verify_sum = \"off\"\nmetrics =");
     Cluster::new(Setup::new(n, &job))
 }
 
@@ -149,6 +149,29 @@ fn sa16_a_sum_without_proof_or_with_another_sessions_is_not_signed() {
         let said = events(&cluster, VICTIM);
         assert!(said.iter().any(|e| e.contains(named)), "{named}: {said:?}");
         assert_eq!(cluster.silos[VICTIM.index()].adopted.len(), 2, "it adopts what q others checked");
+    }
+}
+
+#[test]
+fn sa16_with_inputs_shown_every_silo_checks_all_of_them_and_nobody_is_asked_for_a_sketch() {
+    let job = job_text(1, DP, "held-out").replace("metrics =", "verify_sum = \"inputs\"\nmetrics =");
+    for lost in [false, true] {
+        let mut cluster = Cluster::new(Setup::new(4, &job));
+        let when = |m: &SiloMessage| matches!(m, SiloMessage::Reveal { .. });
+        cluster.kill_when = lost.then_some(KillWhen { silo: VICTIM, when, delivered: true });
+        cluster.down = Box::new(|_, envelope| {
+            assert!(!matches!(envelope.message, CoordinatorMessage::SumRequest { .. }));
+            match &envelope.message {
+                CoordinatorMessage::Result(result) if result.at.round == 1 && result.certificate.is_none() => {
+                    assert_eq!(result.opened(), result.list.0.len());
+                }
+                _ => {}
+            }
+            vec![envelope]
+        });
+        cluster.finish();
+        checks::check(&cluster);
+        assert_eq!((cluster.reports[0].attempt, cluster.reports[0].survivors.len()), (1, 4));
     }
 }
 

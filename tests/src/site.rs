@@ -16,7 +16,7 @@ use blindsum_certs::request::Request;
 use blindsum_certs::{Role, roster};
 use blindsum_coordinator::config::CoordinatorConfig;
 use blindsum_coordinator::output::HistoryLine;
-use blindsum_crypto::{Roster, sha256};
+use blindsum_crypto::{Roster, VerifySum, sha256};
 use blindsum_protocol::job::{
     AggregationSection, DeadlineSection, Job, JobFile, MetricsMode, ModelSection, Optimizer, PrivacyMode,
     PrivacySection, TrainingSection,
@@ -241,7 +241,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             min_survivors: None,
             coordinate_bound: (!terms.private).then_some(BOUND),
             metrics: MetricsMode::HeldOut,
-            verify_sum: true,
+            verify_sum: VerifySum::Sketches,
         },
         deadlines: DeadlineSection { training_seconds: 120, phase_seconds: terms.phase_seconds },
     };

@@ -3,15 +3,14 @@
 use super::*;
 use crate::complaint::{Complaint, PairOpening};
 use crate::identity::Signature;
-use crate::merkle;
-use crate::share::{Delivery, HeldPair, SealedBundle, ShareKind, pair_hashes};
+use crate::share::{Delivery, HeldPair, SealedBundle, ShareKind, pair_tree};
 use crate::verify::DeliveryError;
 
 /// Lets a dealer sign whatever its pairs now are: a dishonest dealer.
 fn resign(kit: &Kit, dealing: &mut Dealing) {
     let (adverts, dealer) = (kit.verified_adverts(), dealing.header.silo);
     let recipients: Vec<SiloId> = adverts.ids().collect();
-    dealing.header.root = merkle::root(&pair_hashes(&recipients, &dealing.pairs));
+    dealing.header.root = pair_tree(&recipients, &dealing.pairs).root();
     let fields: [&[u8]; 3] = [&adverts.t1().0, &dealing.header.root.0, &dealing.header.commitment_b.0];
     dealing.header.signature = kit.keys[dealer.index()].sign(Label::ShareHeader, &kit.ctx, dealer, &fields);
 }

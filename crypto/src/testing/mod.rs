@@ -3,6 +3,11 @@
 mod attacks_commit;
 mod attacks_keys;
 mod attacks_shares;
+mod frozen;
+mod json;
+mod primitives;
+mod project_wycheproof;
+mod refused;
 mod session;
 mod sums;
 mod vectors;
@@ -17,7 +22,7 @@ use crate::labels::Label;
 use crate::mask;
 use crate::masked::{self, MaskedHeader};
 use crate::packing;
-use crate::params::{Params, Segment, SegmentKind};
+use crate::params::{Params, Segment, SegmentKind, VerifySum};
 use crate::quorum::Quorum;
 use crate::reveal::PendingReveal;
 use crate::roster::{Roster, RosterEntry};
@@ -25,7 +30,7 @@ use crate::share::{self, Dealing, DealtShares, HeldShares, ShareHeader};
 use crate::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{SeedableRng, TryCryptoRng, TryRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 
 pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
@@ -48,6 +53,35 @@ impl TryRng for Repeat {
     }
 }
 impl TryCryptoRng for Repeat {}
+
+/// "Randomness" that gives the bytes of a vector, in order, and no more than there are.
+pub(crate) struct Replay(VecDeque<u8>);
+
+impl Replay {
+    pub fn new(bytes: impl IntoIterator<Item = u8>) -> Replay {
+        Replay(bytes.into_iter().collect())
+    }
+}
+impl TryRng for Replay {
+    type Error = Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        assert!(bytes.len() <= self.0.len(), "the vector has no more random bytes");
+        let next = self.0.drain(..bytes.len());
+        bytes.copy_from_slice(&next.collect::<Vec<u8>>());
+        Ok(())
+    }
+}
+impl TryCryptoRng for Replay {}
 
 pub(crate) fn ids(silos: &[u16]) -> Vec<SiloId> {
     silos.iter().map(|&i| SiloId(i)).collect()
@@ -89,7 +123,7 @@ impl Kit {
             segments: vec![Segment::fixed_point("lora_B", d, 16, 0.5, n).unwrap(), Segment::counts("metrics", 2, n)],
             quorum,
             noise: false,
-            verify_sum: true,
+            verify_sum: VerifySum::Sketches,
             training_deadline_ms: 1000,
             phase_deadline_ms: 1000,
         };

@@ -101,6 +101,35 @@ fn sa16_a_sum_altered_in_any_one_coordinate_is_refused_even_with_sketches_made_f
 }
 
 #[test]
+fn sa16_a_colluding_survivor_gets_a_sum_of_its_choice_past_sketches_and_not_past_inputs() {
+    // silo 3 signs subset sums that make up the difference between the sum wanted and the true one
+    let s = Session::new(4, 40);
+    let mut wanted = s.sum.clone();
+    wanted[2] ^= 0x55;
+    let (t3, hash) = (s.list.t3(), transcript::sum_hash(&wanted));
+    let key = transcript::rows_key(&t3, &hash);
+    let sums = |packed: &[u8]| sketch::subset_sums_of(&s.kit.params, &key, packed, 1).unwrap();
+    let mut values = sums(&s.masked[&SiloId(3)]);
+    sketch::add(&s.kit.params, &mut values, &sums(&wanted));
+    let back: Vec<u32> = sums(&s.sum).iter().map(|v| v.wrapping_neg()).collect();
+    sketch::add(&s.kit.params, &mut values, &back);
+    let mut proof = s.proof(&wanted, &[]);
+    proof.sketches[2] = Sketch::sign(&s.kit.keys[3], &s.kit.ctx, SiloId(3), &t3, &hash, values);
+    s.check(&wanted, &proof).unwrap();
+
+    let inputs: Vec<&[u8]> = s.masked.values().map(Vec::as_slice).collect();
+    let shown = s.proof(&wanted, s.list.survivors());
+    let params = &Params { verify_sum: VerifySum::Inputs, ..s.kit.params.clone() };
+    let check = |packed: &[u8], proof: &SumProof, opened: &[&[u8]]| {
+        let claim = ClaimedSum { params, list: s.list.list(), packed, proof, opened };
+        verify::sum(&s.kit.rules(), &claim, 1)
+    };
+    assert_refused(check(&wanted, &proof, &[]), "SA-16", None); // no sketch counts here
+    assert_refused(check(&wanted, &shown, &inputs), "SA-16", None);
+    check(&s.sum, &s.proof(&s.sum, s.list.survivors()), &inputs).unwrap();
+}
+
+#[test]
 fn sa16_sketches_for_another_sum_or_list_do_not_count() {
     let s = Session::new(4, 40);
     let mut other = s.sum.clone();

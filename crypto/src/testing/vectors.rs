@@ -200,5 +200,5 @@ fn wire_types_have_fixed_sizes_and_come_back_as_they_were() {
 
 fn kit_params_bytes(params: &Params) -> usize {
     let names: usize = params.segments.iter().map(|s| 8 + s.name.len() + 4 + 1 + 4).sum();
-    8 + names + (1 + 8) + 4 + 5 * 2 + 1 + 1 + 8 + 8
+    8 + names + (1 + 8) + 4 + 5 * 2 + 1 + 4 + 8 + 8
 }

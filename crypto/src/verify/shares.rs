@@ -6,8 +6,8 @@ use crate::hash::Digest;
 use crate::identity::SiloId;
 use crate::keys::ChannelKey;
 use crate::labels::Label;
-use crate::merkle;
-use crate::share::{Dealing, DealtPair, Delivery, HeldPair, PairLeaves, SEALED_BYTES, ShareHeader, pair_hashes};
+use crate::merkle::{self, Tree};
+use crate::share::{Dealing, DealtPair, Delivery, HeldPair, PairLeaves, SEALED_BYTES, ShareHeader, pair_tree};
 use crate::transcript;
 
 /// A share header with its dealer's signature checked.
@@ -134,6 +134,7 @@ pub struct VerifiedDealing {
     header: VerifiedHeader,
     recipients: Vec<SiloId>,
     pairs: Vec<DealtPair>,
+    tree: Tree,
 }
 
 impl VerifiedDealing {
@@ -156,8 +157,12 @@ impl VerifiedDealing {
     pub fn delivery(&self, recipient: SiloId) -> Option<Delivery> {
         let place = self.place(recipient).filter(|_| recipient != self.dealer())?;
         let DealtPair { leaves, sealed } = self.pairs[place].clone();
-        let path = merkle::path(&pair_hashes(&self.recipients, &self.pairs), place);
-        Some(Delivery { dealer: self.dealer(), leaves, path, sealed })
+        Some(Delivery { dealer: self.dealer(), leaves, path: self.tree.path(place), sealed })
+    }
+
+    /// Whether this is what a dealer sent, byte for byte.
+    pub fn is(&self, dealing: &Dealing) -> bool {
+        self.header.header == dealing.header && self.pairs == dealing.pairs
     }
 
     fn place(&self, recipient: SiloId) -> Option<usize> {
@@ -185,11 +190,12 @@ pub fn dealing(rules: &Rules<'_>, dealing: Dealing, adverts: &VerifiedAdverts) -
         }
     }
     let header = header(rules, dealing.header, adverts)?;
-    if merkle::root(&pair_hashes(&recipients, &dealing.pairs)) != header.header.root {
+    let tree = pair_tree(&recipients, &dealing.pairs);
+    if tree.root() != header.header.root {
         let what = "its leaves and ciphertexts do not lead to the root that it signed".into();
         return Err(VerifyError::of("SA-03", dealer, what));
     }
-    Ok(VerifiedDealing { header, recipients, pairs: dealing.pairs })
+    Ok(VerifiedDealing { header, recipients, pairs: dealing.pairs, tree })
 }
 
 /// Why a delivery gives no shares.

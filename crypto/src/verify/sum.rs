@@ -12,7 +12,7 @@ use crate::labels::Label;
 use crate::mask::{self, Sign, Stream};
 use crate::masked::pair_sign;
 use crate::packing;
-use crate::params::Params;
+use crate::params::{Params, VerifySum};
 use crate::shamir::SecretScalar;
 use crate::sketch::{self, OpenedSecret, ROWS, Sketch, SumProof, values_hash};
 use crate::transcript;
@@ -99,7 +99,8 @@ pub struct ClaimedSum<'a> {
     pub opened: &'a [&'a [u8]],
 }
 
-/// Proof that a sum is Σ x over its survivors' masked inputs, up to 2^−128.
+/// Proof that a sum is that of its survivors' masked inputs, masks taken off, up to 2^−128; where sketches were shown, as far as
+/// their silos made them of the masked inputs that they sent ([`VerifySum`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedSum {
     t3: Digest,
@@ -126,7 +127,7 @@ impl VerifiedSum {
 
 /// SA-16: S is the sum over the survivors' masked inputs with their masks taken off. Checks the whole transcript under
 /// the checker's own `ctx` ([`adverts`], [`headers`], [`survivor_list`]), the opened secrets ([`opened_secrets`]), and for
-/// every survivor either its signed sketch ([`sketch`]) or its whole masked input against the signed hash; then adds the
+/// every survivor its signed sketch ([`sketch`]; not under [`VerifySum::Inputs`]) or its whole masked input against the signed hash; then adds the
 /// masks to S and compares its subset sums with the survivors'. CPU-heavy: expands every mask, on `threads` threads.
 ///
 /// # Errors
@@ -148,6 +149,10 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
     }
     list("SA-16", "sketches", proof.sketches.iter().map(|s| s.silo), 0, proven.len())?;
     list("SA-16", "opened masked inputs", proof.opened.iter().copied(), 0, proven.len())?;
+    if params.verify_sum == VerifySum::Inputs && !proof.sketches.is_empty() {
+        let what = "this job checks sums against masked inputs, and a sketch was shown in place of one";
+        return Err(VerifyError::new("SA-16", what));
+    }
     let mut total = vec![0u32; ROWS * params.segments.len()];
     for item in &proof.sketches {
         sketch(rules, item, params, &survivors, &sum_hash)?;

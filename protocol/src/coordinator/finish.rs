@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{self, VerifiedList, VerifyError};
-use blindsum_crypto::{CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId, SumProof};
+use blindsum_crypto::{
+    CommitCertificate, CommitVote, ResultCertificate, ResultVote, Reveal, SiloId, SumProof, VerifySum,
+};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
 use crate::coordinator::machine::{CoordinatorMachine, same};
@@ -59,9 +61,9 @@ impl CoordinatorMachine {
         }
         self.event(CoordinatorEvent::Waiting(format!("{at} lacks COMMIT votes; it goes on when the silos come back")));
         let mut state = state;
-        self.next_phase(&mut state.shared.attempt, now_ms);
-        state.shared.attempt.grace = self.phase_ms(state.shared.attempt.kind);
         self.rearm(&mut state.shared.attempt.deadline, now_ms);
+        // who is gone has had its time: the next look is at the deadline, not at once
+        state.shared.attempt.grace = u64::MAX / 4;
         self.state = State::AwaitCommits(Box::new(state));
     }
 
@@ -192,7 +194,7 @@ impl CoordinatorMachine {
         let result =
             Arc::new(StoredResult { at, bind, cohort, list: list.list().clone(), commits: certificate, secrets, sum });
         self.output(CoordinatorOutput::Store(StoreRecord::Result(StoredResult::clone(&result))));
-        if self.own.plan.verifies_sum() {
+        if self.own.plan.verify_sum() != VerifySum::Off {
             return self.start_sketches(attempt, result, step, (adverts, headers, list), expected, now_ms);
         }
         let payload = Arc::clone(&result.sum);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::sketch;
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError};
-use blindsum_crypto::{SiloId, Sketch, SumProof, transcript};
+use blindsum_crypto::{SiloId, Sketch, SumProof, VerifySum, transcript};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
 use crate::coordinator::machine::{CoordinatorMachine, same};
@@ -46,7 +46,7 @@ impl CoordinatorMachine {
         let key = transcript::rows_key(&list.t3(), &sum_hash);
         let (answers, busy) = (BTreeMap::new(), Busy::No);
         let (handed_back, returning, checked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let state = AwaitSketches {
+        let mut state = AwaitSketches {
             attempt,
             result,
             step,
@@ -62,10 +62,18 @@ impl CoordinatorMachine {
             checked,
             busy,
         };
-        for &silo in state.list.survivors() {
+        if self.shows_inputs() {
+            state.answers = state.list.survivors().iter().map(|&silo| (silo, None)).collect();
+        }
+        for &silo in state.list.survivors().iter().filter(|silo| !state.answers.contains_key(silo)) {
             self.send_sum_request(silo, &state);
         }
         self.state = State::AwaitSketches(Box::new(state));
+    }
+
+    /// Whether the job checks sums against the masked inputs themselves.
+    fn shows_inputs(&self) -> bool {
+        self.own.plan.verify_sum() == VerifySum::Inputs
     }
 
     pub(super) fn send_sum_request(&mut self, silo: SiloId, state: &AwaitSketches) {
@@ -116,11 +124,13 @@ impl CoordinatorMachine {
                 self.send_sum_request(silo, &state);
             }
             self.rearm(&mut state.attempt.deadline, now_ms);
-            state.attempt.grace = self.phase_ms(state.attempt.kind);
+            // who is gone has had its time: it is asked for again when the deadline comes round, not at once
+            state.attempt.grace = u64::MAX / 4;
             self.state = State::AwaitSketches(state);
             return;
         }
-        for silo in &silos {
+        let unexpected = if self.shows_inputs() { &[] } else { &silos[..] };
+        for silo in unexpected {
             self.event(CoordinatorEvent::Ignored(*silo, "no sketch of it: its masked input is shown instead".into()));
         }
         state.busy = Busy::Opening(Vec::new());

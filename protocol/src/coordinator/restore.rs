@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blindsum_crypto::verify::{self, VerifiedList};
-use blindsum_crypto::{CommitCertificate, ShareHeader, sketch, transcript, unmask};
+use blindsum_crypto::{CommitCertificate, ShareHeader, VerifySum, sketch, transcript, unmask};
 
 use crate::coordinator::api::{CoordinatorConfig, CoordinatorOutput, RoundReport};
 use crate::coordinator::finish::report;
@@ -91,7 +91,7 @@ impl CoordinatorMachine {
         if let Some((result, step)) = uncertified {
             let at = result.at;
             let resumed = resumed(at, self.context(at, kind).digest());
-            if !self.own.plan.verifies_sum() {
+            if self.own.plan.verify_sum() == VerifySum::Off {
                 let payload = Arc::clone(&result.sum);
                 self.start_results(resumed, result, step, None, payload, now_ms);
                 return Ok(());

@@ -82,7 +82,6 @@ impl CoordinatorMachine {
             adverts: verified,
             gone: BTreeSet::new(),
             dealings: BTreeMap::new(),
-            raw: BTreeMap::new(),
         });
     }
 
@@ -93,23 +92,24 @@ impl CoordinatorMachine {
         if state.attempt.at != at || state.gone.contains(&silo) {
             return Ok(false);
         }
-        if let Some(first) = state.raw.get(&silo) {
-            return second(silo, *first == dealing, "dealing");
+        if let Some(first) = state.dealings.get(&silo) {
+            return second(silo, first.is(&dealing), "dealing");
         }
         let verified = verify::dealing(&own.rules(&state.attempt.ctx), dealing.clone(), &state.adverts)?;
         state.dealings.insert(silo, verified);
-        state.raw.insert(silo, dealing);
         let (done, expected) = (state.dealings.len(), state.adverts.adverts().len());
+        raise_marks(&mut self.marks, |id| id == silo);
+        self.output(CoordinatorOutput::Store(StoreRecord::Dealing { at, dealing }));
         self.event(CoordinatorEvent::Progress { phase: Phase::Share, done, expected });
         Ok(true)
     }
 
     /// P2 is over: U2. From here on masked inputs may go out.
     pub(super) fn close_shares(&mut self, state: AwaitShares, now_ms: u64) {
-        let AwaitShares { mut attempt, adverts, dealings, raw, .. } = state;
+        let AwaitShares { mut attempt, adverts, dealings, .. } = state;
         let own = Arc::clone(&self.own);
         let at = attempt.at;
-        let headers = raw.values().map(|d| d.header.clone()).collect();
+        let headers = dealings.values().map(|d| d.header().header().clone()).collect();
         let headers = match verify::headers(&own.rules(&attempt.ctx), headers, &adverts, None) {
             Ok(headers) => headers,
             Err(e) => return self.fail(&attempt, e.to_string(), now_ms),
@@ -118,9 +118,7 @@ impl CoordinatorMachine {
             self.event(CoordinatorEvent::Dropped(at, silo, "it sent no shares".into()));
         }
         self.expose(&attempt);
-        let raw = raw.into_values().collect();
-        raise_marks(&mut self.marks, |silo| dealings.contains_key(&silo));
-        self.output(CoordinatorOutput::Store(StoreRecord::Dealings { at, dealings: raw }));
+        self.output(CoordinatorOutput::Store(StoreRecord::Sharers { at }));
         self.phase_event(at, Phase::MaskedInput, dealings.len());
         self.next_phase(&mut attempt, now_ms);
         let acc = vec![0; own.plan.params(attempt.kind).lanes()];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{
-    AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Dealing, Digest, MaskedHeader, ResultVote,
-    SiloId, Sketch, SumProof,
+    AbandonCertificate, AbandonVote, Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, ResultVote, SiloId,
+    Sketch, SumProof,
 };
 
 use crate::coordinator::api::Phase;
@@ -69,8 +69,6 @@ pub(super) struct AwaitShares {
     pub adverts: VerifiedAdverts,
     pub gone: BTreeSet<SiloId>,
     pub dealings: BTreeMap<SiloId, VerifiedDealing>,
-    /// The same, as stored.
-    pub raw: BTreeMap<SiloId, Dealing>,
 }
 
 /// A session past P2.

@@ -1,7 +1,7 @@
 //! What the coordinator must never forget: results, and everything of a session from which it can only finish.
 //!
 //! ```text
-//! ( Opened → Adverts → Dealings → Masked* → List → [Certificate →] … | Abandoned )* → Result → Certified → …
+//! ( Opened → Adverts → Dealing* → Sharers → Masked* → List → [Certificate →] … | Abandoned )* → Result → Certified → …
 //! ```
 //!
 //! Contract: P4's list and all masked inputs are durable before the first COMMIT is asked for, so that a restarted
@@ -34,12 +34,17 @@ pub enum StoreRecord {
         /// Ascending by silo.
         adverts: Vec<Advert>,
     },
-    /// P2 is closed: U2.
-    Dealings {
+    /// A dealing was accepted; its leaves check every revealed share. One record each: together they grow with n².
+    Dealing {
         /// The attempt.
         at: AttemptId,
-        /// Ascending by dealer; their leaves check every revealed share.
-        dealings: Vec<Dealing>,
+        /// As its dealer sent it.
+        dealing: Dealing,
+    },
+    /// P2 is closed: U2 is whoever has a dealing. From here on masked inputs may go out.
+    Sharers {
+        /// The attempt.
+        at: AttemptId,
     },
     /// A masked input was accepted.
     Masked {
@@ -198,9 +203,12 @@ impl StoreState {
                 self.open(at)?.adverts = adverts;
             }
             StoreRecord::Marks { marks } => self.marks = marks,
-            StoreRecord::Dealings { at, dealings } => {
-                raise_marks(&mut self.marks, |silo| dealings.iter().any(|d| d.header.silo == silo));
-                self.open(at)?.dealings = dealings;
+            StoreRecord::Dealing { at, dealing } => {
+                raise_marks(&mut self.marks, |silo| silo == dealing.header.silo);
+                self.open(at)?.dealings.push(dealing);
+            }
+            StoreRecord::Sharers { at } => {
+                self.open(at)?.dealings.sort_by_key(|dealing| dealing.header.silo);
                 self.exposed.push(at.attempt);
             }
             StoreRecord::Masked { at, header, payload } => {

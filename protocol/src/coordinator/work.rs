@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::unmask::{self, Masks, Recovery};
 use blindsum_crypto::verify::{VerifiedAdverts, VerifiedHeaders, VerifiedList};
-use blindsum_crypto::{Digest, OpenedSecret, SiloId, sketch, transcript};
+use blindsum_crypto::{Digest, OpenedSecret, SiloId, VerifySum, sketch, transcript};
 
 use crate::message::{AttemptId, Payload};
 use crate::plan::{Plan, RoundKind};
@@ -103,10 +103,10 @@ impl Unmask {
         };
         let nobody = |what: String| UnmaskError { guilty: guilty.clone(), what, undone: None };
         let params = self.plan.params(self.kind);
-        let masked = if params.verify_sum { self.acc.clone() } else { Vec::new() };
+        let masked = if params.verify_sum != VerifySum::Off { self.acc.clone() } else { Vec::new() };
         let sum = unmask::unmask(self.acc, &streams, params, threads()).map_err(|e| nobody(e.to_string()))?;
         let mut expected = Vec::new();
-        if params.verify_sum {
+        if params.verify_sum != VerifySum::Off {
             let key = transcript::rows_key(&self.list.t3(), &transcript::sum_hash(&sum));
             let sums = sketch::subset_sums(params, &key, &masked, threads());
             expected = sums.map_err(|e| nobody(e.to_string()))?;

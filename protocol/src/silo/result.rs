@@ -6,7 +6,7 @@
 //! over exactly what it computed (SA-14). What it signed and what was certified can differ only if somebody gave out two
 //! sums; then it follows the certificate and says so.
 
-use blindsum_crypto::{ResultCertificate, ResultVote, SiloId, verify};
+use blindsum_crypto::{ResultCertificate, ResultVote, SiloId, VerifySum, verify};
 
 use crate::message::{AttemptId, Payload, RoundResult, SiloMessage};
 use crate::plan::RoundKind;
@@ -76,7 +76,7 @@ impl SiloMachine {
                         let (roster, ctx) = (self.own.roster.clone(), self.context(at, kind).digest());
                         Some(Box::new(SumCheck { roster, ctx, bind, list, proof }))
                     }
-                    None if certificate.is_none() && self.own.plan.verifies_sum() => {
+                    None if certificate.is_none() && self.own.plan.verify_sum() != VerifySum::Off => {
                         return self.misbehaviour(format!("{at}: its sum comes without proof (SA-16)"));
                     }
                     None => None,

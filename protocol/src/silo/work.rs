@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use blindsum_crypto::mask::{self, Stream};
+use blindsum_crypto::mask::Stream;
 use blindsum_crypto::verify::{self, ClaimedSum, Rules};
 use blindsum_crypto::{Digest, Roster, SegmentKind, SiloId, SumProof, SurvivorList, fixed_point, packing, sketch};
 use rand_chacha::ChaCha20Rng;
@@ -79,12 +79,14 @@ impl SiloWork {
                 Done::Encoded { round, lanes: encode(&plan, kind, update, &mut rng) }
             }
             Task::Mask { at, kind, silent, plan, lanes, streams } => {
-                let mut acc = Zeroizing::new(lanes.to_vec());
-                if silent {
-                    metrics::silence(&plan, &mut acc);
-                }
-                mask::apply(&mut acc, &streams, threads());
-                let packed = packing::pack(plan.params(kind), &acc).map_err(|e| e.to_string());
+                let silenced = silent.then(|| {
+                    let mut lanes = Zeroizing::new(lanes.to_vec());
+                    metrics::silence(&plan, &mut lanes);
+                    lanes
+                });
+                let lanes: &[u32] = silenced.as_ref().unwrap_or(&lanes);
+                let packed = packing::mask_and_pack(plan.params(kind), lanes, &streams, threads());
+                let packed = packed.map_err(|e| e.to_string());
                 Done::Masked { at, packed }
             }
             Task::Sketch { at, kind, plan, key, sum_hash, packed } => {

@@ -1,0 +1,13 @@
+//! See `blindsum_fuzz::coordinator`.
+#![no_main]
+
+use blindsum_fuzz::{coordinator, operations};
+
+libfuzzer_sys::fuzz_mutator!(|bytes: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    if seed % 8 == 0 {
+        return libfuzzer_sys::fuzzer_mutate(bytes, size, max_size);
+    }
+    operations::mutate(&mut bytes[..max_size], size, seed, coordinator::What::KINDS)
+});
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| coordinator::run(bytes));
