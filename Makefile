@@ -13,11 +13,12 @@ MUTANTS_VERSION := 27.1.0
 # The crates whose tests switch checks off (crypto/src/teeth.rs).
 TEETH := -p blindsum-crypto -p blindsum-protocol
 
-.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants
+.PHONY: help demo test lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
+	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
@@ -57,6 +58,10 @@ lint-fast: prerequisites
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@.ci/purity
+
+# kill -9 at every journal and send point of a silo, and old state put back; part of `test`
+crash: libtorch
+	$(CARGO) test $(PROFILE) -p blindsum-tests --test federation -- --nocapture crashes:: restored::
 
 lint: lint-fast libtorch $(DENY)
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings

@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 
 use crate::error::CoordinatorError;
 use crate::events;
-use crate::links::{self, LinkEvent, Links, What};
+use crate::links::{self, LinkEvent, Links, Tap, What};
 use crate::output::Output;
 use crate::setup::Prepared;
 use crate::store::Store;
@@ -128,6 +128,13 @@ impl Coordinator {
             finished: None,
             stuck: None,
         })
+    }
+
+    /// The same service, which shows every message that it receives to `tap`; for tests.
+    #[must_use]
+    pub fn tapped(mut self, tap: Tap) -> Self {
+        self.links.tap(tap);
+        self
     }
 
     /// The address that silos dial.

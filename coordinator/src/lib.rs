@@ -23,4 +23,5 @@ pub mod store;
 
 pub use driver::{Coordinator, Ended};
 pub use error::CoordinatorError;
+pub use links::Tap;
 pub use setup::{Prepared, announce, prepare};

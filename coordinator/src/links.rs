@@ -29,6 +29,10 @@ const EVENTS: usize = 64;
 /// How long the end of the service waits for the last messages to arrive.
 const FAREWELL: Duration = Duration::from_secs(8);
 
+/// Where tests listen: gets the silo, the number of its connection, and each message as it was received, before the
+/// coordinator acts on it. Nothing in the shipped program sets one.
+pub type Tap = Arc<dyn Fn(SiloId, u64, &Envelope<SiloMessage>) + Send + Sync>;
+
 /// What a connection says.
 pub(crate) struct LinkEvent {
     pub silo: SiloId,
@@ -76,13 +80,19 @@ pub(crate) struct Links {
     tasks: JoinSet<()>,
     next: u64,
     queue_length: usize,
+    tap: Option<Tap>,
 }
 
 impl Links {
     /// No connection yet; `queue_length` messages may wait for one silo.
     pub fn new(roster: Arc<Roster>, queue_length: usize) -> Self {
         let (live, tasks) = (BTreeMap::new(), JoinSet::new());
-        Self { roster, live, events: mpsc::channel(EVENTS), tasks, next: 0, queue_length }
+        Self { roster, live, events: mpsc::channel(EVENTS), tasks, next: 0, queue_length, tap: None }
+    }
+
+    /// Shows every message of later connections to `tap`.
+    pub fn tap(&mut self, tap: Tap) {
+        self.tap = Some(tap);
     }
 
     /// Takes a new connection; tells whose it is, and whether it replaces an older one of the same silo.
@@ -95,7 +105,7 @@ impl Links {
         while self.tasks.try_join_next().is_some() {}
         self.next += 1;
         let (queue, commands) = mpsc::channel(self.queue_length);
-        self.tasks.spawn(serve(connection, commands, self.events.0.clone(), silo, self.next));
+        self.tasks.spawn(serve(connection, commands, self.events.0.clone(), (silo, self.next), self.tap.clone()));
         let replaced = self.live.insert(silo, Live { link: self.next, queue }).is_some();
         Some((silo, replaced))
     }
@@ -143,7 +153,7 @@ impl Links {
         let code = match reason {
             DisconnectReason::OtherRoster(_) => CloseCode::RosterDiffers,
             DisconnectReason::OtherJob(_) => CloseCode::JobDiffers,
-            DisconnectReason::OtherHistory(_) => CloseCode::StateDiffers,
+            DisconnectReason::OtherHistory(_) | DisconnectReason::Restored => CloseCode::StateDiffers,
             DisconnectReason::Misbehaviour(_) => CloseCode::Protocol,
         };
         if let Some(live) = self.live.remove(&silo) {
@@ -168,8 +178,8 @@ async fn serve(
     mut connection: Connection<CoordinatorCodec>,
     mut commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<LinkEvent>,
-    silo: SiloId,
-    link: u64,
+    (silo, link): (SiloId, u64),
+    tap: Option<Tap>,
 ) {
     let error = loop {
         tokio::select! {
@@ -185,6 +195,9 @@ async fn serve(
             },
             message = connection.recv() => match message {
                 Ok(envelope) => {
+                    if let Some(tap) = &tap {
+                        tap(silo, link, &envelope);
+                    }
                     let event = LinkEvent { silo, link, what: What::Message(envelope) };
                     if events.send(event).await.is_err() {
                         return;

@@ -140,6 +140,9 @@ fn decode(record: &[u8]) -> StoreRecord {
 fn sa07_a_restarted_coordinator_still_notices_a_journal_that_went_backwards() {
     let (silo, round_3) = (SiloId(1), AttemptId { round: 3, attempt: 1 });
     let mut cluster = Cluster::new(Setup::new(4, &job_text(2, NONE, "held-out")));
+    // it is in no sum, else its own signature there would tell it
+    let masked = |m: &SiloMessage| matches!(m, SiloMessage::MaskedInput { .. });
+    cluster.up = Box::new(move |from, e| if from == silo && masked(&e.message) { vec![] } else { vec![e] });
     while cluster.reports.len() < 2 {
         let next = cluster.now + 1;
         cluster.run(next);

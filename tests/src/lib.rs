@@ -5,6 +5,8 @@
 //! cluster  coordinator and silos as libraries in one process, over real QUIC     process  the same as real processes
 //! engine   a training engine without libtorch, exact on the fixed-point grid     seams    records updates, pauses a silo
 //! expect   the plaintext sum over the recorded updates, and comparison
+//! stop     names every output of a silo, to kill it there     tap    keeps what the coordinator received
+//! promises what a silo promised over all its lives, held against its journal
 //! relay    UDP in between, keeping every datagram     scan   looks for plaintext in memory, files and captures
 //! unmasked a silo that leaves its masks off: only to show that `scan` would find an update
 //! ```
@@ -16,12 +18,16 @@
 pub mod cluster;
 pub mod engine;
 pub mod expect;
+pub mod federation;
 pub mod model;
 pub mod process;
+pub mod promises;
 pub mod relay;
 pub mod scan;
 pub mod seams;
 pub mod site;
+pub mod stop;
+pub mod tap;
 pub mod unmasked;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! killed when its value is dropped; a failure shows what the process said last.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
 use crate::seams::{Milestone, Pause};
+
+/// The signal's number.
+const SIGKILL: i32 = 9;
 
 /// A running process.
 pub struct Process {
@@ -35,18 +39,36 @@ impl Process {
 
     /// A silo of the harness, from the binary at `program`.
     pub fn silo(program: &str, config: &Path, record: &Path, seed: u64, pauses: &[Pause]) -> Self {
-        let mut command = Command::new(program);
+        Self::silo_with(program, config, record, seed, pauses, &[])
+    }
+
+    /// [`Process::silo`] with further arguments.
+    pub fn silo_with(
+        program: &str,
+        config: &Path,
+        record: &Path,
+        seed: u64,
+        pauses: &[Pause],
+        more: &[String],
+    ) -> Self {
+        let mut command = traced(program, record);
         command.arg("--config").arg(config).arg("--record").arg(record).arg("--seed").arg(seed.to_string());
         for pause in pauses {
             command.arg("--pause").arg(format!("{}:{}", pause.before, pause.round));
         }
+        command.args(more);
         Self::start(&config.file_stem().unwrap_or_default().to_string_lossy(), command)
     }
 
     /// A coordinator, from the binary at `program`; returns it and the address that it listens on.
     pub fn coordinator(program: &str, config: &Path) -> (Self, String) {
+        Self::coordinator_with(program, config, &[])
+    }
+
+    /// [`Process::coordinator`] with further arguments.
+    pub fn coordinator_with(program: &str, config: &Path, more: &[String]) -> (Self, String) {
         let mut command = Command::new(program);
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(config).args(more);
         let mut process = Self::start("coordinator", command);
         let line = process.line(|line| line.contains("\"event\":\"listening\""));
         let log: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -60,8 +82,16 @@ impl Process {
 
     /// Waits for a line, also among those that came already.
     pub fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        match self.line_or_end(wanted) {
+            Some(line) => line,
+            None => self.give_up("ended before it said what was waited for"),
+        }
+    }
+
+    /// Waits for a line, also among those that came already, or for the end of the process, which gives none.
+    pub fn line_or_end(&mut self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         if let Some(line) = self.said.iter().find(|line| wanted(line)) {
-            return line.clone();
+            return Some(line.clone());
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -69,11 +99,11 @@ impl Process {
                 Ok(line) => {
                     self.said.push(line.clone());
                     if wanted(&line) {
-                        return line;
+                        return Some(line);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.give_up("did not say in time what was waited for"),
-                Err(RecvTimeoutError::Disconnected) => self.give_up("ended before it said what was waited for"),
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }
@@ -101,6 +131,13 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// Waits for its end by SIGKILL, which it gave itself: everything that it said. None where it ended otherwise.
+    pub fn killed(mut self) -> Option<String> {
+        let status = self.child.wait().unwrap();
+        self.said.extend(self.lines.iter().collect::<Vec<String>>());
+        (status.signal() == Some(SIGKILL)).then(|| self.said.join("\n"))
+    }
+
     /// Waits for its end: the exit code and everything that it said.
     pub fn end(mut self) -> (i32, String) {
         let deadline = Instant::now() + PATIENCE;
@@ -120,7 +157,8 @@ impl Process {
     }
 
     fn give_up(&self, why: &str) -> ! {
-        let tail: Vec<&str> = self.said.iter().rev().take(40).rev().map(String::as_str).collect();
+        let said: Vec<String> = self.said.iter().cloned().chain(self.lines.try_iter()).collect();
+        let tail: Vec<&str> = said.iter().rev().take(40).rev().map(String::as_str).collect();
         panic!("{} {why}; its last lines:\n{}", self.name, tail.join("\n"))
     }
 }
@@ -130,6 +168,16 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The program, under strace where BLINDSUM_STRACE names a folder for what it writes (see tests/fsync_order.py).
+fn traced(program: &str, record: &Path) -> Command {
+    let Some(dir) = std::env::var_os("BLINDSUM_STRACE") else { return Command::new(program) };
+    let silo = record.file_name().unwrap_or_default().to_string_lossy();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-s", "64", "-e", "trace=openat,write,fsync,sendmsg,sendmmsg,sendto", "-o"]);
+    command.arg(Path::new(&dir).join(format!("{silo}.strace"))).arg(program);
+    command
 }
 
 fn listen(pipe: impl Read + Send + 'static, sink: Sender<String>) {

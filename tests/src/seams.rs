@@ -1,13 +1,23 @@
-//! What the harness does at the seams of the silo's agent: records updates and adapters in clear, and pauses.
+//! What the harness does at the seams of the silo's agent: records updates and adapters in clear, pauses, and stops.
 //!
 //! Contract: a record is whole once it has its name (written beside and renamed). A pause blocks the agent's output loop
-//! before the named output is executed: what came before has been handed to the connection, nothing after.
+//! before the named output is executed: what came before has been handed to the connection, nothing after. A stop is
+//! SIGKILL, or a pause for one, at one output of the machine ([`crate::stop`]).
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use blindsum_protocol::message::AttemptId;
 use blindsum_protocol::silo::{LocalUpdate, SiloOutput, TrainRequest};
 use blindsum_silo::agent::Seams;
+use blindsum_silo::journal::{JournalError, JournalFile};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::stop::{Label, Stop, When};
+
+/// Name of the record of outputs.
+const OUTPUTS: &str = "outputs";
 
 /// A step before which a silo pauses, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +54,10 @@ pub enum Milestone {
     Paused(String, u32),
     /// Adopted the result of this round; the adapter is on record.
     Adopted(u32),
+    /// Has executed this output; told where [`HarnessSeams::trace`] asks for it.
+    Done(Label),
+    /// Has executed this output, and waits for SIGKILL.
+    Stopped(Label),
 }
 
 impl std::fmt::Display for Milestone {
@@ -52,6 +66,8 @@ impl std::fmt::Display for Milestone {
             Milestone::Trained(round) => write!(f, "trained {round}"),
             Milestone::Paused(before, round) => write!(f, "paused {before} {round}"),
             Milestone::Adopted(round) => write!(f, "adopted {round}"),
+            Milestone::Done(label) => write!(f, "done {label}"),
+            Milestone::Stopped(label) => write!(f, "stopped {label}"),
         }
     }
 }
@@ -61,12 +77,66 @@ pub struct HarnessSeams {
     record: PathBuf,
     pauses: Vec<Pause>,
     tell: Box<dyn FnMut(Milestone) + Send>,
+    trace: bool,
+    stop: Option<Stop>,
+    late: bool,
+    /// Entries that a late journal holds back.
+    held: Vec<Vec<u8>>,
+    /// The state directory, and where to put a copy of it after each journal entry.
+    copies: Option<(PathBuf, PathBuf)>,
+    /// The output that is being executed.
+    current: Option<Label>,
+    /// Round of the attempt joined last.
+    round: u32,
 }
 
 impl HarnessSeams {
     /// Records into `record`.
     pub fn new(record: &Path, pauses: Vec<Pause>, tell: impl FnMut(Milestone) + Send + 'static) -> Self {
-        Self { record: record.to_owned(), pauses, tell: Box::new(tell) }
+        Self {
+            record: record.to_owned(),
+            pauses,
+            tell: Box::new(tell),
+            trace: false,
+            stop: None,
+            late: false,
+            held: Vec::new(),
+            copies: None,
+            current: None,
+            round: 0,
+        }
+    }
+
+    /// Tells every output, and writes them to the record, one a line.
+    #[must_use]
+    pub fn trace(mut self, trace: bool) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Stops there.
+    #[must_use]
+    pub fn stop(mut self, stop: Option<Stop>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Writes each journal entry only when the next one comes: what no silo may do. It shows that the tests notice.
+    #[must_use]
+    pub fn late_journal(mut self, late: bool) -> Self {
+        self.late = late;
+        self
+    }
+
+    /// Copies the state directory `state` to `<into>/<label>` after each journal entry.
+    #[must_use]
+    pub fn copies(mut self, state: PathBuf, into: PathBuf) -> Self {
+        self.copies = Some((state, into));
+        self
+    }
+
+    fn at(&self, when: When, label: &Label) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.when == when && stop.label == *label)
     }
 
     fn pause(&mut self, name: &str, at: AttemptId) {
@@ -79,6 +149,15 @@ impl HarnessSeams {
 
 impl Seams for HarnessSeams {
     fn before(&mut self, output: &SiloOutput) {
+        self.current = Label::of(output, &mut self.round);
+        if let Some(label) = self.current.clone() {
+            if self.trace {
+                note(&self.record, &label);
+            }
+            if self.at(When::Before, &label) {
+                die();
+            }
+        }
         match output {
             SiloOutput::Send(envelope) => {
                 if let Some(at) = envelope.message.at() {
@@ -93,9 +172,62 @@ impl Seams for HarnessSeams {
         }
     }
 
+    fn executed(&mut self) {
+        let Some(label) = self.current.take() else { return };
+        if let (Some((state, into)), true) = (&self.copies, label.is_journal()) {
+            copy(state, &into.join(label.file_name()));
+        }
+        if self.at(When::After, &label) {
+            die();
+        }
+        if self.at(When::Arrived, &label) {
+            (self.tell)(Milestone::Stopped(label.clone()));
+        }
+        if self.trace {
+            (self.tell)(Milestone::Done(label));
+        }
+    }
+
+    fn append(&mut self, journal: &mut JournalFile, body: &[u8]) -> Result<(), JournalError> {
+        if !self.late {
+            return journal.append(body);
+        }
+        let before = std::mem::replace(&mut self.held, vec![body.to_owned()]);
+        before.iter().try_for_each(|body| journal.append(body))
+    }
+
     fn local_update(&mut self, request: &TrainRequest, update: &mut LocalUpdate) {
         write(&self.record, &updated(request.at.round), &update.update);
         (self.tell)(Milestone::Trained(request.at.round));
+    }
+}
+
+/// SIGKILL to this very process: nothing unwinds, nothing is flushed.
+fn die() -> ! {
+    kill_process(getpid(), Signal::KILL).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Adds a line to the record of outputs.
+fn note(record: &Path, label: &Label) {
+    let mut file = OpenOptions::new().append(true).create(true).open(record.join(OUTPUTS)).unwrap();
+    writeln!(file, "{label}").unwrap();
+}
+
+/// The outputs on record, in order; none where there is no record.
+pub fn outputs(record: &Path) -> Vec<Label> {
+    let text = std::fs::read_to_string(record.join(OUTPUTS)).unwrap_or_default();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// Copies a folder of files.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
 }
 

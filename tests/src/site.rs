@@ -42,11 +42,13 @@ pub struct Terms {
     pub private: bool,
     /// How long a phase may take: what a silo that was killed costs. Long where none is.
     pub phase_seconds: u32,
+    /// How long the coordinator stays after the job for silos that have not been told.
+    pub linger_seconds: u32,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { rounds: 2, local_steps: 2, private: false, phase_seconds: 60 }
+        Self { rounds: 2, local_steps: 2, private: false, phase_seconds: 60, linger_seconds: 5 }
     }
 }
 
@@ -55,7 +57,7 @@ pub struct Site {
     dir: tempfile::TempDir,
     roster: Roster,
     plan: Arc<Plan>,
-    private: bool,
+    terms: Terms,
 }
 
 impl Site {
@@ -77,7 +79,7 @@ impl Site {
         let shape = shape(&dir.join("model"));
         let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).unwrap();
         let plan = Arc::new(Plan::derive(&job, &roster, &layout).unwrap());
-        Site { dir: temporary, roster, plan, private: terms.private }
+        Site { dir: temporary, roster, plan, terms }
     }
 
     /// The folder that holds all of it.
@@ -100,6 +102,11 @@ impl Site {
         &self.plan
     }
 
+    /// A silo's state directory.
+    pub fn state(&self, silo: &str) -> PathBuf {
+        self.path(&format!("state-{silo}"))
+    }
+
     /// Where a silo of the harness writes its updates in clear.
     pub fn record(&self, silo: &str) -> PathBuf {
         self.path("record").join(silo)
@@ -110,7 +117,8 @@ impl Site {
         let path = self.path("coordinator.toml");
         let text = format!(
             "listen = \"{listen}\"\nroster = \"roster.toml\"\njob = \"job.toml\"\nbase_model_dir = \"model\"\n\
-             state_dir = \"state-coordinator\"\noutput_dir = \"adapter\"\ncredentials_dir = \"hub\"\nlinger_seconds = 5\n"
+             state_dir = \"state-coordinator\"\noutput_dir = \"adapter\"\ncredentials_dir = \"hub\"\nlinger_seconds = {}\n",
+            self.terms.linger_seconds
         );
         std::fs::write(&path, text).unwrap();
         path
@@ -119,7 +127,7 @@ impl Site {
     /// Writes `<silo>.toml` for a coordinator at `address`; returns its path.
     pub fn write_silo(&self, name: &str, address: &str) -> PathBuf {
         let path = self.path(&format!("{name}.toml"));
-        let open = !self.private;
+        let open = !self.terms.private;
         let text = format!(
             "name = \"{name}\"\ncoordinator = \"{address}\"\nroster = \"roster.toml\"\njob = \"job.toml\"\n\
              credentials_dir = \"{name}\"\nmodel_dir = \"model\"\nstate_dir = \"state-{name}\"\nprecision = \"f32\"\n\

@@ -75,6 +75,9 @@ pub enum DisconnectReason {
         "it holds a result of round {0} that this coordinator never gave out; one of the two has lost or changed state"
     )]
     OtherHistory(u32),
+    /// SA-07: its journal is shorter than what it sent before, or another one.
+    #[error("its journal went backwards: its state directory was restored or removed; it sits out the rest of the job")]
+    Restored,
     /// It sent what an honest silo cannot send.
     #[error("it misbehaved: {0}")]
     Misbehaviour(String),

@@ -17,7 +17,7 @@ use blindsum_crypto::{
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
 use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
-use crate::coordinator::store::{StoreRecord, StoredResult};
+use crate::coordinator::store::{StoreRecord, StoredResult, raise_marks};
 use crate::coordinator::verify::{both_votes, same, second};
 use crate::coordinator::work::{CoordinatorWork, Task, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
@@ -56,6 +56,7 @@ impl CoordinatorMachine {
         let at = state.shared.attempt.at;
         if state.votes.len() >= q {
             let certificate = CommitCertificate(state.votes.into_values().collect());
+            raise_marks(&mut self.marks, |silo| certificate.0.iter().any(|vote| vote.silo == silo));
             let record = StoreRecord::Certificate { at, certificate: certificate.clone() };
             self.output(CoordinatorOutput::Store(record));
             return self.start_reveal(state.shared, state.list, certificate, now_ms);
@@ -304,6 +305,7 @@ impl CoordinatorMachine {
             duration_ms: now_ms.saturating_sub(attempt.opened_ms),
             ..report(&result, step)
         };
+        raise_marks(&mut self.marks, |_| true);
         self.certify(result, certificate, &report);
         self.output(CoordinatorOutput::Report(report));
         for link in self.links.iter_mut().filter(|l| l.connected) {

@@ -310,7 +310,7 @@ impl CoordinatorMachine {
         self.advance(now_ms);
     }
 
-    fn disconnect(&mut self, silo: SiloId, reason: DisconnectReason, now_ms: u64) {
+    pub(super) fn disconnect(&mut self, silo: SiloId, reason: DisconnectReason, now_ms: u64) {
         let link = &mut self.links[silo.index()];
         *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
         self.output(CoordinatorOutput::Disconnect { silo, reason });

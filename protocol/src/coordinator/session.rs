@@ -10,10 +10,10 @@ use blindsum_crypto::evidence::{Complaints, Fault, Over};
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
 use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, ShareHeader, SiloId, SurvivorList, unmask};
 
-use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
+use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase};
 use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, AwaitAdverts, AwaitCommits, AwaitMasked, AwaitShares, Shared, State};
-use crate::coordinator::store::{StoreRecord, note_marks};
+use crate::coordinator::store::{StoreRecord, note_marks, raise_marks};
 use crate::coordinator::verify::{convicted, same, second, too_few_shares};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 
@@ -47,8 +47,13 @@ impl CoordinatorMachine {
             let list: Vec<Advert> = adverts.values().cloned().collect();
             match verify::adverts(&own.rules(&attempt.ctx), list, None, &self.marks) {
                 Ok(verified) => break verified,
-                Err(VerifyError { blamed: Some(silo), what, .. }) if adverts.remove(&silo).is_some() => {
-                    self.event(CoordinatorEvent::Dropped(at, silo, what));
+                Err(VerifyError { rule, blamed: Some(silo), what }) if adverts.remove(&silo).is_some() => {
+                    self.event(CoordinatorEvent::Dropped(at, silo, what.clone()));
+                    if rule == "SA-07" {
+                        // its journal grows with every attempt it joins: refused only once, it would soon be long enough
+                        self.convict(silo, at, &what);
+                        self.disconnect(silo, DisconnectReason::Restored, now_ms);
+                    }
                 }
                 Err(e) => {
                     let out = unable.union(&self.guilty).count();
@@ -100,6 +105,7 @@ impl CoordinatorMachine {
         let verified = verify::dealing(&own.rules(&state.attempt.ctx), dealing.clone(), &state.adverts)?;
         state.dealings.insert(silo, verified);
         let (done, expected) = (state.dealings.len(), state.adverts.adverts().len());
+        raise_marks(&mut self.marks, |id| id == silo);
         self.output(CoordinatorOutput::Store(StoreRecord::Dealing { at, dealing }));
         self.event(CoordinatorEvent::Progress { phase: Phase::Share, done, expected });
         Ok(true)
@@ -186,6 +192,7 @@ impl CoordinatorMachine {
             blamed: Some(silo),
         })?;
         state.masked.insert(silo, header);
+        raise_marks(&mut self.marks, |id| id == silo);
         let (done, expected) = (state.masked.len(), headers.headers().len());
         self.output(CoordinatorOutput::Store(StoreRecord::Masked { at, header, payload }));
         self.event(CoordinatorEvent::Progress { phase: Phase::MaskedInput, done, expected });

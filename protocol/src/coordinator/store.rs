@@ -206,7 +206,10 @@ impl StoreState {
                 self.open(at)?.adverts = adverts;
             }
             StoreRecord::Marks { marks } => self.marks = marks,
-            StoreRecord::Dealing { at, dealing } => self.open(at)?.dealings.push(dealing),
+            StoreRecord::Dealing { at, dealing } => {
+                raise_marks(&mut self.marks, |silo| silo == dealing.header.silo);
+                self.open(at)?.dealings.push(dealing);
+            }
             StoreRecord::Sharers { at } => {
                 let guilty: Vec<SiloId> = self.guilty.iter().map(|(_, silo, _)| *silo).collect();
                 let dealings = &mut self.open(at)?.dealings;
@@ -215,9 +218,15 @@ impl StoreState {
                 dealings.sort_by_key(|dealing| dealing.header.silo);
                 self.exposed.push(at.attempt);
             }
-            StoreRecord::Masked { at, header, payload } => self.open(at)?.masked.push((header, payload)),
+            StoreRecord::Masked { at, header, payload } => {
+                raise_marks(&mut self.marks, |silo| silo == header.silo);
+                self.open(at)?.masked.push((header, payload));
+            }
             StoreRecord::List { at, list } => self.open(at)?.list = Some(list),
-            StoreRecord::Certificate { at, certificate } => self.open(at)?.certificate = Some(certificate),
+            StoreRecord::Certificate { at, certificate } => {
+                raise_marks(&mut self.marks, |silo| certificate.0.iter().any(|vote| vote.silo == silo));
+                self.open(at)?.certificate = Some(certificate);
+            }
             StoreRecord::Abandoned { at, certificate } => self.abandoned.push((at.attempt, certificate)),
             StoreRecord::Guilty { at, silo, evidence } => self.guilty.push((at, silo, evidence)),
             StoreRecord::Result(result) => {
@@ -232,6 +241,8 @@ impl StoreState {
                 Some((result, slot @ None)) if result.at == at => {
                     *slot = Some(certificate);
                     self.attempt = None;
+                    // whoever joins the next round has adopted this one
+                    raise_marks(&mut self.marks, |_| true);
                 }
                 _ => return Err("certifies a result that is not the last"),
             },
@@ -241,6 +252,14 @@ impl StoreState {
 
     fn open(&mut self, at: AttemptId) -> Result<&mut StoredAttempt, &'static str> {
         self.attempt.as_mut().filter(|a| a.at == at).ok_or("belongs to an attempt that is not the newest")
+    }
+}
+
+/// SA-07: these silos have each shown by what they sent that one more entry is in their journals. The head of the raised
+/// mark is that of the shorter journal: an honest silo's next advert is longer still.
+pub(super) fn raise_marks(marks: &mut [(SiloId, JournalMark)], of: impl Fn(SiloId) -> bool) {
+    for (_, mark) in marks.iter_mut().filter(|(silo, _)| of(*silo)) {
+        mark.length = mark.length.saturating_add(1);
     }
 }
 

@@ -173,6 +173,9 @@ pub enum SiloEvent {
     Ignored(String),
     /// Peer or coordinator misbehaved; names who and how.
     Misbehaviour(String),
+    /// This silo's own signature stands on something of this attempt that its journal does not hold: the journal is an
+    /// old copy or a new one. The machine does nothing more; the service must stop.
+    Restored(AttemptId, &'static str),
     /// A certified result differs from the one that this silo computed and signed: somebody showed it another sum.
     Forked(AttemptId),
 }
@@ -188,6 +191,11 @@ impl fmt::Display for SiloEvent {
             SiloEvent::Committed(at, survivors) => write!(f, "{at}: committed to {survivors} survivors"),
             SiloEvent::Ignored(what) => write!(f, "ignored {what}"),
             SiloEvent::Misbehaviour(what) => write!(f, "{what}"),
+            SiloEvent::Restored(at, what) => write!(
+                f,
+                "{at}: a {what} bears this silo's signature, but its journal does not hold it: the journal is not the one \
+                 that this silo last wrote (SA-07)"
+            ),
             SiloEvent::Forked(at) => write!(
                 f,
                 "{at}: the certified result is not the one this silo was shown before; the coordinator gave out two sums"

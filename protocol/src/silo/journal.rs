@@ -202,6 +202,8 @@ impl JournalState {
             JournalEntry::Peers { marks } => self.note_peers(marks),
             JournalEntry::Masked { at } => self.masked.push(at.attempt),
             JournalEntry::Committed { at, ctx, vote, reply } => {
+                // SA-07: whoever survived wrote Peers and Masked since its advert
+                self.raise_peers(2, |silo| reply.survivors().contains(&silo));
                 self.commits.push(*at);
                 self.committed = Some(CommittedAttempt { at: *at, ctx: *ctx, vote: *vote, reply: reply.clone() });
             }
@@ -214,6 +216,8 @@ impl JournalState {
                 self.voted = Some(VotedResult { at, result_hash, model_hash, vote });
             }
             JournalEntry::Adopted { at, result_hash, model_hash } => {
+                // whoever joins the next round has adopted this one
+                self.raise_peers(1, |_| true);
                 self.adopted = Some((at.round, *result_hash, *model_hash));
                 self.committed = self.committed.take().filter(|c| c.at.round > at.round);
                 self.voted = self.voted.take().filter(|v| v.at.round > at.round);
@@ -247,6 +251,14 @@ impl JournalState {
         self.masked.clear();
         self.commits.clear();
         self.abandoned.clear();
+    }
+
+    /// These peers' journals are known to have grown by `entries`. An honest peer's next advert is longer still, so that
+    /// the head, which is that of the shorter journal, is never taken for this one's.
+    fn raise_peers(&mut self, entries: u64, of: impl Fn(SiloId) -> bool) {
+        for (_, mark) in self.peers.iter_mut().filter(|(silo, _)| of(*silo)) {
+            mark.length = mark.length.saturating_add(entries);
+        }
     }
 
     fn note_peers(&mut self, marks: &[(SiloId, JournalMark)]) {

@@ -95,6 +95,8 @@ pub struct SiloMachine {
     limits: Limits,
     connected: bool,
     finished: bool,
+    /// Its journal was found to be an old one: it does nothing more.
+    pub(super) restored: bool,
     outputs: VecDeque<SiloOutput>,
 }
 
@@ -137,6 +139,7 @@ impl SiloMachine {
             limits,
             connected: false,
             finished: false,
+            restored: false,
             outputs: VecDeque::new(),
         };
         if machine.journal.owner.is_none() {
@@ -172,6 +175,9 @@ impl SiloMachine {
     /// Takes a message. Anything late, repeated or out of phase is ignored with an event; what an honest coordinator
     /// cannot send closes the connection.
     pub fn handle_message(&mut self, envelope: Envelope<CoordinatorMessage>, now_ms: u64) {
+        if self.restored {
+            return;
+        }
         if let Err(e) = envelope.check_payload(&self.limits) {
             return self.misbehaviour(format!("the coordinator sent a {}: {e}", envelope.message.name()));
         }

@@ -64,6 +64,12 @@ impl SiloMachine {
         }
         match self.check_result(&result) {
             Err(why) => self.misbehaviour(format!("{at}: {why}")),
+            Ok(_) if self.forgot(&result).is_some() => {
+                let what = self.forgot(&result).unwrap_or_default();
+                self.leave("its own journal is an old one");
+                self.restored = true;
+                self.event(SiloEvent::Restored(at, what));
+            }
             Ok((kind, t3, survivors)) => {
                 let RoundResult { bind, list, certificate, proof, .. } = result;
                 // q RESULT votes say that at least one honest silo checked the sum
@@ -94,6 +100,22 @@ impl SiloMachine {
         let committed = self.journal.committed.as_ref().filter(|c| c.at == at).map(|c| c.reply.t3());
         verify::own_list(committed, &t3).map_err(|e| e.to_string())?;
         Ok((kind, t3, list.survivors().to_vec()))
+    }
+
+    /// SA-07: what of a checked result carries this silo's own signature, but is not in its journal: then the journal is
+    /// not the one that this silo last wrote.
+    fn forgot(&self, result: &RoundResult) -> Option<&'static str> {
+        let (at, me) = (result.at, self.own.me);
+        // past its adoption the journal no longer lists a round's attempts
+        if self.journal.adopted.is_some_and(|(round, ..)| round >= at.round) {
+            return None;
+        }
+        let masked = self.journal.newest.round == at.round && self.journal.masked.contains(&at.attempt);
+        if result.list.0.iter().any(|m| m.silo == me) && !masked {
+            return Some("masked input");
+        }
+        let voted = self.journal.commits.contains(&at);
+        (result.commits.0.iter().any(|vote| vote.silo == me) && !voted).then_some("COMMIT vote")
     }
 
     pub(super) fn on_applied(&mut self, at: AttemptId, step: Result<Step, String>) {

@@ -6,7 +6,9 @@
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, HeldPair, HeldShares};
 use blindsum_crypto::verify::{self, DeliveryError, VerifiedAdverts, VerifiedHeaders};
-use blindsum_crypto::{Advert, Complaint, Delivery, Digest, MaskedHeader, ShareHeader, Sketch, masked};
+use blindsum_crypto::{
+    Advert, Complaint, Delivery, Digest, JournalMark, MaskedHeader, ShareHeader, SiloId, Sketch, masked,
+};
 
 use crate::message::{AttemptId, DeclineReason, Envelope, Payload, SiloMessage};
 use crate::plan::RoundKind;
@@ -117,9 +119,16 @@ impl SiloMachine {
         let own = self.own.clone();
         let rules = own.rules(&head.ctx);
         // SA-01, SA-02, SA-05, SA-07
-        let adverts = match verify::adverts(&rules, adverts, Some(&advert), &self.journal.peers) {
+        let adverts = match verify::adverts(&rules, adverts.clone(), Some(&advert), &self.journal.peers) {
             Ok(adverts) => adverts,
-            Err(e) => return self.refuse(at, e.to_string()),
+            Err(e) => {
+                self.refuse(at, e.to_string());
+                let signed = |silo| adverts.iter().any(|a| a.silo == silo && verify::advert(&rules, a).is_ok());
+                if let Some(silo) = e.blamed.filter(|silo| e.rule == "SA-07" && signed(*silo)) {
+                    self.refuse_for_good(silo);
+                }
+                return;
+            }
         };
         let dealt = share::deal(&own.identity, own.me, &secrets, &adverts, own.quorum.t, &mut *self.rng);
         let (dealing, dealt) = match dealt {
@@ -266,6 +275,15 @@ impl SiloMachine {
     fn refuse(&mut self, at: AttemptId, why: String) {
         self.decline(at, DeclineReason::Refused, why.clone());
         self.misbehaviour(format!("{at}: {why}"));
+    }
+
+    /// SA-07: a peer showed an older journal than before. Its journal grows with every attempt that it joins, so that it
+    /// would soon be long enough again: from now on none is.
+    fn refuse_for_good(&mut self, silo: SiloId) {
+        let head = self.journal.peers.iter().find(|(s, _)| *s == silo).map(|(_, mark)| mark.head);
+        let mark = JournalMark { length: u64::MAX, head: head.unwrap_or(Digest([0; 32])) };
+        // where the journal admits no entry, nothing depends on it
+        let _ = self.write(JournalEntry::Peers { marks: vec![(silo, mark)] });
     }
 
     fn ready_lanes(&self, round: u32) -> Option<crate::silo::work::Lanes> {

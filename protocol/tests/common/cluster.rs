@@ -17,7 +17,7 @@ use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, 
 
 use super::Setup;
 
-type Up = Envelope<SiloMessage>;
+pub type Up = Envelope<SiloMessage>;
 type Down = Envelope<CoordinatorMessage>;
 /// Sees each message and says what arrives instead: nothing, itself, several.
 pub type UpTap = Box<dyn FnMut(SiloId, Up) -> Vec<Up>>;
@@ -432,7 +432,13 @@ impl Cluster {
                 process.held = Some(HeldResult { round: at.round, result_hash, global });
                 process.adopted.push(adoption);
             }
-            SiloOutput::Event(event) => process.events.push(event),
+            SiloOutput::Event(event) => {
+                let stops = matches!(event, SiloEvent::Restored(..));
+                process.events.push(event);
+                if stops {
+                    self.kill(silo);
+                }
+            }
             SiloOutput::Disconnect(event) => {
                 process.events.push(event);
                 self.cut(silo);

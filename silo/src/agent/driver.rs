@@ -21,7 +21,8 @@ use blindsum_crypto::Roster;
 use blindsum_protocol::codec;
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{
-    Adoption, HeldResult, JournalEntry, SiloMachine, SiloOutput, SiloWorkDone, TrainFailure, TrainOutcome, TrainRequest,
+    Adoption, HeldResult, JournalEntry, SiloEvent, SiloMachine, SiloOutput, SiloWorkDone, TrainFailure, TrainOutcome,
+    TrainRequest,
 };
 use blindsum_transport::files::StateDir;
 use blindsum_transport::signals::Stop;
@@ -182,6 +183,13 @@ impl<S: Seams> Driver<S> {
             output
         })
         .await?;
+        let ended = self.perform(output).await?;
+        let seams = self.seams.clone();
+        blocking(move || seams.lock().unwrap_or_else(PoisonError::into_inner).executed()).await?;
+        Ok(ended)
+    }
+
+    async fn perform(&mut self, output: SiloOutput) -> Result<Option<Ended>, AgentError> {
         match output {
             SiloOutput::Send(envelope) => {
                 debug!(event = "send", name = envelope.message.name(), "sending");
@@ -201,7 +209,12 @@ impl<S: Seams> Driver<S> {
                 });
             }
             SiloOutput::Adopt(adoption) => self.adopt(adoption).await?,
-            SiloOutput::Event(event) => events::log(&event),
+            SiloOutput::Event(event) => {
+                events::log(&event);
+                if let SiloEvent::Restored(at, what) = event {
+                    return Err(AgentError::Restored { at, what });
+                }
+            }
             SiloOutput::Disconnect(event) => {
                 events::log(&event);
                 warn!(event = "closed", "closing the connection: the coordinator did what an honest one cannot do");
@@ -219,9 +232,13 @@ impl<S: Seams> Driver<S> {
 
     async fn write_journal(&mut self, entry: JournalEntry) -> Result<(), AgentError> {
         let mut journal = self.journal.take().ok_or_else(|| AgentError::Internal("the journal is lost".into()))?;
+        let seams = self.seams.clone();
         let (journal, result) = blocking(move || {
             let result = match codec::encode(&entry).map(Zeroizing::new) {
-                Ok(body) => journal.append(&body).map_err(AgentError::from),
+                Ok(body) => {
+                    let mut seams = seams.lock().unwrap_or_else(PoisonError::into_inner);
+                    seams.append(&mut journal, &body).map_err(AgentError::from)
+                }
                 Err(e) => Err(AgentError::Internal(format!("a journal entry has no encoding: {e}"))),
             };
             (journal, result)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use blindsum_certs::error::CertsError;
 use blindsum_certs::files::FileError;
 use blindsum_privacy::DeriveError;
+use blindsum_protocol::AttemptId;
 
 use blindsum_transport::config::ConfigError;
 use blindsum_transport::files::StateError;
@@ -60,6 +61,19 @@ pub enum AgentError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The journal is not the one that this silo last wrote.
+    #[error(
+        "the state directory is an old copy, or a new one: a {what} of {at} bears this silo's signature, but its journal \
+         does not hold it. Put the directory back as it was when this silo last ran. If that is lost, stop this silo for \
+         good: what it signed is no longer known, and voting twice could give its update away. To take part in another \
+         job it needs a new identity in the roster (docs/operations.md)"
+    )]
+    Restored {
+        /// The attempt.
+        at: AttemptId,
+        /// What was signed.
+        what: &'static str,
+    },
     /// The kept adapter.
     #[error(transparent)]
     Held(#[from] HeldError),
@@ -105,6 +119,7 @@ impl Exits for AgentError {
             AgentError::Ledger(_) => ExitCode::Refused,
             AgentError::Journal(_)
             | AgentError::State { .. }
+            | AgentError::Restored { .. }
             | AgentError::Held(_)
             | AgentError::Files(_)
             | AgentError::Adapter(_) => ExitCode::Storage,

@@ -30,6 +30,9 @@ pub(crate) fn log(event: &SiloEvent) {
         }
         SiloEvent::Ignored(_) => debug!(event = "ignored", "{event}"),
         SiloEvent::Misbehaviour(_) => warn!(event = "misbehaviour", "{event}"),
+        SiloEvent::Restored(at, what) => {
+            error!(event = "restored", round = at.round, attempt = at.attempt, what, "{event}");
+        }
         SiloEvent::Forked(at) => {
             error!(event = "forked", round = at.round, attempt = at.attempt, "{event}");
         }

@@ -1,6 +1,7 @@
 //! The coordinator's library as a process of its own, built together with the tests that look into it.
 //!
-//! It does what `blindsum-coordinator run` does; only the command line differs. (The shipped binary belongs to another
+//! It does what `blindsum-coordinator run` does; only the command line differs, and that it can write down what it
+//! receives. (The shipped binary belongs to another
 //! package, and cargo does not build it for a test of this one.)
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use blindsum_coordinator::config::CoordinatorConfig;
 use blindsum_coordinator::{Coordinator, announce, prepare};
+use blindsum_tests::tap;
 use blindsum_transport::telemetry::LogFormat;
 use blindsum_transport::{config, signals, telemetry};
 use clap::Parser;
@@ -18,6 +20,9 @@ struct Cli {
     /// coordinator.toml
     #[arg(long)]
     config: PathBuf,
+    /// Append every message that a silo sent to this file (see `blindsum_tests::tap`).
+    #[arg(long)]
+    received: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -29,7 +34,11 @@ fn main() -> anyhow::Result<()> {
     announce(&prepared, "test");
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let stop = signals::stop()?;
-        Coordinator::bind(prepared).await?.run(&stop).await?;
+        let mut coordinator = Coordinator::bind(prepared).await?;
+        if let Some(path) = cli.received {
+            coordinator = coordinator.tapped(tap::write_to(&path));
+        }
+        coordinator.run(&stop).await?;
         Ok(())
     })
 }

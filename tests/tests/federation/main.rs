@@ -3,8 +3,10 @@
 
 mod bytes;
 mod cluster;
+mod crashes;
 mod kills;
 mod plaintext;
+mod restored;
 mod torch;
 
 /// The harness's silo: the agent's library with records and pauses.
