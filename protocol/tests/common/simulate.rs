@@ -1,0 +1,64 @@
+//! Runs one schedule and judges it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::cluster::Cluster;
+use super::judge::{self, Outcome};
+use super::ops::Schedule;
+use super::script::{Script, Shared};
+use super::{DP, NONE, Setup, job_text};
+
+/// No schedule runs longer than this, ms of virtual time.
+const UNTIL_MS: u64 = 40_000;
+/// Nor for more attempts.
+const ATTEMPTS: usize = 5;
+
+thread_local! {
+    static SETUPS: RefCell<BTreeMap<(u16, bool, bool), Setup>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Roster, job and plan of a schedule; made once per thread.
+pub fn setup(schedule: &Schedule) -> Setup {
+    SETUPS.with_borrow_mut(|setups| {
+        let Schedule { n, private, metrics, .. } = *schedule;
+        let made = setups.entry((n, private, metrics)).or_insert_with(|| {
+            let metrics = if metrics { "held-out" } else { "off" };
+            Setup::new(n, &job_text(1, if private { DP } else { NONE }, metrics))
+        });
+        made.clone()
+    })
+}
+
+/// Runs a schedule to its end, with the script's hand on it.
+pub fn run(schedule: &Schedule) -> (Cluster, Shared) {
+    let setup = setup(schedule);
+    let script = Script::new(setup.clone(), schedule.clone());
+    let mut cluster = Cluster::new(setup);
+    cluster.seed = schedule.seed;
+    cluster.net = Some(Box::new(script.clone()));
+    while cluster.now < UNTIL_MS && !cluster.is_over() && cluster.opened() <= ATTEMPTS {
+        let until = cluster.now + 500;
+        cluster.run(until);
+        if cluster.now < until {
+            break;
+        }
+    }
+    {
+        let script = script.0.borrow();
+        cluster.inputs.extend(script.rogue.inputs.clone());
+        cluster.added.extend(script.rogue.added.clone());
+    }
+    (cluster, script)
+}
+
+/// Runs a schedule and asserts every global invariant.
+pub fn check(schedule: &Schedule) -> Outcome {
+    let (mut cluster, script) = run(schedule);
+    judge::coordinator_is_not_lost(&cluster);
+    cluster.net = None;
+    cluster.kill_coordinator();
+    cluster.run(cluster.now + 20_000);
+    judge::nobody_waits(&cluster);
+    judge::judge(&cluster, &script.0.borrow(), schedule)
+}
