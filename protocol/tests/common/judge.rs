@@ -168,7 +168,7 @@ impl View<'_> {
                 if fresh && !(counted(0) && counted(1)) {
                     continue;
                 }
-                let abandoned = votes.get(&first).map_or(0, |(_, by)| by.len()) + self.colluders().len();
+                let abandoned = votes.get(&first).map_or(0, |(_, by)| by.len()) + self.faulty.len();
                 assert!(abandoned >= q, "SA-13: silo {silo} sent its update in {first} and again in {second}");
             }
         }

@@ -13,7 +13,7 @@ use blindsum_crypto::{
 };
 use blindsum_crypto::{Label, verify};
 use blindsum_protocol::coordinator::StoreRecord;
-use blindsum_protocol::message::{Abandoned, Open, RoundResult};
+use blindsum_protocol::message::{Abandoned, MaskedBack, Open, RoundResult};
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, RoundKind, SiloMessage};
 
 use super::cluster::{Action, StoreEdit, TRAVEL_MS};
@@ -59,6 +59,9 @@ fn trigger(op: &Op) -> &'static str {
         (Phase::Share, _) => "shares",
         (Phase::Commit, _) => "commit-request",
         (Phase::Reveal, _) => "reveal-request",
+        // asked for subset sums before there is a sum
+        (Phase::Sum, Kind::Collude) => ["shares", "commit-request", "reveal-request"][op.pick(0, 3)],
+        (Phase::Sum, _) => "sum-request",
         (Phase::Result, Kind::Repeat) => ["result", "certified"][op.pick(0, 2)],
         (Phase::Result, _) => "result",
         (Phase::Abandon, Kind::Repeat) => {
@@ -96,6 +99,7 @@ impl Liar {
                 }
                 list_lie(op, mind, *at, silo, list, honest)?
             }
+            message if op.phase == Phase::Sum => sum_lie(op, mind, super::script::attempt_of(message)?, silo, honest)?,
             CoordinatorMessage::RevealRequest { at, certificate } => {
                 if op.phase == Phase::Abandon {
                     return self.at_odd_times(index, op, silo, honest);
@@ -630,6 +634,30 @@ fn certificate_lie(
     Some(vec![request(lie)])
 }
 
+fn sum_lie(op: &Op, mind: &Mind, at: AttemptId, silo: SiloId, honest: &Down) -> Option<Vec<Down>> {
+    let another = Digest([op.variant as u8 | 1; 32]);
+    let request = |sum_hash| Envelope::bare(CoordinatorMessage::SumRequest { at, sum_hash, back: None });
+    let heard = mind.heard(at)?;
+    Some(match op.kind {
+        Kind::Equivocate => vec![request(another)],
+        Kind::Omit => Vec::new(),
+        Kind::Repeat if op.pick(4, 2) == 0 => vec![honest.clone(), request(another)],
+        Kind::Repeat => vec![request(another), honest.clone()],
+        Kind::Forge => {
+            // handed back: another silo's masked input, or its own under another list
+            let CoordinatorMessage::SumRequest { sum_hash, .. } = &honest.message else { return None };
+            let mut list = heard.list.clone()?;
+            let other = heard.payloads.iter().find(|(s, _)| (**s == silo) == (op.pick(4, 2) == 0))?.1;
+            let entry = list.0.iter_mut().find(|e| e.silo == silo)?;
+            entry.hash = transcript::masked_hash(other);
+            let back = Some(MaskedBack { bind: mind.bind(at)?, list });
+            let message = CoordinatorMessage::SumRequest { at, sum_hash: *sum_hash, back };
+            vec![Envelope::with(message, Arc::clone(other)), honest.clone()]
+        }
+        _ => vec![request(another), honest.clone()],
+    })
+}
+
 fn result_lie(op: &Op, mind: &Mind, result: &RoundResult, honest: &Down) -> Option<Down> {
     let mut lie = result.clone();
     let mut sum = honest.payload.as_ref()?.to_vec();
@@ -651,28 +679,39 @@ fn result_lie(op: &Op, mind: &Mind, result: &RoundResult, honest: &Down) -> Opti
             lie.certificate = Some(ResultCertificate(votes));
             sum = false_sum;
         }
-        _ => match op.pick(4, 5) {
-            0 => sum[0] ^= 1,
+        _ => match op.pick(4, 8) {
+            0 => *sum.first_mut()? ^= 1,
             1 => {
-                let canary = sum.len() - 8;
+                let plan = &mind.setup.plan;
+                let canary = plan.params(plan.kind(result.at.round)?).packed_bytes() - 4 * plan.metrics_len();
                 sum[canary] ^= 1;
             }
             2 => lie.bind.0[0] ^= 1,
             3 => lie.list.0.first_mut()?.hash.0[0] ^= 1,
+            4 => lie.proof = None,
+            5 => lie.proof.as_mut()?.secrets.rotate_left(1),
+            6 => {
+                let values = &mut lie.proof.as_mut()?.sketches.first_mut()?.values;
+                let place = op.pick(8, values.len());
+                values[place] ^= 1;
+            }
             _ => lie.commits.0.first_mut()?.signature.0[0] ^= 1,
         },
     }
     Some(Envelope { message: CoordinatorMessage::Result(lie), payload: Some(Arc::new(sum)) })
 }
 
-/// S, one more in the first coordinate.
-fn one_more(mind: &Mind, at: AttemptId, sum: &[u8]) -> Option<Vec<u8>> {
+/// S, one more in the first coordinate; what is opened behind it stays.
+fn one_more(mind: &Mind, at: AttemptId, payload: &[u8]) -> Option<Vec<u8>> {
     let plan = &mind.setup.plan;
     let params = plan.params(plan.kind(at.round)?);
+    let (sum, opened) = payload.split_at_checked(params.packed_bytes())?;
     let mut lanes = packing::unpack(params, sum).ok()?;
     let ring = params.segments[0].ring_mask();
     lanes[0] = lanes[0].wrapping_add(1) & ring;
-    packing::pack(params, &lanes).ok()
+    let mut packed = packing::pack(params, &lanes).ok()?;
+    packed.extend_from_slice(opened);
+    Some(packed)
 }
 
 /// The colluders' RESULT votes over a sum of round 1.
@@ -683,6 +722,7 @@ fn colluding_votes(mind: &Mind, result: &RoundResult, sum: &[u8]) -> Option<BTre
         return None;
     }
     let params = plan.params(RoundKind::Train);
+    let sum = sum.get(..params.packed_bytes())?;
     let lanes = packing::unpack(params, sum).ok()?;
     let counts = params.segments.len() - 1;
     let ranges = params.ranges().take(counts);

@@ -11,7 +11,7 @@ use blindsum_crypto::{
     SiloId, SurvivorList, transcript, verify,
 };
 use blindsum_protocol::message::Open;
-use blindsum_protocol::{AttemptId, CoordinatorMessage, SiloMessage};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, Payload, SiloMessage};
 
 use super::Setup;
 
@@ -25,8 +25,11 @@ pub struct Heard {
     /// U2 likewise.
     pub headers: Vec<ShareHeader>,
     pub masked: BTreeMap<SiloId, MaskedHeader>,
+    pub payloads: BTreeMap<SiloId, Payload>,
     pub list: Option<SurvivorList>,
     pub abandons: BTreeMap<SiloId, AbandonVote>,
+    /// H(S).
+    pub sum_hash: Option<Digest>,
 }
 
 /// The adversary's mind.
@@ -56,17 +59,22 @@ impl Mind {
             CoordinatorMessage::CommitRequest { at, list } => {
                 self.sessions.entry(*at).or_default().list = Some(list.clone());
             }
+            CoordinatorMessage::SumRequest { at, sum_hash, .. } => {
+                self.sessions.entry(*at).or_default().sum_hash = Some(*sum_hash);
+            }
             _ => {}
         }
     }
 
-    pub fn hear_up(&mut self, silo: SiloId, message: &SiloMessage) {
-        match message {
+    pub fn hear_up(&mut self, silo: SiloId, envelope: &Envelope<SiloMessage>) {
+        match &envelope.message {
             SiloMessage::Shares { at, dealing } => {
                 self.sessions.entry(*at).or_default().dealings.insert(silo, dealing.clone());
             }
             SiloMessage::MaskedInput { at, header } => {
-                self.sessions.entry(*at).or_default().masked.insert(silo, *header);
+                let heard = self.sessions.entry(*at).or_default();
+                heard.masked.insert(silo, *header);
+                heard.payloads.extend(envelope.payload.clone().map(|y| (silo, y)));
             }
             SiloMessage::Abandon { at, vote } => {
                 self.sessions.entry(*at).or_default().abandons.insert(silo, *vote);

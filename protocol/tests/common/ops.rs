@@ -21,18 +21,20 @@ pub enum Phase {
     Masked,
     Commit,
     Reveal,
+    Sum,
     Result,
     Abandon,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 8] = [
+    pub const ALL: [Phase; 9] = [
         Phase::Open,
         Phase::Advertise,
         Phase::Share,
         Phase::Masked,
         Phase::Commit,
         Phase::Reveal,
+        Phase::Sum,
         Phase::Result,
         Phase::Abandon,
     ];
@@ -46,6 +48,7 @@ impl Phase {
             Phase::Masked => "P3 masked input",
             Phase::Commit => "P4 commit",
             Phase::Reveal => "P5 reveal",
+            Phase::Sum => "P6 sum",
             Phase::Result => "P6 result",
             Phase::Abandon => "abandon",
         }
@@ -66,6 +69,8 @@ impl Phase {
             (Phase::Commit, false) => &["commit-request"],
             (Phase::Reveal, true) => &["reveal"],
             (Phase::Reveal, false) => &["reveal-request"],
+            (Phase::Sum, true) => &["sketch"],
+            (Phase::Sum, false) => &["sum-request"],
             (Phase::Result, true) => &["result-vote"],
             (Phase::Result, false) => &["result", "certified", "result", "certified", "finished"],
             (Phase::Abandon, true) => &["abandon"],
@@ -212,12 +217,12 @@ impl Schedule {
 
     /// Silos that collude, misbehave, or are started from an old disk: at most c, or one where the coordinator is honest.
     pub fn faulty(&self) -> BTreeSet<SiloId> {
-        let needed = self.ops.iter().any(|op| op.kind.actor() != Actor::Network);
-        if !needed {
+        let restores = self.ops.iter().any(|op| op.kind == Kind::Restore);
+        let rogues = self.ops.iter().any(|op| op.kind.actor() == Actor::Silo);
+        if !(restores || rogues || self.is_lying()) {
             return BTreeSet::new();
         }
         let c = usize::from(Quorum::derive(self.n, None, None).unwrap().c);
-        let restores = self.ops.iter().any(|op| op.kind == Kind::Restore);
         let most = if self.is_lying() || restores { c } else { c.max(1) };
         let start = u16::from(self.adversaries) % self.n;
         let order = (0..self.n).map(|i| (start + i) % self.n);
@@ -234,7 +239,7 @@ pub fn op(phase: Phase, kind: Kind) -> BoxedStrategy<Op> {
         1 => Just(u8::MAX),
     ];
     let attempt = prop_oneof![5 => Just(None), 4 => Just(Some(1)), 1 => Just(Some(2))];
-    let every = prop::bool::weighted(0.2);
+    let every = prop::bool::weighted(0.35);
     (who, any::<bool>(), attempt, every, any::<u32>())
         .prop_map(move |(who, up, attempt, every, variant)| {
             // every restart repeated for ever is no run
@@ -257,8 +262,8 @@ pub fn schedule(first: &[(Phase, Kind)], more: usize) -> BoxedStrategy<Schedule>
         fixed.push(Just(failing_first_attempt()).boxed());
     }
     let drawn = prop::sample::select(pairs()).prop_flat_map(|(phase, kind)| op(phase, kind));
-    let n = prop_oneof![2 => Just(3u16), 3 => Just(4), 3 => Just(5), 1 => Just(6), 1 => Just(7), 1 => Just(8)];
-    let metrics = prop::bool::weighted(0.15);
+    let n = prop_oneof![3 => Just(3u16), 6 => Just(4), 2 => Just(5), 1 => Just(6), 1 => Just(7), 1 => Just(8)];
+    let metrics = prop::bool::weighted(0.1);
     (n, any::<bool>(), metrics, any::<u8>(), any::<u64>(), fixed, prop::collection::vec(drawn, 0..=more))
         .prop_map(|(n, private, metrics, adversaries, seed, mut ops, drawn)| {
             ops.extend(drawn);

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blindsum_crypto::{
-    AbandonVote, Advert, CommitVote, Complaint, Dealing, Digest, Label, MaskedHeader, ResultVote, SiloId, transcript,
-    verify,
+    AbandonVote, Advert, CommitVote, Complaint, Dealing, Digest, Hasher, Label, MaskedHeader, ResultVote, Reveal, SiloId,
+    Sketch, transcript, verify,
 };
+use blindsum_crypto::share::ShareKind;
 use blindsum_protocol::message::DeclineReason;
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, SiloMessage};
 
@@ -45,6 +46,7 @@ fn trigger(op: &Op) -> &'static str {
         Phase::Masked => "masked-input",
         Phase::Commit => "commit",
         Phase::Reveal => "reveal",
+        Phase::Sum => "sketch",
         Phase::Result => "result-vote",
         Phase::Abandon => "abandon",
     }
@@ -117,7 +119,8 @@ impl Rogue {
             }
             SiloMessage::MaskedInput { at, .. } => self.upload(op, mind, *at, silo, honest),
             SiloMessage::Commit { at, vote } => commit(op, mind, *at, vote, honest),
-            SiloMessage::Reveal { .. } => reveal(op, honest),
+            SiloMessage::Reveal { at, .. } => reveal(op, mind, *at, honest),
+            SiloMessage::Sketch { at, sketch } => sketch_sums(op, mind, *at, sketch.as_ref()?, honest),
             SiloMessage::ResultVote { at, vote } => vote_result(op, mind, *at, vote, honest),
             SiloMessage::Abandon { at, vote } => abandon(op, mind, *at, vote, honest),
             _ => None,
@@ -254,7 +257,7 @@ fn deal(
         _ => match op.pick(4, 4) {
             0 => drop(dealing.pairs.pop()),
             1 => dealing.pairs.extend(own.pairs.last().cloned()),
-            2 => dealing.pairs.iter_mut().for_each(|p| drop(p.sealed.0.pop())),
+            2 => dealing.pairs.iter_mut().for_each(|p| p.sealed.0.truncate(40)),
             _ => dealing.pairs.iter_mut().for_each(|p| p.sealed.0.push(0)),
         },
     }
@@ -299,9 +302,12 @@ fn commit(op: &Op, mind: &Mind, at: AttemptId, own: &CommitVote, honest: &Up) ->
     })
 }
 
-fn reveal(op: &Op, honest: &Up) -> Option<Vec<Up>> {
-    let SiloMessage::Reveal { at, reveal } = &honest.message else { return None };
-    let send = |reveal| Envelope::bare(SiloMessage::Reveal { at: *at, reveal });
+fn reveal(op: &Op, mind: &Mind, at: AttemptId, honest: &Up) -> Option<Vec<Up>> {
+    let SiloMessage::Reveal { reveal, .. } = &honest.message else { return None };
+    let send = |mut reveal: Reveal| {
+        sign_reveal(mind, at, &mut reveal);
+        Envelope::bare(SiloMessage::Reveal { at, reveal })
+    };
     let mut other = reveal.clone();
     Some(match op.kind {
         Kind::Length => {
@@ -335,6 +341,49 @@ fn reveal(op: &Op, honest: &Up) -> Option<Vec<Up>> {
             if kind == Kind::Second { vec![honest.clone(), send(other)] } else { vec![send(other)] }
         }
     })
+}
+
+/// Signs what the reply now holds.
+fn sign_reveal(mind: &Mind, at: AttemptId, reveal: &mut Reveal) {
+    let made = || {
+        let (ctx, bind, list) = (mind.ctx(at)?, mind.bind(at)?, mind.heard(at)?.list.clone()?);
+        let t3 = transcript::t3(&bind, &list.0);
+        let mut hasher = Hasher::new(Label::Reveal).u64(reveal.shares.len() as u64);
+        for share in &reveal.shares {
+            let kind = if share.kind() == ShareKind::SelfMask { b'b' } else { b's' };
+            hasher = hasher.field(&share.peer().to_bytes()).field(&[kind]);
+            let tree = serde_json::to_value(share).ok()?;
+            let opening = tree.as_object()?.values().next()?.as_object()?.values().find(|v| v.is_object())?.clone();
+            for part in ["share", "nonce"] {
+                let bytes: Vec<u8> = serde_json::from_value(opening[part].clone()).ok()?;
+                hasher = hasher.field(&bytes);
+            }
+        }
+        Some(mind.key(reveal.silo).sign(Label::Reveal, &ctx, reveal.silo, &[&t3.0, &hasher.finish().0]))
+    };
+    if let Some(signature) = made() {
+        reveal.signature = signature;
+    }
+}
+
+fn sketch_sums(op: &Op, mind: &Mind, at: AttemptId, own: &Sketch, honest: &Up) -> Option<Vec<Up>> {
+    let (ctx, bind, heard) = (mind.ctx(at)?, mind.bind(at)?, mind.heard(at)?);
+    let (t3, sum_hash) = (transcript::t3(&bind, &heard.list.as_ref()?.0), heard.sum_hash?);
+    let mut values = own.values.clone();
+    match (op.kind, op.pick(4, 4)) {
+        (Kind::Length, 0) => drop(values.pop()),
+        (Kind::Length, 1) => values.push(0),
+        (Kind::Length, 2) => values.clear(),
+        // it says that it has forgotten its masked input
+        (Kind::Length, _) => return Some(vec![Envelope::bare(SiloMessage::Sketch { at, sketch: None })]),
+        _ => {
+            let place = op.pick(6, values.len());
+            values[place] ^= 1;
+        }
+    }
+    let sketch = Some(Sketch::sign(&mind.key(own.silo), &ctx, own.silo, &t3, &sum_hash, values));
+    let lie = Envelope::bare(SiloMessage::Sketch { at, sketch });
+    Some(if op.kind == Kind::Second { vec![honest.clone(), lie] } else { vec![lie] })
 }
 
 fn vote_result(op: &Op, mind: &Mind, at: AttemptId, own: &ResultVote, honest: &Up) -> Option<Vec<Up>> {

@@ -35,7 +35,8 @@ pub struct Script {
     liar: Liar,
     pub rogue: Rogue,
     pub fired: Vec<bool>,
-    /// Silos whose messages the network altered or lost: an honest coordinator may blame them for it.
+    /// Silos whose messages the network altered or lost, or that answered to altered ones: an honest coordinator may blame
+    /// them for it.
     pub excused: BTreeSet<SiloId>,
     past_up: Vec<(SiloId, Up)>,
     past_down: Vec<(SiloId, Down)>,
@@ -150,6 +151,7 @@ pub fn attempt_of(message: &CoordinatorMessage) -> Option<AttemptId> {
         | CoordinatorMessage::CommitRequest { at, .. }
         | CoordinatorMessage::RevealRequest { at, .. }
         | CoordinatorMessage::AbandonRequest { at }
+        | CoordinatorMessage::SumRequest { at, .. }
         | CoordinatorMessage::Certified { at, .. } => Some(*at),
     }
 }
@@ -175,7 +177,7 @@ impl Script {
 
     fn on_up(&mut self, silo: SiloId, envelope: Up) -> Vec<Action> {
         let (name, at) = (envelope.message.name(), envelope.message.at());
-        self.mind.hear_up(silo, &envelope.message);
+        self.mind.hear_up(silo, &envelope);
         self.past_up.push((silo, envelope.clone()));
         if self.rogue.silences(silo, &envelope.message) {
             return Vec::new();
@@ -206,7 +208,7 @@ impl Script {
         self.mind.hear_down(&envelope.message);
         self.past_down.push((silo, envelope.clone()));
         if let Some(said) = self.rogue.answer(&self.mind, silo, &envelope) {
-            said.iter().for_each(|e| self.mind.hear_up(silo, &e.message));
+            said.iter().for_each(|e| self.mind.hear_up(silo, e));
             return answers(silo, said);
         }
         let mut actions = vec![Action::ToSilo(silo, envelope, TRAVEL_MS)];
@@ -264,7 +266,7 @@ impl Script {
             }
             if self.apply::<P>(&op, silo, name, &mut actions) {
                 self.fired[index] = true;
-                if P::UP {
+                if P::UP || matches!(op.kind, Kind::Replay | Kind::Tamper | Kind::Truncate | Kind::Extend) {
                     self.excused.insert(silo);
                 }
             }

@@ -113,7 +113,7 @@ impl Scripted {
             CoordinatorMessage::CommitRequest { list, .. } => {
                 let (_, headers) = self.session.as_ref()?;
                 let list = verify::survivor_list(&rules, list.clone(), headers, None).ok()?;
-                self.reply = Some(self.held.take()?.into_reply(&list));
+                self.reply = Some(self.held.take()?.into_reply(&list, &mind.key(self.silo), &ctx));
                 let vote = CommitVote::sign(&mind.key(self.silo), &ctx, self.silo, &list.t3());
                 SiloMessage::Commit { at: self.at, vote }
             }

@@ -12,7 +12,7 @@ use super::{DP, NONE, Setup, job_text};
 /// No schedule runs longer than this, ms of virtual time.
 const UNTIL_MS: u64 = 40_000;
 /// Nor for more attempts.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 3;
 
 thread_local! {
     static SETUPS: RefCell<BTreeMap<(u16, bool, bool), Setup>> = const { RefCell::new(BTreeMap::new()) };
