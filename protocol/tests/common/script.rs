@@ -195,6 +195,8 @@ impl Script {
                 let later = actions.split_off(1);
                 let sent = instead.into_iter().zip(0..).map(|(e, i)| Action::ToCoordinator(silo, e, TRAVEL_MS + i));
                 actions = sent.chain(later).collect();
+                // one misdeed per message: the next one needs an honest message to start from
+                break;
             }
         }
         if let Some(instead) = self.liar.hear(&self.mind, silo, &self.past_up[self.past_up.len() - 1].1) {
