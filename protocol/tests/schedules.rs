@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use blindsum_crypto::SiloId;
 use common::judge::{self, BINS, Outcome, chi_square};
-use common::ops::{Actor, Kind, Phase, Schedule, pairs, schedule};
+use common::ops::{Actor, Kind, Phase, Schedule, pairs, schedule, table};
 use common::{checks, simulate};
 use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -178,8 +178,10 @@ fn every_schedule_keeps_the_invariants() {
     let count = set("BLINDSUM_SCHEDULES").map_or(SCHEDULES, |n| n as usize);
     let (start, pairs) = (Instant::now(), pairs());
     let mut tally = Tally::default();
-    // two of each schedule's ops come from the table in turn, so that each pair meets each other sooner or later
-    let spread = |i: usize| [pairs[i % pairs.len()], pairs[(i / pairs.len() * 7 + i * 5 + 3) % pairs.len()]];
+    // three of each schedule's ops come from the table in turn, so that each pair meets each other sooner or later
+    let table = table();
+    let place = |i: usize, step: usize| table[(i / table.len() * (step + 2) + i * step) % table.len()];
+    let spread = |i: usize| [place(i, 1), place(i, 5), place(i, 11)];
     for result in run_all(seed, 0..count, |i| schedule(&spread(i), 3)) {
         tally.add(result);
     }
@@ -213,7 +215,7 @@ fn every_schedule_keeps_the_invariants() {
 
 #[test]
 fn the_test_on_masked_inputs_fails_without_masks_and_with_masks_that_repeat() {
-    let plain = Schedule { n: 4, private: false, metrics: false, adversaries: 0, seed: 0, ops: Vec::new() };
+    let plain = Schedule { n: 4, private: false, metrics: false, verified: true, adversaries: 0, seed: 0, ops: Vec::new() };
     let (mut repeating, mut off, mut fresh) = (vec![0u64; BINS], vec![0u64; BINS], vec![0u64; BINS]);
     for seed in 0..150 {
         let same = simulate::check(&plain);

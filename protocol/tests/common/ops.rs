@@ -167,6 +167,15 @@ pub fn pairs() -> Vec<(Phase, Kind)> {
     all.filter(|(phase, kind)| *phase != Phase::Masked || kind.actor() != Actor::Coordinator).collect()
 }
 
+/// The pairs to draw from: those that come late in a run, or need a silo that may be faulty, more often.
+pub fn table() -> Vec<(Phase, Kind)> {
+    let times = |(phase, kind): &(Phase, Kind)| {
+        let late = usize::from(*phase >= Phase::Commit) + usize::from(*phase >= Phase::Sum);
+        2 + late + 2 * usize::from(*kind == Kind::Restore) + usize::from(kind.actor() == Actor::Silo)
+    };
+    pairs().iter().flat_map(|pair| std::iter::repeat_n(*pair, times(pair))).collect()
+}
+
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Op {
@@ -205,6 +214,8 @@ pub struct Schedule {
     pub metrics: bool,
     /// Candidates for the silos that collude or misbehave, one bit each; see [`Schedule::faulty`].
     pub adversaries: u8,
+    /// Silos check a sum before they sign its result; a job may do without, but not against a coordinator that lies.
+    pub verified: bool,
     /// Of the silos' randomness.
     pub seed: u64,
     pub ops: Vec<Op>,
@@ -261,13 +272,14 @@ pub fn schedule(first: &[(Phase, Kind)], more: usize) -> BoxedStrategy<Schedule>
     if first.iter().any(|(phase, kind)| *phase == Phase::Abandon && kind.actor() != Actor::Coordinator) {
         fixed.push(Just(failing_first_attempt()).boxed());
     }
-    let drawn = prop::sample::select(pairs()).prop_flat_map(|(phase, kind)| op(phase, kind));
-    let n = prop_oneof![3 => Just(3u16), 6 => Just(4), 2 => Just(5), 1 => Just(6), 1 => Just(7), 1 => Just(8)];
-    let metrics = prop::bool::weighted(0.1);
-    (n, any::<bool>(), metrics, any::<u8>(), any::<u64>(), fixed, prop::collection::vec(drawn, 0..=more))
-        .prop_map(|(n, private, metrics, adversaries, seed, mut ops, drawn)| {
+    let drawn = prop::sample::select(table()).prop_flat_map(|(phase, kind)| op(phase, kind));
+    let n = prop_oneof![5 => Just(3u16), 9 => Just(4), 3 => Just(5), 1 => Just(6), 1 => Just(7), 1 => Just(8)];
+    let settings = (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.5));
+    (n, settings, any::<u8>(), any::<u64>(), fixed, prop::collection::vec(drawn, 0..=more))
+        .prop_map(|(n, (private, metrics, verified), adversaries, seed, mut ops, drawn)| {
             ops.extend(drawn);
-            Schedule { n, private, metrics, adversaries, seed, ops }
+            let schedule = Schedule { n, private, metrics, verified, adversaries, seed, ops };
+            Schedule { verified: verified || schedule.is_lying(), ..schedule }
         })
         .boxed()
 }

@@ -254,16 +254,18 @@ impl Script {
         for index in 0..self.schedule.ops.len() {
             let op = self.schedule.ops[index].clone();
             let network = matches!(op.kind.actor(), Actor::Network | Actor::Process);
-            if !network || !op.concerns(silo) || !self.is_due(index, &op, at) {
+            // whose disk is old counts among the faulty, of whom there are few
+            let concerns = match op.kind {
+                Kind::Restore => self.mind.faulty.contains(&silo),
+                _ => op.concerns(silo),
+            };
+            if !network || !concerns || !self.is_due(index, &op, at) {
                 continue;
             }
             let other = op.phase.names(!P::UP);
             let names = op.phase.names(P::UP);
             let right_way = op.up == P::UP || other.is_empty();
             if !right_way || names.is_empty() || names[op.pick(0, names.len())] != name {
-                continue;
-            }
-            if op.kind == Kind::Restore && !self.mind.faulty.contains(&silo) {
                 continue;
             }
             if self.apply::<P>(&op, silo, name, &mut actions) {

@@ -18,16 +18,17 @@ const ATTEMPTS: usize = 3;
 const KNOWN_SPIN: bool = true;
 
 thread_local! {
-    static SETUPS: RefCell<BTreeMap<(u16, bool, bool), Setup>> = const { RefCell::new(BTreeMap::new()) };
+    static SETUPS: RefCell<BTreeMap<(u16, bool, bool, bool), Setup>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Roster, job and plan of a schedule; made once per thread.
 pub fn setup(schedule: &Schedule) -> Setup {
     SETUPS.with_borrow_mut(|setups| {
-        let Schedule { n, private, metrics, .. } = *schedule;
-        let made = setups.entry((n, private, metrics)).or_insert_with(|| {
+        let Schedule { n, private, metrics, verified, .. } = *schedule;
+        let made = setups.entry((n, private, metrics, verified)).or_insert_with(|| {
             let metrics = if metrics { "held-out" } else { "off" };
-            Setup::new(n, &job_text(1, if private { DP } else { NONE }, metrics))
+            let job = job_text(1, if private { DP } else { NONE }, metrics);
+            Setup::new(n, &job.replace("metrics =", &format!("verify_sum = {verified}\nmetrics =")))
         });
         made.clone()
     })
