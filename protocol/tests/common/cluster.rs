@@ -137,6 +137,8 @@ pub struct Cluster {
     pub kill_when: Option<KillWhen>,
     /// Trainings that each silo's budget covers.
     pub budget: Option<u32>,
+    /// What each silo's training gives in every coordinate, instead of [`Setup::update`].
+    pub trains: Option<fn(SiloId) -> f32>,
     /// A silo without held-out rows.
     pub holds_none_out: Option<SiloId>,
     /// Each silo is killed once, when it has sent such a message, and started again.
@@ -197,6 +199,7 @@ impl Cluster {
             links: vec![None; n],
             connections: 0,
             kill_when: None,
+            trains: None,
             holds_none_out: None,
             budget: None,
             restart_when: None,
@@ -584,7 +587,10 @@ impl Cluster {
                 let round = request.at.round;
                 let run = process.trainings.entry(round).or_default();
                 *run += 1;
-                let (update, mut held_out) = self.setup.update(silo, round, *run);
+                let (mut update, mut held_out) = self.setup.update(silo, round, *run);
+                if let Some(trains) = self.trains {
+                    update.fill(trains(silo));
+                }
                 if self.holds_none_out == Some(silo) {
                     held_out = HeldOutCounts::default();
                 }

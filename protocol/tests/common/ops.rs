@@ -194,6 +194,21 @@ pub struct Op {
 }
 
 impl Op {
+    /// Of silo `silo` alone, in every attempt.
+    pub fn at(phase: Phase, kind: Kind, silo: u16, up: bool, variant: u32) -> Op {
+        Op { phase, kind, who: 1 << silo, up, attempt: None, every: false, variant }
+    }
+
+    /// The same, each time.
+    pub fn always(self) -> Op {
+        Op { every: true, ..self }
+    }
+
+    /// The same, for all these silos.
+    pub fn of(self, silos: impl IntoIterator<Item = u16>) -> Op {
+        Op { who: silos.into_iter().fold(0, |who, silo| who | 1 << silo), ..self }
+    }
+
     /// A choice of `of` things; different `shift`s give choices that do not depend on each other.
     pub fn pick(&self, shift: u32, of: usize) -> usize {
         (self.variant >> shift) as usize % of.max(1)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::Cluster;
 use super::judge::{self, Outcome};
-use super::ops::Schedule;
+use super::ops::{Op, Schedule};
 use super::script::{Script, Shared};
 use super::{DP, NONE, Setup, job_text};
 
@@ -59,11 +59,22 @@ pub fn run(schedule: &Schedule) -> (Cluster, Shared) {
 
 /// Runs a schedule and asserts every global invariant.
 pub fn check(schedule: &Schedule) -> Outcome {
+    checked(schedule).1
+}
+
+/// The same, with the cluster as the run left it; its coordinator is then killed, and all deadlines have passed.
+pub fn checked(schedule: &Schedule) -> (Cluster, Outcome) {
     let (mut cluster, script) = run(schedule);
     judge::coordinator_is_not_lost(&cluster);
     cluster.net = None;
     cluster.kill_coordinator();
     cluster.run(cluster.now + 20_000);
     judge::nobody_waits(&cluster);
-    judge::judge(&cluster, &script.0.borrow(), schedule)
+    let outcome = judge::judge(&cluster, &script.0.borrow(), schedule);
+    (cluster, outcome)
+}
+
+/// A run of n silos with these ops alone, the first silos being the faulty ones.
+pub fn scenario(n: u16, private: bool, ops: Vec<Op>) -> Schedule {
+    Schedule { n, private, metrics: false, verified: true, adversaries: 0b1111_1000, seed: 5, ops }
 }
