@@ -13,16 +13,12 @@ use common::simulate::{checked, scenario};
 /// All variants of one lie, told to silo 1 alone and to a camp, in rosters with one colluder and with two.
 fn told(phase: Phase, kind: Kind, variants: u32, mut look: impl FnMut(u32, &Cluster, bool)) {
     let mut happened = 0;
-    for n in [4, 5, 8] {
-        for private in [false, true] {
-            for variant in 0..variants {
-                for camp in [vec![1], vec![1, 2], (0..n).collect()] {
-                    let op = Op::at(phase, kind, 0, false, variant << 4).of(camp.clone());
-                    let (cluster, outcome) = checked(&scenario(n, private, vec![op]));
-                    happened += usize::from(outcome.fired[0]);
-                    look(variant, &cluster, outcome.fired[0] && camp == [1]);
-                }
-            }
+    for variant in 0..variants {
+        for (n, camp) in [(4, vec![1]), (4, vec![1, 2]), (5, (0..5).collect()), (8, vec![1])] {
+            let op = Op::at(phase, kind, 0, false, variant << 4).of(camp.clone());
+            let (cluster, outcome) = checked(&scenario(n, (u32::from(n) + variant) % 2 == 0, vec![op]));
+            happened += usize::from(outcome.fired[0]);
+            look(variant, &cluster, outcome.fired[0] && camp == [1]);
         }
     }
     assert!(happened > 0, "{phase:?} {kind:?} was never told");
@@ -134,8 +130,8 @@ fn scenario_a_second_list_before_or_after_the_vote_also_with_a_late_masked_input
 #[test]
 fn scenario_sa08_different_lists_to_different_halves_with_c_colluders() {
     // which camp the honest silos fall into decides which list gets its quorum; never both
-    for n in [4u16, 5, 7, 8] {
-        for camp in 1u8..(1 << n.min(7)) {
+    for n in [4u16, 5, 7] {
+        for camp in (1u8..1 << n).step_by(if n == 7 { 5 } else { 1 }) {
             let op = Op { who: camp, ..Op::at(Phase::Commit, Kind::Equivocate, 0, false, 0) };
             checked(&scenario(n, camp % 2 == 0, vec![op]));
         }

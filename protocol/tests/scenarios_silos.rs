@@ -42,8 +42,8 @@ fn convicted(cluster: &Cluster) -> BTreeSet<SiloId> {
 fn misdeed(phase: Phase, kind: Kind, variants: u32, mut look: impl FnMut(&Schedule, &Cluster, u32, SiloId, bool)) {
     let mut happened = 0;
     for n in [4, 5, 8] {
-        for private in [false, true] {
-            for variant in 0..variants {
+        for variant in 0..variants {
+            for private in [false, true] {
                 let op = Op { attempt: Some(1), ..Op::at(phase, kind, 0, true, variant << 4) };
                 let mut ops = vec![op];
                 if phase == Phase::Abandon {

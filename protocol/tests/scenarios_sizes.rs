@@ -78,6 +78,7 @@ fn session(n: u16, d: u32, drops: u16) {
         segments: vec![Segment::fixed_point("lora_B", d, 16, 32_767.0, n).unwrap(), Segment::counts("metrics", 2, n)],
         quorum,
         noise: false,
+        verify_sum: true,
         training_deadline_ms: 1000,
         phase_deadline_ms: 1000,
     };
