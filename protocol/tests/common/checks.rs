@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use blindsum_crypto::share::ShareKind;
 use blindsum_crypto::{SegmentKind, SiloId, packing};
 use blindsum_protocol::coordinator::StoreRecord;
-use blindsum_protocol::{AttemptId, SiloMessage, codec};
+use blindsum_protocol::{AttemptId, HeldOutCounts, SiloMessage, codec};
 
+use super::Setup;
 use super::cluster::Cluster;
 
 /// All invariants.
@@ -16,42 +17,54 @@ pub fn check(cluster: &Cluster) {
     everybody_adopts_the_same(cluster);
 }
 
+/// One silo's coordinates as integers mod 2^b, before any mask. The plans of these tests have a scale of 1.
+pub fn plain_lanes(setup: &Setup, at: AttemptId, (update, counts): &(Vec<f32>, HeldOutCounts)) -> Vec<u32> {
+    let params = setup.plan.params(setup.plan.kind(at.round).unwrap());
+    let accuracy = (f64::from(counts.correct) / f64::from(counts.examples.max(1)) * 1e6).round() as u32;
+    let held_out = [1, counts.examples, counts.correct, accuracy, u32::from(counts.examples > 0), 0];
+    let mut lanes = Vec::with_capacity(params.lanes());
+    for (segment, range) in params.ranges() {
+        match segment.kind {
+            SegmentKind::FixedPoint { .. } => {
+                lanes.extend(update[range].iter().map(|&x| x as i64 as u32 & segment.ring_mask()));
+            }
+            SegmentKind::Counts { .. } if range.len() == held_out.len() => lanes.extend(held_out),
+            SegmentKind::Counts { .. } => lanes.extend([1, 0]),
+        }
+    }
+    lanes
+}
+
+/// Σ over the survivors of what each put into its masked input.
+pub fn plain_sum(cluster: &Cluster, at: AttemptId, survivors: &[SiloId]) -> Vec<u32> {
+    let setup = &cluster.setup;
+    let params = setup.plan.params(setup.plan.kind(at.round).unwrap());
+    let mut sum = vec![0u32; params.lanes()];
+    for silo in survivors {
+        let lanes = plain_lanes(setup, at, &cluster.inputs[&(*silo, at)]);
+        sum.iter_mut().zip(lanes).for_each(|(a, b)| *a = a.wrapping_add(b));
+        let added = cluster.added.get(&(*silo, at)).copied().unwrap_or(0);
+        sum[0] = sum[0].wrapping_add(added);
+    }
+    for (segment, range) in params.ranges() {
+        sum[range].iter_mut().for_each(|lane| *lane &= segment.ring_mask());
+    }
+    sum
+}
+
 /// Every sum that the coordinator stored equals the plaintext sum over its survivors, in integers mod 2^b.
 pub fn sums_are_exact(cluster: &Cluster) {
     let plan = &cluster.setup.plan;
-    for record in &cluster.store {
-        let StoreRecord::Result(result) = codec::decode(record, 1 << 24).unwrap() else { continue };
+    for record in &cluster.stored {
+        let StoreRecord::Result(result) = record else { continue };
         let params = plan.params(plan.kind(result.at.round).unwrap());
         let lanes = packing::unpack(params, &result.sum).unwrap();
         let survivors: Vec<SiloId> = result.list.0.iter().map(|m| m.silo).collect();
         assert!(survivors.len() >= usize::from(plan.quorum().m), "SA-05");
+        let expected = plain_sum(cluster, result.at, &survivors);
         for (segment, range) in params.ranges() {
-            let mask = segment.ring_mask();
-            let fixed = matches!(segment.kind, SegmentKind::FixedPoint { .. });
-            let expected: Vec<u32> = range
-                .clone()
-                .enumerate()
-                .map(|(i, lane)| {
-                    let term = |silo: &SiloId| {
-                        let (update, counts) = &cluster.inputs[&(*silo, result.at)];
-                        if fixed {
-                            return update[lane] as i64;
-                        }
-                        let measured = i64::from(counts.examples > 0);
-                        let share = f64::from(counts.correct) / f64::from(counts.examples.max(1));
-                        let accuracy = (share * 1e6).round() as i64;
-                        [1, i64::from(counts.examples), i64::from(counts.correct), accuracy, measured, 0][i]
-                    };
-                    (survivors.iter().map(term).sum::<i64>() as u32) & mask
-                })
-                .collect();
-            assert_eq!(
-                &lanes[range],
-                &expected[..],
-                "{}: segment {} is not the plaintext sum",
-                result.at,
-                segment.name
-            );
+            let (at, name) = (result.at, &segment.name);
+            assert_eq!(lanes[range.clone()], expected[range], "{at}: segment {name} is not the plaintext sum");
         }
     }
 }
@@ -60,6 +73,10 @@ pub fn sums_are_exact(cluster: &Cluster) {
 /// attempt, never released both kinds of share of one peer, and signed at most one result per round.
 pub fn no_silo_contradicts_itself(cluster: &Cluster) {
     for (index, process) in cluster.silos.iter().enumerate() {
+        // an old copy of a disk has forgotten what was sent: `judge.rs` says what must hold all the same
+        if process.restored {
+            continue;
+        }
         let mut once: BTreeMap<(AttemptId, &str), Vec<u8>> = BTreeMap::new();
         let mut kinds: BTreeMap<(AttemptId, SiloId), BTreeSet<ShareKind>> = BTreeMap::new();
         let mut results: BTreeMap<u32, Vec<u8>> = BTreeMap::new();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use blindsum_crypto::SiloId;
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, RoundReport, StoreRecord, StoreState,
+    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, Phase, RoundReport, StoreRecord,
+    StoreState,
 };
 use blindsum_protocol::limits::{Limits, Wire};
 use blindsum_protocol::silo::{
@@ -23,6 +24,46 @@ type Down = Envelope<CoordinatorMessage>;
 pub type UpTap = Box<dyn FnMut(SiloId, Up) -> Vec<Up>>;
 pub type DownTap = Box<dyn FnMut(SiloId, Down) -> Vec<Down>>;
 
+/// Takes each message from its sender and says what happens instead of its delivery: a whole script of faults and lies.
+pub trait Net {
+    /// A silo sent something.
+    fn up(&mut self, now: u64, silo: SiloId, envelope: Up) -> Vec<Action>;
+    /// The coordinator sent something.
+    fn down(&mut self, now: u64, silo: SiloId, envelope: Down) -> Vec<Action>;
+    /// The time that an earlier [`Action::Wake`] asked for has come.
+    fn wake(&mut self, now: u64, ticket: usize) -> Vec<Action>;
+}
+
+/// What happens to a message or a process.
+#[derive(Debug)]
+pub enum Action {
+    /// Arrives at a silo after so many ms, if the connection is still the same.
+    ToSilo(SiloId, Down, u64),
+    /// Arrives at the coordinator, likewise.
+    ToCoordinator(SiloId, Up, u64),
+    /// The connection is closed; it opens again by itself.
+    Cut(SiloId),
+    /// Kills a silo; it starts again after so many ms, from its journal as it is or from an old copy of it, which is as
+    /// many tenths as long.
+    KillSilo { silo: SiloId, restart_ms: Option<u64>, tenths: Option<u8> },
+    /// Kills the coordinator; it starts again after so many ms, perhaps with another store than it kept.
+    KillCoordinator { restart_ms: Option<u64>, edit: Option<StoreEdit> },
+    /// Calls [`Net::wake`] after so many ms.
+    Wake(u64, usize),
+}
+
+/// What a lying operator does to the coordinator's store.
+#[derive(Debug)]
+pub enum StoreEdit {
+    /// Forgets all of the attempts in progress but their numbers.
+    Forget,
+    /// Writes a record of its own.
+    Add(Box<StoreRecord>),
+}
+
+/// How long a message travels, ms.
+pub const TRAVEL_MS: u64 = 5;
+
 enum Event {
     ToSilo(SiloId, u32, Down),
     ToCoordinator(SiloId, u32, Up),
@@ -30,6 +71,7 @@ enum Event {
     StartSilo(SiloId),
     StartCoordinator,
     Connect(SiloId),
+    Wake(usize),
 }
 
 /// When a process is killed.
@@ -52,6 +94,12 @@ pub struct KillWhen {
 pub struct SiloProcess {
     machine: Option<SiloMachine>,
     pub journal: Vec<Vec<u8>>,
+    /// Every entry ever written, also those that an old copy of the journal has lost.
+    pub written: Vec<JournalEntry>,
+    /// Was started from an old copy of its journal.
+    pub restored: bool,
+    /// Is to be started again.
+    starting: bool,
     pub held: Option<HeldResult>,
     /// Counts process starts, so that what belongs to a dead one is dropped.
     life: u32,
@@ -79,6 +127,8 @@ pub struct Cluster {
     pub silos: Vec<SiloProcess>,
     coordinator: Option<CoordinatorMachine>,
     pub store: Vec<Vec<u8>>,
+    /// Every record ever written, also those that a store put in its place has lost.
+    pub stored: Vec<StoreRecord>,
     pub coordinator_executed: usize,
     pub coordinator_crash: Option<Crash>,
     /// Connection number per silo; none while down.
@@ -87,19 +137,47 @@ pub struct Cluster {
     pub kill_when: Option<KillWhen>,
     /// Trainings that each silo's budget covers.
     pub budget: Option<u32>,
+    /// What each silo's training gives in every coordinate, instead of [`Setup::update`].
+    pub trains: Option<fn(SiloId) -> f32>,
     /// A silo without held-out rows.
     pub holds_none_out: Option<SiloId>,
     /// Each silo is killed once, when it has sent such a message, and started again.
     pub restart_when: Option<fn(&SiloMessage) -> bool>,
     pub up: UpTap,
     pub down: DownTap,
+    /// Stands in for both taps.
+    pub net: Option<Box<dyn Net>>,
+    /// Makes the silos' randomness differ between runs.
+    pub seed: u64,
+    /// The coordinator's timer once did not move on, and in which phase.
+    pub spins_in: Option<Phase>,
+    pub tolerates_spinning: bool,
+    /// Longest time that any silo was seen to be willing to wait, ms.
+    pub longest_wait_ms: u64,
     pub reports: Vec<RoundReport>,
     pub coordinator_events: Vec<CoordinatorEvent>,
     pub coordinator_finished: bool,
     /// What each silo's y was made from.
     pub inputs: BTreeMap<(SiloId, AttemptId), (Vec<f32>, HeldOutCounts)>,
+    /// What a misbehaving silo added to the first coordinate of its y.
+    pub added: BTreeMap<(SiloId, AttemptId), u32>,
     /// Attempts that an opening proved abandoned.
     proofs: BTreeMap<(SiloId, AttemptId), Vec<u32>>,
+}
+
+impl SiloProcess {
+    /// Puts an old copy of the state directory in place: the journal's first entries, and the adapter if it was there.
+    fn restore(&mut self, tenths: usize) {
+        let keep = (self.journal.len() * tenths / 10).max(1).min(self.journal.len());
+        self.restored |= keep < self.journal.len();
+        self.journal.truncate(keep);
+        let adopted = |bytes: &Vec<u8>| match codec::decode(bytes, 1 << 20).unwrap() {
+            JournalEntry::Adopted { at, .. } => Some(at.round),
+            _ => None,
+        };
+        let adopted = self.journal.iter().filter_map(adopted).max();
+        self.held = self.held.take().filter(|held| Some(held.round) == adopted);
+    }
 }
 
 impl Cluster {
@@ -115,20 +193,28 @@ impl Cluster {
             silos: (0..n).map(|_| SiloProcess::default()).collect(),
             coordinator: None,
             store: Vec::new(),
+            stored: Vec::new(),
             coordinator_executed: 0,
             coordinator_crash: None,
             links: vec![None; n],
             connections: 0,
             kill_when: None,
+            trains: None,
             holds_none_out: None,
             budget: None,
             restart_when: None,
             up: Box::new(|_, envelope| vec![envelope]),
             down: Box::new(|_, envelope| vec![envelope]),
+            net: None,
+            seed: 0,
+            spins_in: None,
+            tolerates_spinning: false,
+            longest_wait_ms: 0,
             reports: Vec::new(),
             coordinator_events: Vec::new(),
             coordinator_finished: false,
             inputs: BTreeMap::new(),
+            added: BTreeMap::new(),
             proofs: BTreeMap::new(),
         };
         cluster.after(0, Event::StartCoordinator);
@@ -146,7 +232,9 @@ impl Cluster {
             }
             let next = self.queue.peek().map(|Reverse((at, _))| *at);
             let timers = self.silos.iter().filter_map(|s| s.machine.as_ref()?.poll_timeout());
-            let timer = timers.chain(self.coordinator.as_ref().and_then(|c| c.poll_timeout())).min();
+            let spins = self.spins_in.is_some();
+            let theirs = self.coordinator.as_ref().and_then(|c| c.poll_timeout());
+            let timer = timers.chain(theirs.map(|at| if spins { at.max(self.now + 100) } else { at })).min();
             let Some(at) = next.into_iter().chain(timer).min() else { return };
             if at > until {
                 self.now = until;
@@ -172,7 +260,9 @@ impl Cluster {
     }
 
     pub fn is_over(&self) -> bool {
-        let alive = |s: &SiloProcess| s.machine.is_some() || s.crash.is_some_and(|c| c.restart_ms.is_some());
+        let alive = |s: &SiloProcess| {
+            s.machine.is_some() || s.starting || s.crash.is_some_and(|c| c.restart_ms.is_some())
+        };
         self.coordinator_finished && self.silos.iter().all(|s| s.finished || !alive(s))
     }
 
@@ -197,6 +287,21 @@ impl Cluster {
     /// Starts a killed silo again, from whatever its journal now says.
     pub fn start(&mut self, silo: SiloId) {
         self.start_silo(silo);
+    }
+
+    /// What the coordinator is at, and until when it waits; nothing while it is dead.
+    pub fn coordinator_waits(&self) -> Option<(Phase, Option<u64>)> {
+        self.coordinator.as_ref().map(|c| (c.phase(), c.poll_timeout()))
+    }
+
+    /// Attempts opened so far.
+    pub fn opened(&self) -> usize {
+        self.stored.iter().filter(|r| matches!(r, StoreRecord::Opened { .. })).count()
+    }
+
+    /// Whether a silo's process runs.
+    pub fn is_alive(&self, silo: SiloId) -> bool {
+        self.silos[silo.index()].machine.is_some()
     }
 
     /// Kills the coordinator for good.
@@ -253,7 +358,11 @@ impl Cluster {
         let due = |m: &&mut CoordinatorMachine| m.poll_timeout().is_some_and(|at| at <= now);
         if let Some(machine) = self.coordinator.as_mut().filter(due) {
             machine.handle_timeout(now);
-            assert!(machine.poll_timeout().is_none_or(|at| at > now), "the coordinator's timer does not move on");
+            if machine.poll_timeout().is_some_and(|at| at <= now) {
+                // a driver would call it again and again without a pause
+                self.spins_in = Some(machine.phase());
+                assert!(self.tolerates_spinning, "the coordinator's timer does not move on in {:?}", machine.phase());
+            }
         }
         self.pump_coordinator();
     }
@@ -290,6 +399,65 @@ impl Cluster {
             Event::StartSilo(silo) => self.start_silo(silo),
             Event::StartCoordinator => self.start_coordinator(),
             Event::Connect(silo) => self.connect(silo),
+            Event::Wake(ticket) => self.script(|net, now| net.wake(now, ticket)),
+        }
+    }
+
+    /// Lets the script say what happens, and does it.
+    fn script(&mut self, ask: impl FnOnce(&mut dyn Net, u64) -> Vec<Action>) {
+        let Some(mut net) = self.net.take() else { return };
+        let actions = ask(&mut *net, self.now);
+        self.net = Some(net);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::ToSilo(silo, envelope, delay) => match (self.links[silo.index()], self.fits(&envelope)) {
+                (Some(link), true) => self.after(delay, Event::ToSilo(silo, link, envelope)),
+                (Some(_), false) => self.cut(silo),
+                (None, _) => {}
+            },
+            Action::ToCoordinator(silo, envelope, delay) => match (self.links[silo.index()], self.fits(&envelope)) {
+                (Some(link), true) => self.after(delay, Event::ToCoordinator(silo, link, envelope)),
+                (Some(_), false) => self.cut(silo),
+                (None, _) => {}
+            },
+            Action::Cut(silo) => self.cut(silo),
+            Action::KillSilo { silo, restart_ms, tenths } => {
+                if self.silos[silo.index()].machine.is_none() {
+                    return;
+                }
+                self.kill(silo);
+                if let Some(tenths) = tenths {
+                    self.silos[silo.index()].restore(usize::from(tenths));
+                }
+                if let Some(delay) = restart_ms {
+                    self.silos[silo.index()].starting = true;
+                    self.after(delay, Event::StartSilo(silo));
+                }
+            }
+            Action::KillCoordinator { restart_ms, edit } => {
+                if self.coordinator.is_none() {
+                    return;
+                }
+                self.kill_coordinator();
+                match edit {
+                    Some(StoreEdit::Forget) => self.store.retain(|bytes| {
+                        use StoreRecord::{Certified, Guilty, Marks, Opened, Result};
+                        let record = codec::decode(bytes, 1 << 24).unwrap();
+                        matches!(record, Opened { .. } | Result(_) | Certified { .. } | Guilty { .. } | Marks { .. })
+                    }),
+                    Some(StoreEdit::Add(record)) => self.store.push(codec::encode(&*record).unwrap()),
+                    None => {}
+                }
+                if let Some(delay) = restart_ms {
+                    self.after(delay, Event::StartCoordinator);
+                }
+            }
+            Action::Wake(delay, ticket) => self.after(delay, Event::Wake(ticket)),
         }
     }
 
@@ -307,7 +475,8 @@ impl Cluster {
             held: process.held.clone(),
         };
         process.life += 1;
-        let seed = u64::from(silo.0) * 1000 + u64::from(process.life);
+        process.starting = false;
+        let seed = self.seed << 24 | u64::from(silo.0) * 1000 + u64::from(process.life);
         process.machine = Some(SiloMachine::new(config, super::boxed_rng(seed), self.now).unwrap());
         self.pump_silo(silo);
         self.connect(silo);
@@ -343,6 +512,8 @@ impl Cluster {
     }
 
     fn pump_silo(&mut self, silo: SiloId) {
+        let deadline = self.silos[silo.index()].machine.as_ref().and_then(|m| m.poll_timeout());
+        self.longest_wait_ms = self.longest_wait_ms.max(deadline.map_or(0, |d| d.saturating_sub(self.now)));
         loop {
             let process = &mut self.silos[silo.index()];
             let Some(output) = process.machine.as_mut().and_then(|m| m.poll_output()) else { return };
@@ -394,6 +565,9 @@ impl Cluster {
                     }
                     return self.cut(silo);
                 }
+                if self.net.is_some() {
+                    return self.script(|net, now| net.up(now, silo, envelope));
+                }
                 let restart = !process.restarted && self.restart_when.is_some_and(|when| when(&envelope.message));
                 process.restarted |= restart;
                 for envelope in (self.up)(silo, envelope) {
@@ -405,12 +579,18 @@ impl Cluster {
                     self.after(60, Event::StartSilo(silo));
                 }
             }
-            SiloOutput::Journal(entry) => process.journal.push(codec::encode(&entry).unwrap()),
+            SiloOutput::Journal(entry) => {
+                process.journal.push(codec::encode(&entry).unwrap());
+                process.written.push(entry);
+            }
             SiloOutput::Train(request) => {
                 let round = request.at.round;
                 let run = process.trainings.entry(round).or_default();
                 *run += 1;
-                let (update, mut held_out) = self.setup.update(silo, round, *run);
+                let (mut update, mut held_out) = self.setup.update(silo, round, *run);
+                if let Some(trains) = self.trains {
+                    update.fill(trains(silo));
+                }
                 if self.holds_none_out == Some(silo) {
                     held_out = HeldOutCounts::default();
                 }
@@ -467,12 +647,18 @@ impl Cluster {
         match output {
             CoordinatorOutput::Send { to, envelope } => {
                 let Some(link) = self.links[to.index()] else { return };
+                if self.net.is_some() {
+                    return self.script(|net, now| net.down(now, to, envelope));
+                }
                 for envelope in (self.down)(to, envelope) {
                     self.check_frame(&envelope);
                     self.after(5, Event::ToSilo(to, link, envelope));
                 }
             }
-            CoordinatorOutput::Store(record) => self.store.push(codec::encode(&record).unwrap()),
+            CoordinatorOutput::Store(record) => {
+                self.store.push(codec::encode(&record).unwrap());
+                self.stored.push(record);
+            }
             CoordinatorOutput::Work(work) => {
                 let (done, now) = (work.run(), self.now);
                 if let Some(machine) = &mut self.coordinator {
@@ -501,6 +687,12 @@ impl Cluster {
             CoordinatorOutput::Disconnect { silo, .. } => self.cut(silo),
             CoordinatorOutput::Finished => self.coordinator_finished = true,
         }
+    }
+
+    /// Whether a frame is one that a transport would let through: what does not fit closes the connection.
+    fn fits<M: Wire + PartialEq>(&self, envelope: &Envelope<M>) -> bool {
+        let bytes = codec::encode(&envelope.message).unwrap();
+        M::decode(&bytes, &self.limits).is_ok_and(|message| message == envelope.message)
     }
 
     /// Every message fits its limit and survives the codec.

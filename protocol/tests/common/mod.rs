@@ -4,8 +4,18 @@
 // each test file uses its own part of it; what cannot fail here is a bug of the harness
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod bend;
 pub mod checks;
 pub mod cluster;
+pub mod judge;
+pub mod liar;
+pub mod library;
+pub mod mind;
+pub mod ops;
+pub mod rogue;
+pub mod script;
+pub mod scripted;
+pub mod simulate;
 
 use std::sync::Arc;
 
@@ -17,6 +27,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 /// Everything that a cluster is made from.
+#[derive(Clone)]
 pub struct Setup {
     pub roster: Arc<Roster>,
     pub plan: Arc<Plan>,
@@ -88,6 +99,12 @@ pub fn rng(seed: u64) -> ChaCha20Rng {
 
 impl Setup {
     pub fn new(n: u16, job: &str) -> Setup {
+        Setup::of("wards", n, job)
+    }
+
+    /// The same silos in a federation of another name.
+    pub fn of(federation: &str, n: u16, job: &str) -> Setup {
+        let job = job.replace("federation = \"wards\"", &format!("federation = \"{federation}\""));
         let mut rng = rng(u64::from(n));
         let keys: Vec<IdentityKey> = (0..n).map(|_| IdentityKey::generate(&mut rng)).collect();
         let entries = keys
@@ -95,8 +112,8 @@ impl Setup {
             .enumerate()
             .map(|(i, key)| RosterEntry { name: format!("ward-{i}"), identity: key.public() })
             .collect();
-        let roster = Roster::new("wards".to_owned(), 1, entries).unwrap();
-        let job: Job = toml::from_str(job).unwrap();
+        let roster = Roster::new(federation.to_owned(), 1, entries).unwrap();
+        let job: Job = toml::from_str(&job).unwrap();
         let plan = Plan::derive(&job, &roster, &layout(&job)).unwrap();
         let seeds = keys.iter().map(|key| *key.to_bytes()).collect();
         Setup { roster: Arc::new(roster), plan: Arc::new(plan), seeds }
