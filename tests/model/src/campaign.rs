@@ -165,6 +165,8 @@ pub struct Tooth {
     pub bounds: Bounds,
     /// What is sought.
     pub harm: Harm,
+    /// n and c of a small federation in which it is to be found without the rule and not with it.
+    pub shown: (u8, u8),
 }
 
 const RESTART: Bounds = Bounds { restarts: 1, t3s: 1, ..TWO_ATTEMPTS };
@@ -172,47 +174,60 @@ const YOUNG_DISK: Bounds = Bounds { restores: 1, snapshot: Snapshot::OfThisAttem
 const OLD_DISK: Bounds = Bounds { restores: 1, t3s: 1, ..TWO_ATTEMPTS };
 const LISTS: Bounds = Bounds { t1s: 1, t2s: 1, restarts: 0, ..ONE_ATTEMPT };
 
-const fn tooth(words: &'static str, removed: &'static [Switch], bounds: Bounds, harm: Harm) -> Tooth {
-    Tooth { words, removed, added: &[], updates: Updates::Fresh, bounds, harm }
+const fn tooth(words: &'static str, removed: &'static [Switch], bounds: Bounds, harm: Harm, shown: (u8, u8)) -> Tooth {
+    Tooth { words, removed, added: &[], updates: Updates::Fresh, bounds, harm, shown }
 }
 
 /// All of them.
 pub const TEETH: [Tooth; 12] = [
-    tooth("votes are journaled", &[Switch::VoteJournaled], RESTART, Harm::TwoSums),
+    tooth("votes are journaled", &[Switch::VoteJournaled], RESTART, Harm::TwoSums, (3, 1)),
     Tooth {
         updates: Updates::Same,
-        ..tooth("votes are journaled before they are sent", &[Switch::JournalFirst], RESTART, Harm::Twice)
+        ..tooth("votes are journaled before they are sent", &[Switch::JournalFirst], RESTART, Harm::Twice, (3, 1))
     },
     tooth(
         "the last, and no ABANDON after a restart",
         &[Switch::JournalFirst, Switch::AbandonOnlySeen],
         RESTART,
         Harm::TwoSums,
+        (3, 0),
     ),
     tooth(
         "no ABANDON after a restart, where a disk is restored",
         &[Switch::AbandonOnlySeen],
         YOUNG_DISK,
         Harm::TwoSums,
+        (3, 0),
     ),
-    tooth("one vote per attempt", &[Switch::OneVote], RESTART, Harm::TwoSums),
-    tooth("reveal only over one's own T3", &[Switch::OwnList], LISTS, Harm::BothSecrets),
-    tooth("reveal only on a certificate", &[Switch::Certificate], LISTS, Harm::BothSecrets),
-    tooth("an attempt is above all earlier ones", &[Switch::AttemptsRise], RESTART, Harm::Twice),
+    tooth("one vote per attempt", &[Switch::OneVote], RESTART, Harm::TwoSums, (3, 1)),
+    tooth("reveal only over one's own T3", &[Switch::OwnList], LISTS, Harm::BothSecrets, (5, 2)),
+    tooth("reveal only on a certificate", &[Switch::Certificate], LISTS, Harm::BothSecrets, (5, 2)),
+    tooth("an attempt is above all earlier ones", &[Switch::AttemptsRise], RESTART, Harm::Twice, (3, 1)),
     Tooth {
         added: &[Switch::JoinedIsMasked],
-        ..tooth("peers refuse a journal that went backwards", &[Switch::PeersRemember], OLD_DISK, Harm::OwnFault)
+        ..tooth(
+            "peers refuse a journal that went backwards",
+            &[Switch::PeersRemember],
+            OLD_DISK,
+            Harm::OwnFault,
+            (3, 1),
+        )
     },
-    tooth("a retry needs q ABANDON votes", &[Switch::RetryProven], RESTART, Harm::TwoSums),
-    tooth("at least m survivors", &[Switch::Minimum], LISTS, Harm::LoneInput),
-    tooth("held-out counts go out once", &[Switch::CountsOnce], RESTART, Harm::TwoCounts),
+    tooth("a retry needs q ABANDON votes", &[Switch::RetryProven], RESTART, Harm::TwoSums, (3, 1)),
+    tooth("at least m survivors", &[Switch::Minimum], LISTS, Harm::LoneInput, (5, 2)),
+    tooth("held-out counts go out once", &[Switch::CountsOnce], RESTART, Harm::TwoCounts, (4, 1)),
 ];
 
 impl Tooth {
-    /// Whether other rules are known to cover for this one at the product's numbers.
-    pub fn is_redundant(&self) -> bool {
-        // q votes by members of the list are at least c + 2 of them
-        self.harm == Harm::LoneInput
+    /// Whether the harm is to be reached with the rule and without, in the federation `shown`.
+    pub fn expected(&self) -> (bool, bool) {
+        match self.removed {
+            // q votes by members of the list are at least c + 2 of them: the rule is covered by another
+            [Switch::Minimum] => (false, false),
+            // the coordinator opens one attempt more at the restored silo, and its journal is long enough again
+            [Switch::PeersRemember] => (true, true),
+            _ => (false, true),
+        }
     }
 }
 
@@ -231,19 +246,20 @@ pub struct Bite {
 
 /// The product's numbers with and without a rule, for every n and c with at most three honest silos.
 pub fn bites(most: u8, tooth: &Tooth) -> Vec<Bite> {
+    let mut federations = federations(most);
+    federations.retain(|(n, c)| n - c <= 3);
+    in_parallel(&federations, |&federation| bite(tooth, federation))
+}
+
+/// The product's numbers with and without a rule, for one n and c.
+pub fn bite(tooth: &Tooth, (n, c): (u8, u8)) -> Bite {
     let rules = Rules::with(&[tooth.removed, tooth.added].concat());
-    let mut worlds: Vec<World> = federations(most)
-        .into_iter()
-        .map(|(n, c)| World::new(Numbers::derived(n, c), tooth.updates, rules, tooth.bounds))
-        .collect();
-    worlds.retain(|world| world.own.numbers.honest() <= 3);
-    in_parallel(&worlds, |world| {
-        let mut kept = *world;
-        kept.own.rules = Rules::with(tooth.added);
-        let (kept, removed) = (kept.search_any(tooth.harm.bit()), world.search_any(tooth.harm.bit()));
-        let states = kept.states + removed.states;
-        Bite { world: *world, states, kept: kept.has(tooth.harm), removed: removed.has(tooth.harm) }
-    })
+    let world = World::new(Numbers::derived(n, c), tooth.updates, rules, tooth.bounds);
+    let mut kept = world;
+    kept.own.rules = Rules::with(tooth.added);
+    let (kept, removed) = (kept.search_any(tooth.harm.bit()), world.search_any(tooth.harm.bit()));
+    let states = kept.states + removed.states;
+    Bite { world, states, kept: kept.has(tooth.harm), removed: removed.has(tooth.harm) }
 }
 
 /// The same run in both grains.

@@ -5,7 +5,7 @@
 
 use crate::rules::{Grain, Numbers, Snapshot, Switch};
 use crate::safety::{abandoned, certified, harms, is_quorum};
-use crate::silo::{Own, known_marks, listed_marks};
+use crate::silo::{known_marks, listed_marks};
 use crate::state::{Entry, Row, Session, Set, State, members};
 use crate::world::World;
 

@@ -32,7 +32,7 @@ pub enum Harm {
     /// SA-07, (d): a silo sent two adverts, two masked inputs or two votes in one attempt. Not counted for a silo whose
     /// disk was put back, which cannot know better.
     Twice,
-    /// As `LoneCounts`, `TwoSums` or `TwoCounts`, but only for updates of silos whose own disk was put back.
+    /// As `TwoSums` or `TwoCounts`, but only for updates and counts of silos whose own disk was put back.
     OwnFault,
 }
 
@@ -69,7 +69,7 @@ impl Harm {
             Harm::TwoSums => "two sums over one update",
             Harm::TwoCounts => "two sums over one silo's counts",
             Harm::Twice => "two votes, adverts or inputs in one attempt",
-            Harm::OwnFault => "a restored silo's own update or counts exposed",
+            Harm::OwnFault => "two sums over a restored silo's own update or counts",
         }
     }
 }
@@ -174,7 +174,7 @@ fn compare(own: &Own, state: &State, sums: &[Sum]) -> u16 {
             found |= Harm::LoneInput.bit();
         }
         if own.updates == Updates::Fresh && sum.counts.count_ones() == 1 {
-            found |= blame(Harm::LoneCounts, sum.counts);
+            found |= Harm::LoneCounts.bit();
         }
         for other in &sums[..i] {
             if sum.updates != other.updates {

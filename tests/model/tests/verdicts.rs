@@ -69,11 +69,8 @@ fn sa07_a_restored_disk_counts_as_a_colluder_and_is_harmless_within_the_attempt_
 #[test]
 fn sa07_sa08_sa13_a_removed_rule_is_missed() {
     for tooth in &TEETH {
-        let bites = campaign::bites(3, tooth);
-        let missed = bites.iter().any(|bite| bite.removed && !bite.kept);
-        // these two need more colluders than n = 3 has, or fewer honest silos than restored ones
-        let small = matches!(tooth.harm, Harm::BothSecrets);
-        assert_eq!(missed, !tooth.is_redundant() && !small, "{}", tooth.words);
+        let bite = campaign::bite(tooth, tooth.shown);
+        assert_eq!((bite.kept, bite.removed), tooth.expected(), "{}: {:?}", tooth.words, tooth.harm);
     }
 }
 
