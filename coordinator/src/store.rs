@@ -139,8 +139,10 @@ impl Store {
             transaction.execute("DELETE FROM records WHERE kind = 'marks' AND number < ?1", [number])?;
         }
         if kind == "certified" {
-            transaction
-                .execute("DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty', 'marks')", [])?;
+            transaction.execute(
+                "DELETE FROM records WHERE kind NOT IN ('result', 'certified', 'guilty', 'restored', 'marks')",
+                [],
+            )?;
         }
         transaction.commit()
     }
@@ -218,6 +220,7 @@ fn kind(record: &StoreRecord) -> &'static str {
         StoreRecord::Result(_) => "result",
         StoreRecord::Certified { .. } => "certified",
         StoreRecord::Guilty { .. } => "guilty",
+        StoreRecord::Restored { .. } => "restored",
         StoreRecord::Marks { .. } => "marks",
     }
 }

@@ -6,8 +6,8 @@
 mod common;
 
 use blindsum_crypto::SiloId;
-use blindsum_protocol::coordinator::CoordinatorEvent;
 use blindsum_protocol::AttemptId;
+use blindsum_protocol::coordinator::CoordinatorEvent;
 use common::ops::{Kind, Op, Phase};
 use common::simulate::{checked, scenario};
 
@@ -174,7 +174,8 @@ fn scenario_a_masked_input_that_comes_after_the_list_stays_out() {
     // 2.5 s: the phase takes 2
     let variant = (0..64).find(|v| (v >> 3) % 6 == 3).unwrap();
     for n in [4, 5, 8] {
-        let (cluster, outcome) = checked(&scenario(n, false, vec![Op::at(Phase::Masked, Kind::Delay, 1, true, variant)]));
+        let (cluster, outcome) =
+            checked(&scenario(n, false, vec![Op::at(Phase::Masked, Kind::Delay, 1, true, variant)]));
         assert!(outcome.summed && outcome.fired[0]);
         assert_eq!((cluster.reports[0].attempt, &cluster.reports[0].dropped[..]), (1, &[SiloId(1)][..]));
     }

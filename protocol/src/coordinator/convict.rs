@@ -59,6 +59,15 @@ impl CoordinatorMachine {
         Ok(silo)
     }
 
+    /// SA-07: a silo whose journal went backwards sits out the job, since it may have forgotten a vote. That is its operator's
+    /// mishap or a lie; two adverts do not say which, so it convicts nobody.
+    pub(super) fn bar_restored(&mut self, silo: SiloId, at: AttemptId) {
+        self.excluded.insert(silo);
+        if self.guilty.insert(silo) {
+            self.output(CoordinatorOutput::Store(StoreRecord::Restored { at, silo }));
+        }
+    }
+
     /// As long as the attempt's cohort can still be chosen, it is chosen without a silo that is proven at fault.
     fn leave_out(&mut self, silo: SiloId) {
         match &mut self.state {
@@ -102,7 +111,7 @@ impl CoordinatorMachine {
         let needed = self.own.quorum.m;
         (left < usize::from(needed)).then(|| {
             format!(
-                "{} silos are proven at fault, so that {left} are left where {needed} are needed; start a new job",
+                "{} silos are proven at fault or were restored from a copy, so that {left} are left where {needed} are needed; start a new job",
                 self.guilty.len()
             )
         })

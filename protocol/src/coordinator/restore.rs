@@ -39,13 +39,18 @@ impl CoordinatorMachine {
     }
 
     fn replay(&mut self, store: StoreState, now_ms: u64) -> Result<(), String> {
-        let StoreState { results, guilty, marks, newest, exposed, abandoned, attempt } = store;
+        let StoreState { results, guilty, restored, marks, newest, exposed, abandoned, attempt } = store;
         self.marks = marks;
         for (at, silo, evidence) in guilty {
             let named = self.convict(at, Arc::unwrap_or_clone(evidence), false).map_err(|e| format!("{at}: {e}"))?;
             if named != silo {
                 return Err(format!("{at}: the evidence against silo {silo} is against silo {named}"));
             }
+        }
+        let n = self.own.roster.len();
+        for silo in restored.into_iter().filter(|silo| silo.index() < n) {
+            self.guilty.insert(silo);
+            self.excluded.insert(silo);
         }
         let mut uncertified = None;
         let mut last: Option<RoundReport> = None;

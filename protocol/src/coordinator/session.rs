@@ -51,7 +51,7 @@ impl CoordinatorMachine {
                     self.event(CoordinatorEvent::Dropped(at, silo, what.clone()));
                     if rule == "SA-07" {
                         // its journal grows with every attempt it joins: refused only once, it would soon be long enough
-                        self.convict(silo, at, &what);
+                        self.bar_restored(silo, at);
                         self.disconnect(silo, DisconnectReason::Restored, now_ms);
                     }
                 }

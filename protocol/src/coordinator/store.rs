@@ -6,8 +6,8 @@
 //!
 //! Contract: P4's list and all masked inputs are durable before the first COMMIT is asked for, so that a restarted
 //! coordinator takes up there; an attempt that had not come so far is given up. Once a
-//! round's `Certified` is durable, its records may be deleted, except `Result`, `Certified`, `Guilty`
-//! and the newest `Marks`.
+//! round's `Certified` is durable, its records may be deleted, except `Result`, `Certified`, `Guilty`,
+//! `Restored` and the newest `Marks`.
 
 use std::sync::Arc;
 
@@ -96,6 +96,13 @@ pub enum StoreRecord {
         #[serde(with = "shared")]
         evidence: Arc<Evidence>,
     },
+    /// A silo's journal went backwards (SA-07): it is left out of the rest of the job.
+    Restored {
+        /// The attempt that its advert was for.
+        at: AttemptId,
+        /// The silo.
+        silo: SiloId,
+    },
     /// How far each silo's journal was (SA-07), before the adverts that say so go; the newest one counts.
     Marks {
         /// Ascending by silo.
@@ -151,6 +158,8 @@ pub struct StoreState {
     pub(crate) results: Vec<(Arc<StoredResult>, Option<ResultCertificate>)>,
     /// Silos proven at fault, with the attempt and the proof.
     pub(crate) guilty: Vec<(AttemptId, SiloId, Arc<Evidence>)>,
+    /// Silos whose journals went backwards.
+    pub(crate) restored: Vec<SiloId>,
     /// How far each silo's journal was.
     pub(crate) marks: Vec<(SiloId, JournalMark)>,
     /// The newest attempt of the round in progress.
@@ -228,6 +237,7 @@ impl StoreState {
                 self.open(at)?.certificate = Some(certificate);
             }
             StoreRecord::Abandoned { at, certificate } => self.abandoned.push((at.attempt, certificate)),
+            StoreRecord::Restored { silo, .. } => self.restored.push(silo),
             StoreRecord::Guilty { at, silo, evidence } => self.guilty.push((at, silo, evidence)),
             StoreRecord::Result(result) => {
                 if result.at.round as usize != self.results.len() + 1

@@ -28,7 +28,7 @@ use crate::silo::journal::{JournalEntry, JournalState};
 use crate::silo::result::Results;
 use crate::silo::session::{Head, Session};
 use crate::silo::verify;
-use crate::silo::work::{Done, Lanes, SiloWork, SiloWorkDone, Task};
+use crate::silo::work::{Done, Input, SiloWork, SiloWorkDone, Task};
 
 /// What never changes while the machine runs.
 pub(super) struct Own {
@@ -67,7 +67,7 @@ pub(super) enum Update {
     /// Ready to be masked; kept for a retry that SA-13 allows, with the attempts in which it went out.
     Ready {
         round: u32,
-        lanes: Lanes,
+        input: Input,
         sent_in: Vec<u32>,
     },
 }
@@ -228,13 +228,13 @@ impl SiloMachine {
     /// Takes finished work.
     pub fn handle_work_done(&mut self, done: SiloWorkDone, now_ms: u64) {
         match done.0 {
-            Done::Encoded { round, lanes } => {
+            Done::Encoded { round, input } => {
                 if !matches!(self.update, Update::Encoding { round: r } if r == round) {
                     return self.ignore("an encoded update of a round that is over");
                 }
-                match lanes {
-                    Ok(lanes) => {
-                        self.update = Update::Ready { round, lanes, sent_in: Vec::new() };
+                match input {
+                    Ok(input) => {
+                        self.update = Update::Ready { round, input, sent_in: Vec::new() };
                         self.advertise(now_ms);
                     }
                     Err(why) => self.no_update(&why),

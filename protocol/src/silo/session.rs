@@ -171,7 +171,7 @@ impl SiloMachine {
             Ok(streams) => streams,
             Err(e) => return self.refuse(at, e.to_string()),
         };
-        let Some(lanes) = self.ready_lanes(at.round) else {
+        let Some(input) = self.ready_input(at.round) else {
             return self.refuse(at, "the update of this round is gone".into());
         };
         let mut shares = HeldShares::new(own.me);
@@ -188,7 +188,7 @@ impl SiloMachine {
         let (kind, silent, plan) = (head.kind, head.silent, own.plan.clone());
         self.event(SiloEvent::Phase(at, "its own mask"));
         self.session = Session::AwaitMask(AwaitMask { head, headers, shares });
-        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, silent, plan, lanes, streams })));
+        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, silent, plan, input, streams })));
         // b, σ, mask secret and channel key are erased here; the seeds with the work value
         drop(secrets);
     }
@@ -286,9 +286,9 @@ impl SiloMachine {
         let _ = self.write(JournalEntry::Peers { marks: vec![(silo, mark)] });
     }
 
-    fn ready_lanes(&self, round: u32) -> Option<crate::silo::work::Lanes> {
+    fn ready_input(&self, round: u32) -> Option<crate::silo::work::Input> {
         match &self.update {
-            Update::Ready { round: r, lanes, .. } if *r == round => Some(lanes.clone()),
+            Update::Ready { round: r, input, .. } if *r == round => Some(input.clone()),
             _ => None,
         }
     }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use blindsum_crypto::fixed_point::{self, EncodeError, Rounding};
 use blindsum_crypto::mask::Stream;
+use blindsum_crypto::packing::{self, Values};
 use blindsum_crypto::verify::{self, ClaimedSum, Rules};
-use blindsum_crypto::{Digest, Roster, SegmentKind, SiloId, SumProof, SurvivorList, fixed_point, packing, sketch};
+use blindsum_crypto::{Digest, Roster, SegmentKind, SiloId, SumProof, SurvivorList, sketch};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
@@ -16,17 +18,25 @@ use crate::silo::api::LocalUpdate;
 use crate::silo::verify::proof_of;
 use crate::step::{Step, step};
 
-/// Encoded coordinates of one silo, before masking. Erased on drop.
-pub(crate) type Lanes = Arc<Zeroizing<Vec<u32>>>;
+/// One silo's input before masking: its update with the keys that round it (one per fixed-point segment), and its counts.
+/// The same integers come of it in every attempt that sends it. Erased on drop.
+pub(crate) struct Encoded {
+    update: Zeroizing<Vec<f32>>,
+    roundings: Vec<Rounding>,
+    counts: Zeroizing<Vec<u32>>,
+}
+
+/// Shared between attempts.
+pub(crate) type Input = Arc<Encoded>;
 
 /// Work to run on a blocking thread. Its `Debug` shows no values.
 pub struct SiloWork(pub(crate) Task);
 
 pub(crate) enum Task {
-    /// Rounds the update to integers.
+    /// Checks the update and draws how it is rounded to integers.
     Encode { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
     /// Adds all masks to the encoded update and packs it.
-    Mask { at: AttemptId, kind: RoundKind, silent: bool, plan: Arc<Plan>, lanes: Lanes, streams: Vec<Stream> },
+    Mask { at: AttemptId, kind: RoundKind, silent: bool, plan: Arc<Plan>, input: Input, streams: Vec<Stream> },
     /// Subset sums of the own masked input.
     Sketch { at: AttemptId, kind: RoundKind, plan: Arc<Plan>, key: Digest, sum_hash: Digest, packed: Payload },
     /// Checks a round's sum, where nobody has vouched for it yet, and applies it.
@@ -56,7 +66,7 @@ pub(crate) struct SumCheck {
 pub struct SiloWorkDone(pub(crate) Done);
 
 pub(crate) enum Done {
-    Encoded { round: u32, lanes: Result<Lanes, String> },
+    Encoded { round: u32, input: Result<Input, String> },
     Masked { at: AttemptId, packed: Result<Vec<u8>, String> },
     Sketched { at: AttemptId, sum_hash: Digest, values: Result<Vec<u32>, String> },
     Applied { at: AttemptId, step: Result<Step, String> },
@@ -77,17 +87,10 @@ impl SiloWork {
     pub fn run(self) -> SiloWorkDone {
         SiloWorkDone(match self.0 {
             Task::Encode { round, kind, plan, update, mut rng } => {
-                Done::Encoded { round, lanes: encode(&plan, kind, update, &mut rng) }
+                Done::Encoded { round, input: encode(&plan, kind, update, &mut rng) }
             }
-            Task::Mask { at, kind, silent, plan, lanes, streams } => {
-                let silenced = silent.then(|| {
-                    let mut lanes = Zeroizing::new(lanes.to_vec());
-                    metrics::silence(&plan, &mut lanes);
-                    lanes
-                });
-                let lanes: &[u32] = silenced.as_ref().unwrap_or(&lanes);
-                let packed = packing::mask_and_pack(plan.params(kind), lanes, &streams, threads());
-                let packed = packed.map_err(|e| e.to_string());
+            Task::Mask { at, kind, silent, plan, input, streams } => {
+                let packed = mask(&plan, kind, silent, &input, &streams).map_err(|e| e.to_string());
                 Done::Masked { at, packed }
             }
             Task::Sketch { at, kind, plan, key, sum_hash, packed } => {
@@ -115,7 +118,9 @@ impl SumCheck {
     }
 }
 
-fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20Rng) -> Result<Lanes, String> {
+/// Checks the update, draws the keys that round it, and makes the counts. The integers themselves are made with the masks,
+/// the same in every attempt.
+fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20Rng) -> Result<Input, String> {
     let params = plan.params(kind);
     let LocalUpdate { update, held_out } = update;
     let update = Zeroizing::new(update);
@@ -123,21 +128,50 @@ fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20R
     if update.len() != expected {
         return Err(format!("the update has {} coordinates where the plan has {expected}", update.len()));
     }
-    let mut lanes = Zeroizing::new(Vec::with_capacity(params.lanes()));
-    let mut saturated = 0;
+    let (mut roundings, mut counts, mut saturated) = (Vec::new(), Zeroizing::new(Vec::new()), 0);
     for (segment, range) in params.ranges() {
         match segment.kind {
             SegmentKind::FixedPoint { .. } => {
-                let clipped = fixed_point::encode(&update[range], segment, rng, &mut lanes);
-                saturated += clipped.map_err(|e| e.to_string())?.saturated;
+                let clipped = fixed_point::check(&update[range], segment).map_err(|e| e.to_string())?;
+                saturated += clipped.saturated;
+                roundings.push(Rounding::draw(rng));
             }
             SegmentKind::Counts { .. } => {
-                let counts = Zeroizing::new(metrics::encode(plan, held_out, saturated));
-                fixed_point::encode_counts(&counts, segment, &mut lanes).map_err(|e| e.to_string())?;
+                let own = Zeroizing::new(metrics::encode(plan, held_out, saturated));
+                fixed_point::encode_counts(&own, segment, &mut counts).map_err(|e| e.to_string())?;
             }
         }
     }
-    Ok(Arc::new(lanes))
+    Ok(Arc::new(Encoded { update, roundings, counts }))
+}
+
+/// The masked input, packed; `silent` leaves the held-out counts out.
+fn mask(
+    plan: &Plan,
+    kind: RoundKind,
+    silent: bool,
+    input: &Encoded,
+    streams: &[Stream],
+) -> Result<Vec<u8>, EncodeError> {
+    let params = plan.params(kind);
+    let mut counts = input.counts.clone();
+    if silent {
+        metrics::silence(plan, &mut counts);
+    }
+    let (mut roundings, mut left) = (input.roundings.iter(), &counts[..]);
+    let mut values = Vec::with_capacity(params.segments.len());
+    for (segment, range) in params.ranges() {
+        let rounding = matches!(segment.kind, SegmentKind::FixedPoint { .. }).then(|| roundings.next()).flatten();
+        values.push(match rounding {
+            Some(rounding) => Values::Reals(&input.update[range], rounding),
+            None => {
+                let (own, rest) = left.split_at(range.len().min(left.len()));
+                left = rest;
+                Values::Lanes(own)
+            }
+        });
+    }
+    packing::encode_mask_and_pack(params, &values, streams, threads())
 }
 
 pub(crate) fn threads() -> usize {

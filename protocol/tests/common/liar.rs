@@ -346,7 +346,9 @@ fn open_lie(op: &Op, mind: &Mind, open: &Open, honest: &Down) -> Vec<Down> {
             _ => {
                 let mut certificate = mind.abandon_certificate(at, true);
                 forged_abandons(op, mind, at, &mut certificate.0);
-                lie.abandoned = (1..at.attempt.max(2)).map(|attempt| Abandoned { attempt, certificate: certificate.clone() }).collect();
+                lie.abandoned = (1..at.attempt.max(2))
+                    .map(|attempt| Abandoned { attempt, certificate: certificate.clone() })
+                    .collect();
             }
         },
         Kind::Repeat => return vec![honest.clone(), honest.clone()],
@@ -568,7 +570,13 @@ fn list_lie(
         }
         _ => {
             let mut kept = m - 1;
-            lie.0.retain(|e| e.silo == silo || (kept > 1 && (mind.faulty.contains(&e.silo) || op.concerns(e.silo))) && { kept -= 1; true });
+            lie.0.retain(|e| {
+                e.silo == silo
+                    || (kept > 1 && (mind.faulty.contains(&e.silo) || op.concerns(e.silo))) && {
+                        kept -= 1;
+                        true
+                    }
+            });
         }
     }
     Some(vec![Envelope::bare(CoordinatorMessage::CommitRequest { at, list: lie })])

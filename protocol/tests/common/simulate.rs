@@ -42,7 +42,10 @@ pub fn run(schedule: &Schedule) -> (Cluster, Shared) {
     cluster.seed = schedule.seed;
     cluster.tolerates_spinning = KNOWN_SPIN;
     cluster.net = Some(Box::new(script.clone()));
-    while cluster.now < UNTIL_MS && !cluster.is_over() && cluster.opened() <= ATTEMPTS + 2 * usize::from(schedule.seed % 4 == 3) {
+    while cluster.now < UNTIL_MS
+        && !cluster.is_over()
+        && cluster.opened() <= ATTEMPTS + 2 * usize::from(schedule.seed % 4 == 3)
+    {
         let until = cluster.now + 500;
         cluster.run(until);
         if cluster.now < until {
