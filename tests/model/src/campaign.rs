@@ -4,7 +4,7 @@
 //! lists      one attempt, two T1, two T2, two T3, a restart           every n, c, t, q, m    (a) and (b)
 //! retries    two attempts, two T3 in each, a restart                  every n, c, t, q       (a) to (d)
 //! disks      the product's numbers, one or two restored disks         every n, c             (a) to (d)
-//! teeth      the product's numbers, one rule removed                  every n, c             (a) to (d)
+//! teeth      the product's numbers, one rule removed                  three or four n, c     (a) to (d)
 //! grains     single moves against merged ones                         n = 3                  the same harms
 //! ```
 //! Contract: every run is exhaustive within its bounds, except where an attack is expected and found: then it stops.
@@ -244,10 +244,13 @@ pub struct Bite {
     pub removed: bool,
 }
 
-/// The product's numbers with and without a rule, for every n and c with at most three honest silos.
-pub fn bites(most: u8, tooth: &Tooth) -> Vec<Bite> {
-    let mut federations = federations(most);
-    federations.retain(|(n, c)| n - c <= 3);
+/// The product's numbers with and without a rule: n = 3, the usual four silos, and where the rule shows best.
+///
+/// Other federations are the same games: only h, q − c, t − c and m − c matter.
+pub fn bites(tooth: &Tooth) -> Vec<Bite> {
+    let mut federations = vec![(3, 0), (3, 1), (4, 1), tooth.shown];
+    federations.sort_unstable();
+    federations.dedup();
     in_parallel(&federations, |&federation| bite(tooth, federation))
 }
 

@@ -154,10 +154,10 @@ fn disks(most: u8) -> bool {
     good
 }
 
-fn teeth(most: u8) -> bool {
+fn teeth(_: u8) -> bool {
     let mut good = true;
     for tooth in &TEETH {
-        let bites = campaign::bites(most, tooth);
+        let bites = campaign::bites(tooth);
         let states: usize = bites.iter().map(|bite| bite.states).sum();
         println!("   without \"{}\": {} ({states} states)", tooth.words, tooth.harm.words());
         for bite in &bites {
