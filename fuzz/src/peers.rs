@@ -24,6 +24,8 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::world::World;
 
+/// A masked input, packed, with its signed hash.
+pub type Masked = Rc<(MaskedHeader, Vec<u8>)>;
 /// A dealing and what its dealer keeps.
 pub type Dealt = Rc<(Dealing, DealtShares)>;
 
@@ -48,7 +50,7 @@ struct Memos {
     adverts: Memo<(Digest, Digest), Option<Rc<VerifiedAdverts>>>,
     headers: Memo<(Digest, Digest), Option<Rc<VerifiedHeaders>>>,
     dealings: Memo<(SiloId, Digest, u8, u8), Option<Dealt>>,
-    masked: Memo<(SiloId, Digest, u8), Option<Rc<(MaskedHeader, Vec<u8>)>>>,
+    masked: Memo<(SiloId, Digest, u8), Option<Masked>>,
     signed: Memo<Digest, Rc<Advert>>,
 }
 
@@ -164,7 +166,7 @@ impl Peers<'_> {
         adverts: &VerifiedAdverts,
         headers: &VerifiedHeaders,
         salt: u8,
-    ) -> Option<Rc<(MaskedHeader, Vec<u8>)>> {
+    ) -> Option<Masked> {
         let secrets = self.secrets(silo, salt);
         let make = || {
             let streams = masked::streams(silo, &secrets, adverts, headers).ok()?;

@@ -11,13 +11,13 @@ use std::rc::Rc;
 use blindsum_crypto::unmask::Recovery;
 use blindsum_crypto::verify::{self, ClaimedSum, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{
-    Complaint, Context, Dealing, Digest, MaskedHeader, Reveal, SiloId, SumProof, SurvivorList, sha256, transcript,
+    Complaint, Context, Dealing, Digest, Reveal, SiloId, SumProof, SurvivorList, sha256, transcript,
 };
 use blindsum_protocol::{AttemptId, Payload, RoundKind, codec};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::input::Input;
-use crate::peers::{Dealt, Peers};
+use crate::peers::{Dealt, Masked, Peers};
 use crate::tamper::Tamper;
 use crate::world::{SILOS, World};
 
@@ -32,7 +32,7 @@ struct Session {
     dealt: Vec<Dealt>,
     dealings: BTreeMap<SiloId, VerifiedDealing>,
     headers: Rc<VerifiedHeaders>,
-    masked: Vec<Rc<(MaskedHeader, Vec<u8>)>>,
+    masked: Vec<Masked>,
     /// Silo 3 was lost after its shares.
     list: VerifiedList,
     reveals: Vec<Reveal>,
@@ -178,7 +178,11 @@ fn check(s: &Session, mut input: Input<'_>) {
             let Some(complaint) = message(input, tamper, &genuine) else { return };
             only(verify::complaint(&rules, &complaint, header, &s.adverts).is_ok(), &complaint, &genuine);
             let sent = &s.dealt[i].0;
-            only(verify::complaints(&rules, &[complaint.clone()], sent, &s.adverts).is_ok(), &complaint, &genuine);
+            only(
+                verify::complaints(&rules, std::slice::from_ref(&complaint), sent, &s.adverts).is_ok(),
+                &complaint,
+                &genuine,
+            );
         }
         7 => {
             let Some(delivery) = s.dealings[&whose].delivery(other) else { return };
