@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity};
 use blindsum_crypto::SiloId;
 use blindsum_protocol::silo::{JournalState, LocalUpdate, SiloConfig, SiloMachine, SiloOutput, TrainOutcome};
@@ -31,7 +32,7 @@ impl Silo {
     /// Silo number `i` dials the coordinator.
     pub async fn connect(site: &Site, i: u16, address: &str, work: Arc<AtomicU64>) -> Silo {
         let credentials = Credentials::load(&site.path(&name(i)), Role::Silo).unwrap();
-        let identity = load_identity(&site.path(&name(i)).join("identity.key")).unwrap();
+        let identity = load_identity(&site.path(&name(i)).join(IDENTITY_KEY_FILE)).unwrap();
         let codec = SiloCodec::new(Limits::new(&site.plan));
         let mut dialer = Dialer::new(address, &credentials, codec, Settings::default()).unwrap();
         let connection = dialer.connect().await.unwrap();
