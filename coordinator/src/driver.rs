@@ -33,6 +33,7 @@ use tracing::{debug, info, warn};
 
 use crate::error::CoordinatorError;
 use crate::events;
+use crate::evidence;
 use crate::links::{self, LinkEvent, Links, Tap, What};
 use crate::output::Output;
 use crate::setup::Prepared;
@@ -297,6 +298,14 @@ impl Coordinator {
                 self.store = Some(store);
                 let now = self.now();
                 self.machine.handle_fetched(at, inputs?, now);
+            }
+            CoordinatorOutput::Evidence(conviction) => {
+                let (dir, roster) = (self.prepared.config.output_dir.clone(), self.prepared.roster.clone());
+                let kept = conviction.clone();
+                // After a restart the machine brings what it has once more; it is logged when it is written, once.
+                if let Some(path) = blocking(move || evidence::keep(&dir, &kept, &roster)).await?? {
+                    events::log_conviction(&conviction, &self.prepared.roster, &path);
+                }
             }
             CoordinatorOutput::Report(report) => {
                 let (plan, roster) = (self.prepared.plan.clone(), self.prepared.roster.clone());

@@ -54,6 +54,12 @@ pub enum CoordinatorError {
     /// The job cannot go on without a person.
     #[error("the job cannot go on: {0}")]
     Stuck(String),
+    /// A file that should hold evidence.
+    #[error("{0}")]
+    Malformed(String),
+    /// Evidence that convicts nobody.
+    #[error("{0}")]
+    Evidence(String),
     /// A bug of this program.
     #[error("internal error: {0}. This is a bug; please report it with the log")]
     Internal(String),
@@ -69,12 +75,12 @@ impl Exits for CoordinatorError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Toml(_) => ExitCode::Usage,
-            Self::Model(_) => ExitCode::Data,
+            Self::Model(_) | Self::Malformed(_) => ExitCode::Data,
             Self::Credentials(e) => e.exit_code(),
             Self::File { .. } | Self::Files(_) | Self::Adapter(_) | Self::Store(_) => ExitCode::Storage,
             Self::StateDir(e) => e.exit_code(),
             Self::Listen(e) => e.exit_code(),
-            Self::Stuck(_) => ExitCode::Refused,
+            Self::Stuck(_) | Self::Evidence(_) => ExitCode::Refused,
             Self::Internal(_) => ExitCode::Internal,
         }
     }

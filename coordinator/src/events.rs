@@ -1,11 +1,13 @@
 //! The log's lines: one per phase change, drop, failed attempt and finished round, under stable event names.
 //!
 //! With `--log-format json` each line carries `event` and its fields; drivers and dashboards read these, so the names
-//! `phase`, `progress`, `dropped`, `attempt_failed`, `round_completed` and `finished` do not change. Silos are named,
+//! `phase`, `progress`, `dropped`, `attempt_failed`, `round_completed`, `convicted` and `finished` do not change. Silos are named,
 //! nothing of theirs is shown.
 
+use std::path::Path;
+
 use blindsum_crypto::Roster;
-use blindsum_protocol::coordinator::{CoordinatorEvent, RoundReport};
+use blindsum_protocol::coordinator::{Conviction, CoordinatorEvent, RoundReport};
 use tracing::{debug, error, info, warn};
 
 use crate::output::names;
@@ -76,6 +78,26 @@ pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) {
         CoordinatorEvent::Waiting(what) => warn!(event = "waiting", what, "waiting: {what}"),
         CoordinatorEvent::Stuck(why) => error!(event = "stuck", why, "the job cannot go on: {why}"),
     }
+}
+
+/// Writes a conviction to the log, with where its evidence lies.
+pub(crate) fn log_conviction(conviction: &Conviction, roster: &Roster, path: &Path) {
+    let Conviction { at, guilt, evidence } = conviction;
+    let (silo, file) = (roster.name_of(guilt.silo), path.display());
+    warn!(
+        event = "convicted",
+        round = at.round,
+        attempt = at.attempt,
+        silo,
+        rule = guilt.rule,
+        fault = evidence.fault.name(),
+        what = guilt.what,
+        %file,
+        "{at}: {silo} is at fault and left out of the rest of the job: {} ({}); the proof is in {file}, for anybody to check \
+         with `blindsum-coordinator evidence`",
+        guilt.what,
+        guilt.rule
+    );
 }
 
 /// Writes a finished round to the log.

@@ -4,7 +4,7 @@
 //! silos ══QUIC══► links ──► driver ──► CoordinatorMachine (blindsum-protocol)
 //!                             │  ▲
 //!                 store ◄─────┤  └──── work (unmasking) on blocking threads
-//!                 output ◄────┘        last/, best/, history.jsonl
+//!                 output ◄────┘        last/, best/, history.jsonl, evidence/
 //! ```
 //!
 //! Contract: the machine decides, the driver executes its outputs strictly in order, and nothing leaves before what it
@@ -16,6 +16,7 @@ pub mod config;
 mod driver;
 mod error;
 mod events;
+pub mod evidence;
 mod links;
 pub mod output;
 mod setup;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode as Code;
 
 use blindsum_coordinator::config::CoordinatorConfig;
-use blindsum_coordinator::{Coordinator, CoordinatorError, Ended, Prepared, announce, prepare};
+use blindsum_coordinator::{Coordinator, CoordinatorError, Ended, Prepared, announce, evidence, prepare};
 use blindsum_transport::telemetry::LogFormat;
 use blindsum_transport::{ExitCode, Exits, config, signals, telemetry};
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +31,34 @@ enum Command {
     Run(Common),
     /// Check configuration, credentials, roster, job and base model; listen nowhere and write nothing.
     Check(Common),
+    /// Check a piece of evidence against a silo, offline: name the silo at fault, or say why the file proves nothing.
+    ///
+    /// A coordinator that convicts a silo writes the proof to `evidence/` in its output directory. Whoever holds the
+    /// federation's roster and the job can check it here, without trusting the coordinator: every message that convicts a silo
+    /// is signed with the identity key that the roster pins, and nobody else can make one. Neither the model nor a key is
+    /// needed, and nothing is sent anywhere.
+    #[command(after_help = EVIDENCE_HELP)]
+    Evidence(EvidenceArgs),
+}
+
+const EVIDENCE_HELP: &str =
+    "Exit codes: 0 the file proves the silo that is printed at fault; 6 it proves nothing; 2 the job \
+cannot be used; 3 the file is no evidence file; 4 the roster cannot be used; 7 the file cannot be read.
+
+Example:
+  blindsum-coordinator evidence adapter/evidence/round-3-attempt-1-clinic-b.json --roster roster.toml --job job.toml";
+
+#[derive(Args)]
+struct EvidenceArgs {
+    /// The evidence file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The roster that you pinned yourself; compare its fingerprint with `blindsum-certs roster show`.
+    #[arg(long, value_name = "FILE")]
+    roster: PathBuf,
+    /// The job that you were given; how many silos may collude follows from it.
+    #[arg(long, value_name = "FILE")]
+    job: PathBuf,
 }
 
 #[derive(Args)]
@@ -48,7 +76,10 @@ struct Common {
 
 fn main() -> Code {
     let Cli { command } = Cli::parse();
-    let (Command::Run(common) | Command::Check(common)) = &command;
+    let common = match &command {
+        Command::Run(common) | Command::Check(common) => common,
+        Command::Evidence(args) => return judge(args),
+    };
     if let Err(error) = telemetry::init(common.log_format, common.log_level.as_deref()) {
         eprintln!("blindsum-coordinator: {error}");
         return ExitCode::Usage.into();
@@ -65,6 +96,20 @@ fn main() -> Code {
     match run(prepared) {
         Ok(code) => code.into(),
         Err(error) => fail(&error),
+    }
+}
+
+/// The verdict goes to standard output, the reason of a refusal to standard error.
+fn judge(args: &EvidenceArgs) -> Code {
+    match evidence::check(&args.file, &args.roster, &args.job) {
+        Ok((silo, guilt)) => {
+            println!("{silo} is at fault: {} ({})", guilt.what, guilt.rule);
+            ExitCode::Done.into()
+        }
+        Err(error) => {
+            eprintln!("blindsum-coordinator: {error}");
+            error.exit_code().into()
+        }
     }
 }
 

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use blindsum_certs::authority::Validity;
+use blindsum_certs::credentials::{IDENTITY_KEY_FILE, load_identity};
 use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
 use blindsum_certs::request::Request;
 use blindsum_certs::{Role, roster};
-use blindsum_crypto::sha256;
+use blindsum_crypto::evidence::{Fault, Over};
+use blindsum_crypto::{AbandonVote, CommitVote, Context, Digest, Evidence, SiloId, sha256};
+use blindsum_protocol::Job;
 
 const MODEL: &str = r#"{"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 16,
     "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
@@ -167,4 +170,87 @@ fn a_signal_stops_it_in_order_and_a_restart_goes_on() {
     federation.replace("job.toml", "rounds = 20", "rounds = 21");
     let (code, log) = federation.ends("run");
     assert!(code == 7 && log.contains("belongs to job"), "{code} {log}");
+}
+
+/// Both votes of silo `b`, signed with its own identity key, as an evidence file.
+fn both_votes(federation: &Federation) -> serde_json::Value {
+    let roster = roster::load(&federation.path("roster.toml")).unwrap();
+    let job: Job = toml::from_str(&std::fs::read_to_string(federation.path("job.toml")).unwrap()).unwrap();
+    let key = load_identity(&federation.path("b").join(IDENTITY_KEY_FILE)).unwrap();
+    let (silo, t3, zero) = (SiloId(1), sha256(b"t3"), Digest([0; 32]));
+    let context = Context {
+        federation_id: roster.federation_id().into(),
+        roster_hash: roster.hash(),
+        roster_version: roster.version(),
+        job_digest: job.digest(),
+        round: 1,
+        attempt: 2,
+        params_hash: zero,
+        previous_result_hash: job.digest(),
+        model_hash: zero,
+    };
+    let ctx = context.digest();
+    let commit = Over { over: t3, message: CommitVote::sign(&key, &ctx, silo, &t3) };
+    let fault = Fault::CommitAndAbandon { commit, abandon: AbandonVote::sign(&key, &ctx, silo) };
+    let evidence = Evidence { context, fault };
+    serde_json::json!({
+        "format": "blindsum-evidence/1", "silo": "b", "rule": "SA-07", "what": "", "evidence": evidence,
+    })
+}
+
+/// The verdict on a text: exit code, standard output and standard error.
+fn verdict(federation: &Federation, text: &str) -> (i32, String, String) {
+    std::fs::write(federation.path("evidence.json"), text).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-coordinator"));
+    program.arg("evidence").arg(federation.path("evidence.json"));
+    program.arg("--roster").arg(federation.path("roster.toml")).arg("--job").arg(federation.path("job.toml"));
+    let output = program.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn evidence_is_judged_offline_without_configuration_model_or_keys() {
+    let federation = Federation::new();
+    let file = both_votes(&federation);
+    std::fs::remove_dir_all(federation.path("model")).unwrap();
+    std::fs::remove_dir_all(federation.path("keys")).unwrap();
+    let (code, said, _) = verdict(&federation, &file.to_string());
+    assert!(code == 0 && said.contains("b is at fault") && said.contains("SA-07"), "{code} {said}");
+
+    let judge = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut changed = file.clone();
+        change(&mut changed);
+        verdict(&federation, &changed.to_string())
+    };
+    let vote = "/evidence/fault/CommitAndAbandon/abandon/signature";
+    let (code, said, why) = judge(&|file| {
+        let signature = file.pointer(vote).unwrap().as_str().unwrap();
+        let other = if signature.starts_with('0') { "1" } else { "0" };
+        let forged = format!("{other}{}", &signature[1..]);
+        *file.pointer_mut(vote).unwrap() = forged.into();
+    });
+    assert!(code == 6 && said.is_empty() && why.contains("proves nothing"), "{code} {said} {why}");
+    let (code, _, why) = judge(&|file| file["silo"] = "a".into());
+    assert!(code == 6 && why.contains("against \"b\""), "{code} {why}");
+    let (code, _, why) = judge(&|file| file["format"] = "blindsum-evidence/2".into());
+    assert!(code == 3 && why.contains("blindsum-evidence/2"), "{code} {why}");
+    let (code, _, why) = verdict(&federation, "no evidence");
+    assert!(code == 3 && why.contains("evidence.json"), "{code} {why}");
+
+    federation.replace("job.toml", "rounds = 20", "rounds = 21");
+    let (code, _, why) = verdict(&federation, &file.to_string());
+    assert!(code == 6 && why.contains("another job"), "{code} {why}");
+    federation.replace("job.toml", "rounds = 21", "rounds = 0");
+    let (code, _, why) = verdict(&federation, &file.to_string());
+    assert!(code == 2 && why.contains("rounds"), "{code} {why}");
+}
+
+#[test]
+fn the_help_of_evidence_says_what_its_exit_codes_mean() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-coordinator"));
+    let help = String::from_utf8(program.args(["evidence", "--help"]).output().unwrap().stdout).unwrap();
+    for part in ["--roster", "--job", "proves nothing", "Exit codes: 0", "6 it proves nothing", "Example"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
 }

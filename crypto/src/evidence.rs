@@ -12,7 +12,8 @@
 //! Contract: every fault names one silo, and every item that convicts it is signed by that very silo or lies under a root
 //! that it signed (complaints: by more silos than can collude), so that neither the coordinator nor colluding silos can make
 //! evidence against a silo that kept to the protocol. Nothing in here was secret to the coordinator that holds it: shares
-//! come from replies that were revealed to it, and t right shares of one secret are never together. Good for nothing until
+//! come from replies that were revealed to it. All evidence of a session together gives its readers at most the secrets that
+//! the proof of a sum opens to every silo ([`crate::SumProof`]), never both secrets of one silo. Good for nothing until
 //! [`crate::verify::evidence`] has named the silo at fault.
 
 use crate::advert::Advert;

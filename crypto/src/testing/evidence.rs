@@ -6,7 +6,7 @@ use crate::commit::AbandonVote;
 use crate::complaint::Complaint;
 use crate::evidence::{
     BadReveal, Complaints, Dealt, Evidence, FalseSketch, Fault, OffPolynomial, Over, Packed, SignedPair, SignedResult,
-    SumSketch,
+    SumSketch, Transcript,
 };
 use crate::merkle::Tree;
 use crate::result::ResultVote;
@@ -18,19 +18,19 @@ use crate::verify::Guilt;
 use serde_json::Value;
 
 /// Who misbehaves where nothing else is said. n = 4, so c = 1, q = t = m = 3.
-const LIAR: SiloId = SiloId(1);
+pub(super) const LIAR: SiloId = SiloId(1);
 
 /// As a third party checks: with the roster, quorums of its own, and the context that the evidence is about.
-fn check(kit: &Kit, evidence: &Evidence) -> Result<Guilt, VerifyError> {
+pub(super) fn check(kit: &Kit, evidence: &Evidence) -> Result<Guilt, VerifyError> {
     let (roster, quorum, ctx) = (&kit.roster, &kit.params.quorum, &evidence.context.digest());
     verify::evidence(&Rules { roster, ctx, quorum }, evidence)
 }
 
-fn evidence(kit: &Kit, fault: Fault) -> Evidence {
+pub(super) fn evidence(kit: &Kit, fault: Fault) -> Evidence {
     Evidence { context: kit.context.clone(), fault }
 }
 
-fn boxed<T>(first: T, second: T) -> Box<[T; 2]> {
+pub(super) fn boxed<T>(first: T, second: T) -> Box<[T; 2]> {
     Box::new([first, second])
 }
 
@@ -50,7 +50,7 @@ fn off_polynomial_kit() -> Kit {
     kit
 }
 
-fn replies(kit: &Kit, list: &VerifiedList) -> Vec<Reveal> {
+pub(super) fn replies(kit: &Kit, list: &VerifiedList) -> Vec<Reveal> {
     let certificate = kit.certificate(&list.t3(), list.survivors());
     let proof = verify::commit_certificate(&kit.rules(), &certificate, &list.t3(), list.survivors()).unwrap();
     list.survivors().iter().map(|&silo| kit.reply(silo, list).release(&proof).unwrap().clone()).collect()
@@ -76,11 +76,11 @@ fn spoil(share: &mut RevealedShare) {
     }
 }
 
-fn bad_reveal(kit: &Kit, reply: &Reveal, list: &VerifiedList) -> Fault {
+pub(super) fn bad_reveal(kit: &Kit, reply: &Reveal, list: &VerifiedList) -> Fault {
     Fault::bad_reveal(reply, &kit.verified_adverts(), &kit.verified_headers(), list, &kit.verified_dealings())
 }
 
-fn complaints(kit: &Kit, dealer: SiloId, by: &[u16]) -> Vec<Complaint> {
+pub(super) fn complaints(kit: &Kit, dealer: SiloId, by: &[u16]) -> Vec<Complaint> {
     let dealing = &kit.verified_dealings()[&dealer];
     let sign = |&i: &u16| {
         let delivery = dealing.delivery(SiloId(i)).unwrap();
@@ -89,13 +89,13 @@ fn complaints(kit: &Kit, dealer: SiloId, by: &[u16]) -> Vec<Complaint> {
     by.iter().map(sign).collect()
 }
 
-fn about(kit: &Kit, complaints: Vec<Complaint>) -> Fault {
+pub(super) fn about(kit: &Kit, complaints: Vec<Complaint>) -> Fault {
     let header = kit.dealings[LIAR.index()].header.clone();
     Fault::Complaints(Box::new(Complaints { adverts: kit.adverts.clone(), header, complaints }))
 }
 
 /// A sketch of a masked input, right or altered.
-fn sketched(kit: &mut Kit, silo: SiloId, alter: u32) -> FalseSketch {
+pub(super) fn sketched(kit: &mut Kit, silo: SiloId, alter: u32) -> FalseSketch {
     let lanes = kit.encode(&[0.1, 0.2, -0.3], &[1, 7]);
     let (header, packed) = kit.mask(silo, lanes);
     let (t3, sum_hash) = (sha256(b"t3"), sha256(b"sum"));
@@ -413,27 +413,21 @@ fn sa09_a_dealer_that_signs_two_headers_cannot_blame_the_holder_of_one_of_them()
     assert_eq!((guilt.silo, guilt.rule), (LIAR, "SA-09"));
 }
 
-#[test]
-fn sa03_a_dealer_that_plants_a_second_pair_at_a_colluders_place_cannot_blame_its_recipient() {
-    // silo 0 signs a tree in which the place of silo 3 holds a pair that names silo 1
+/// Silo 0 signs a tree in which the place of silo 3 holds a pair that names silo 1, which got its own pair and reveals it.
+pub(super) fn planted_pair() -> (Kit, Fault) {
     let mut kit = Kit::new(4, 3, 1);
     let false_leaves = PairLeaves { b: sha256(b"b"), s: sha256(b"s") };
-    let pairs = &kit.dealings[0].pairs;
-    let mut hashes: Vec<Digest> =
-        pairs.iter().enumerate().map(|(i, p)| p.leaves.pair_hash(SiloId(i as u16), &p.sealed)).collect();
+    let pairs = kit.dealings[0].pairs.clone();
+    let hash = |(i, pair): (usize, &share::DealtPair)| pair.leaves.pair_hash(SiloId(i as u16), &pair.sealed);
+    let mut hashes: Vec<Digest> = pairs.iter().enumerate().map(hash).collect();
     let ciphertext = sha256(b"ciphertext");
     hashes[3] = false_leaves.pair_hash_over(LIAR, &ciphertext);
     let tree = Tree::new(hashes);
-    let (root, t1) = (tree.root(), kit.verified_adverts().t1());
-    let header = &mut kit.dealings[0].header;
-    header.root = root;
-    let fields: [&[u8]; 3] = [&t1.0, &root.0, &header.commitment_b.0];
-    header.signature = kit.keys[0].sign(Label::ShareHeader, &kit.ctx, SiloId(0), &fields);
+    sign_root(&mut kit, 0, tree.root());
     let (adverts, headers) = (kit.verified_adverts(), kit.verified_headers());
     let list = kit.verified_list(&ids(&[0, 1, 2]));
-    // silo 1 got its own pair with a path to that root, and reveals that share
-    let path = tree.path(1);
-    let delivery = share::Delivery { dealer: SiloId(0), leaves: pairs_of(&kit, 1), path, sealed: kit_sealed(&kit, 1) };
+    let (leaves, sealed) = (pairs[1].leaves, pairs[1].sealed.clone());
+    let delivery = share::Delivery { dealer: SiloId(0), leaves, path: tree.path(1), sealed };
     let header = verify::header(&kit.rules(), kit.dealings[0].header.clone(), &adverts).unwrap();
     let pair = verify::delivery(&delivery, &header, &adverts, LIAR, &kit.secrets[1].channel).unwrap();
     let mut held = HeldShares::new(LIAR);
@@ -442,22 +436,29 @@ fn sa03_a_dealer_that_plants_a_second_pair_at_a_colluders_place_cannot_blame_its
     let certificate = kit.certificate(&list.t3(), list.survivors());
     let proof = verify::commit_certificate(&kit.rules(), &certificate, &list.t3(), list.survivors()).unwrap();
     let reveal = pending.release(&proof).unwrap().clone();
-    let transcript = crate::evidence::Transcript {
+    let transcript = Transcript {
         adverts: adverts.adverts().to_vec(),
         headers: headers.headers().to_vec(),
         list: list.list().clone(),
     };
     let pair = SignedPair { leaves: false_leaves, ciphertext, path: tree.path(3) };
     let dealt = Some(Dealt { dealer: SiloId(0), pair });
-    assert_proves_nothing(&kit, Fault::BadReveal(Box::new(BadReveal { transcript, reveal, dealt })));
+    (kit, Fault::BadReveal(Box::new(BadReveal { transcript, reveal, dealt })))
 }
 
-fn pairs_of(kit: &Kit, recipient: usize) -> PairLeaves {
-    kit.dealings[0].pairs[recipient].leaves
+/// Lets a dealer sign another root.
+fn sign_root(kit: &mut Kit, dealer: u16, root: Digest) {
+    let (t1, dealer) = (kit.verified_adverts().t1(), SiloId(dealer));
+    let header = &mut kit.dealings[dealer.index()].header;
+    header.root = root;
+    let fields: [&[u8]; 3] = [&t1.0, &root.0, &header.commitment_b.0];
+    header.signature = kit.keys[dealer.index()].sign(Label::ShareHeader, &kit.ctx, dealer, &fields);
 }
 
-fn kit_sealed(kit: &Kit, recipient: usize) -> share::SealedBundle {
-    kit.dealings[0].pairs[recipient].sealed.clone()
+#[test]
+fn sa03_a_dealer_that_plants_a_second_pair_at_a_colluders_place_cannot_blame_its_recipient() {
+    let (kit, fault) = planted_pair();
+    assert_proves_nothing(&kit, fault);
 }
 
 #[test]
@@ -508,10 +509,7 @@ fn sa09_a_share_that_is_no_scalar_convicts_its_dealer() {
     let pairs = kit.dealings[1].pairs.clone();
     let hashes: Vec<Digest> =
         pairs.iter().enumerate().map(|(i, p)| p.leaves.pair_hash(SiloId(i as u16), &p.sealed)).collect();
-    let header = &mut kit.dealings[1].header;
-    header.root = Tree::new(hashes).root();
-    let fields: [&[u8]; 3] = [&t1.0, &header.root.0, &header.commitment_b.0];
-    header.signature = kit.keys[1].sign(Label::ShareHeader, &kit.ctx, LIAR, &fields);
+    sign_root(&mut kit, 1, Tree::new(hashes).root());
     let dealing = verify::dealing(&kit.rules(), kit.dealings[1].clone(), &adverts).unwrap();
     let shares = |silo: u16| {
         let silo = SiloId(silo);

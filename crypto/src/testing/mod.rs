@@ -11,6 +11,7 @@ mod project_wycheproof;
 mod refused;
 mod session;
 mod sums;
+mod teeth_evidence;
 mod teeth_keys;
 mod teeth_shares;
 mod teeth_sums;
