@@ -113,7 +113,7 @@ impl SiloMachine {
     pub(super) fn on_adverts(&mut self, at: AttemptId, adverts: Vec<Advert>, now_ms: u64) {
         let state = match std::mem::replace(&mut self.session, Session::Idle) {
             Session::AwaitAdverts(state) if state.head.at == at => state,
-            other => return self.out_of_phase(other, "adverts", at),
+            other => return self.awaited_in_vain(other, "adverts", at),
         };
         let AwaitAdverts { mut head, secrets, advert } = state;
         let own = self.own.clone();
@@ -158,7 +158,7 @@ impl SiloMachine {
     ) {
         let state = match std::mem::replace(&mut self.session, Session::Idle) {
             Session::AwaitShares(state) if state.head.at == at => state,
-            other => return self.out_of_phase(other, "shares", at),
+            other => return self.awaited_in_vain(other, "shares", at),
         };
         let AwaitShares { mut head, secrets, adverts, header, own_pair } = state;
         let own = self.own.clone();
@@ -269,6 +269,16 @@ impl SiloMachine {
     pub(super) fn out_of_phase(&mut self, state: Session, what: &str, at: AttemptId) {
         self.session = state;
         self.ignore(format!("{what} of {at}, which is not awaited"));
+    }
+
+    /// [`SiloMachine::out_of_phase`] for what is sent to silos of whom the coordinator awaits something. Where this silo
+    /// joined the attempt, but holds its secrets no longer (it was restarted since), it says so, and nobody waits for it.
+    fn awaited_in_vain(&mut self, state: Session, what: &str, at: AttemptId) {
+        let gone = self.journal.joined == at && state.head().is_none_or(|head| head.at != at);
+        self.out_of_phase(state, what, at);
+        if gone && at.round == self.held.round.saturating_add(1) && !self.journal.has_voted(at) {
+            self.decline(at, DeclineReason::Mismatch, "its keys of this attempt went with the process that made them");
+        }
     }
 
     /// A phase's message failed its checks before the masked input went out: the session's secrets are already erased.
