@@ -229,9 +229,14 @@ fn scenario_an_update_that_is_no_number_is_refused_before_it_is_rounded() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert!(!bad.is_finite());
     }
-    for trains in [(|s| if s.0 == 1 { f32::NAN } else { 7.0 }) as fn(SiloId) -> f32, |s| {
-        if s.0 == 1 { f32::INFINITY } else { 7.0 }
-    }] {
+    for trains in
+        [
+            (|s| if s.0 == 1 { f32::NAN } else { 7.0 }) as fn(SiloId) -> f32,
+            |s| {
+                if s.0 == 1 { f32::INFINITY } else { 7.0 }
+            },
+        ]
+    {
         for privacy in [NONE, DP] {
             let mut cluster = Cluster::new(Setup::new(4, &job_text(1, privacy, "off")));
             cluster.trains = Some(trains);

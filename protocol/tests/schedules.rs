@@ -149,13 +149,18 @@ impl Tally {
 }
 
 /// Runs schedules on all cores. The strategy of each is known from its number alone.
-fn run_all(seed: u64, numbers: std::ops::Range<usize>, strategy: impl Fn(usize) -> BoxedStrategy<Schedule> + Sync) -> Vec<Result<(Schedule, Outcome), String>> {
+fn run_all(
+    seed: u64,
+    numbers: std::ops::Range<usize>,
+    strategy: impl Fn(usize) -> BoxedStrategy<Schedule> + Sync,
+) -> Vec<Result<(Schedule, Outcome), String>> {
     let next = AtomicUsize::new(numbers.start);
     let found = Mutex::new(BTreeMap::new());
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= numbers.end || found.lock().unwrap().values().filter(|r: &&Result<_, _>| r.is_err()).count() > 4 {
+            if index >= numbers.end || found.lock().unwrap().values().filter(|r: &&Result<_, _>| r.is_err()).count() > 4
+            {
                 return;
             }
             let result = one(seed, index, &strategy(index));
@@ -215,7 +220,7 @@ fn every_schedule_keeps_the_invariants() {
 
 #[test]
 fn the_test_on_masked_inputs_fails_without_masks_and_with_masks_that_repeat() {
-    let plain = Schedule { n: 4, private: false, metrics: false, verified: true, adversaries: 0, seed: 0, ops: Vec::new() };
+    let plain = Schedule { n: 4, private: false, metrics: false, verify: 1, adversaries: 0, seed: 0, ops: Vec::new() };
     let (mut repeating, mut off, mut fresh) = (vec![0u64; BINS], vec![0u64; BINS], vec![0u64; BINS]);
     for seed in 0..150 {
         let same = simulate::check(&plain);

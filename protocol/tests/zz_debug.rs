@@ -8,10 +8,21 @@ fn debug() {
     let schedule: ops::Schedule = serde_json::from_str(&text).unwrap();
     let (mut cluster, script) = simulate::run(&schedule);
     println!("faulty {:?} fired {:?} at {}", script.0.borrow().mind.faulty, script.0.borrow().fired, cluster.now);
-    for e in &cluster.coordinator_events { println!("C: {e}"); }
+    for e in &cluster.coordinator_events {
+        println!("C: {e}");
+    }
     for (i, s) in cluster.silos.iter().enumerate() {
-        for e in &s.events { println!("S{i}: {e}"); }
-        println!("S{i} adopted {:?} sent {:?}", s.adopted.len(), s.sent.iter().map(|e| (e.message.name(), e.message.at().map(|a| a.attempt).unwrap_or(0))).collect::<Vec<_>>());
+        for e in &s.events {
+            println!("S{i}: {e}");
+        }
+        println!(
+            "S{i} adopted {:?} sent {:?}",
+            s.adopted.len(),
+            s.sent
+                .iter()
+                .map(|e| (e.message.name(), e.message.at().map(|a| a.attempt).unwrap_or(0)))
+                .collect::<Vec<_>>()
+        );
     }
     judge::coordinator_is_not_lost(&cluster);
     cluster.net = None;

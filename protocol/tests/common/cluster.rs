@@ -260,9 +260,8 @@ impl Cluster {
     }
 
     pub fn is_over(&self) -> bool {
-        let alive = |s: &SiloProcess| {
-            s.machine.is_some() || s.starting || s.crash.is_some_and(|c| c.restart_ms.is_some())
-        };
+        let alive =
+            |s: &SiloProcess| s.machine.is_some() || s.starting || s.crash.is_some_and(|c| c.restart_ms.is_some());
         self.coordinator_finished && self.silos.iter().all(|s| s.finished || !alive(s))
     }
 

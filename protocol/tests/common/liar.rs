@@ -346,7 +346,9 @@ fn open_lie(op: &Op, mind: &Mind, open: &Open, honest: &Down) -> Vec<Down> {
             _ => {
                 let mut certificate = mind.abandon_certificate(at, true);
                 forged_abandons(op, mind, at, &mut certificate.0);
-                lie.abandoned = (1..at.attempt.max(2)).map(|attempt| Abandoned { attempt, certificate: certificate.clone() }).collect();
+                lie.abandoned = (1..at.attempt.max(2))
+                    .map(|attempt| Abandoned { attempt, certificate: certificate.clone() })
+                    .collect();
             }
         },
         Kind::Repeat => return vec![honest.clone(), honest.clone()],
@@ -385,7 +387,9 @@ fn advert_lie(
 ) -> Option<()> {
     let ctx = mind.ctx(at)?;
     let m = usize::from(mind.setup.plan.quorum().m);
-    let victim = adverts.iter().position(|a| a.silo != silo && !op.concerns(a.silo));
+    let others = |a: &Advert| a.silo != silo && !mind.faulty.contains(&a.silo);
+    let victim = adverts.iter().position(|a| others(a) && !op.concerns(a.silo));
+    let victim = victim.or_else(|| adverts.iter().position(others));
     let victim = victim.or_else(|| adverts.iter().position(|a| a.silo != silo))?;
     let colluder = adverts.iter().position(|a| mind.faulty.contains(&a.silo) && a.silo != silo);
     let fresh = mind.secrets(at, u64::from(op.variant))?;
@@ -568,7 +572,13 @@ fn list_lie(
         }
         _ => {
             let mut kept = m - 1;
-            lie.0.retain(|e| e.silo == silo || (kept > 1 && (mind.faulty.contains(&e.silo) || op.concerns(e.silo))) && { kept -= 1; true });
+            lie.0.retain(|e| {
+                e.silo == silo
+                    || (kept > 1 && (mind.faulty.contains(&e.silo) || op.concerns(e.silo))) && {
+                        kept -= 1;
+                        true
+                    }
+            });
         }
     }
     Some(vec![Envelope::bare(CoordinatorMessage::CommitRequest { at, list: lie })])
@@ -588,7 +598,8 @@ fn certificate_lie(
     match op.kind {
         // over another list: by those who sign anything
         Kind::Equivocate => {
-            let other = SurvivorList(list.0.iter().skip(1).copied().collect());
+            let gone = list.0.iter().map(|m| m.silo).rfind(|s| !mind.faulty.contains(s))?;
+            let other = SurvivorList(list.0.iter().filter(|m| m.silo != gone).copied().collect());
             for vote in mind.commits(at, &other) {
                 match lie.0.iter_mut().find(|v| v.silo == vote.silo) {
                     Some(own) => *own = vote,

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blindsum_crypto::{
-    AbandonVote, Advert, CommitVote, Complaint, Dealing, Digest, Hasher, Label, MaskedHeader, ResultVote, Reveal, SiloId,
-    Sketch, transcript, verify,
-};
 use blindsum_crypto::share::ShareKind;
+use blindsum_crypto::{
+    AbandonVote, Advert, CommitVote, Complaint, Dealing, Digest, Hasher, Label, MaskedHeader, ResultVote, Reveal,
+    SiloId, Sketch, transcript, verify,
+};
 use blindsum_protocol::message::DeclineReason;
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, SiloMessage};
 
@@ -112,9 +112,9 @@ impl Rogue {
             SiloMessage::Shares { at, dealing } => deal(op, mind, *at, dealing, honest, foreign),
             SiloMessage::MaskedInput { at, .. } if op.phase == Phase::Share => {
                 let complaints = complaints(op, mind, *at, silo);
-                let complaints = complaints.into_iter().map(|complaint| {
-                    Envelope::bare(SiloMessage::Complaint { at: *at, complaint })
-                });
+                let complaints = complaints
+                    .into_iter()
+                    .map(|complaint| Envelope::bare(SiloMessage::Complaint { at: *at, complaint }));
                 Some(complaints.chain([honest.clone()]).collect())
             }
             SiloMessage::MaskedInput { at, .. } => self.upload(op, mind, *at, silo, honest),
@@ -189,14 +189,7 @@ fn hello(op: &Op, honest: &Up) -> Option<Vec<Up>> {
     })
 }
 
-fn advertise(
-    op: &Op,
-    mind: &Mind,
-    past: &[(SiloId, Up)],
-    at: AttemptId,
-    own: &Advert,
-    honest: &Up,
-) -> Option<Vec<Up>> {
+fn advertise(op: &Op, mind: &Mind, past: &[(SiloId, Up)], at: AttemptId, own: &Advert, honest: &Up) -> Option<Vec<Up>> {
     let ctx = mind.ctx(at)?;
     let mut advert = own.clone();
     let taken = past.iter().rev().find_map(|(_, e)| match &e.message {
@@ -233,14 +226,7 @@ fn advertise(
     Some(vec![Envelope::bare(SiloMessage::Advert { at, advert })])
 }
 
-fn deal(
-    op: &Op,
-    mind: &Mind,
-    at: AttemptId,
-    own: &Dealing,
-    honest: &Up,
-    foreign: Option<Up>,
-) -> Option<Vec<Up>> {
+fn deal(op: &Op, mind: &Mind, at: AttemptId, own: &Dealing, honest: &Up, foreign: Option<Up>) -> Option<Vec<Up>> {
     let (ctx, t1) = (mind.ctx(at)?, mind.t1(at)?);
     let dealer = own.header.silo;
     let mut dealing = own.clone();

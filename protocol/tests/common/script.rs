@@ -141,9 +141,7 @@ impl Passing for Downward {
 /// The attempt that the coordinator's message belongs to.
 pub fn attempt_of(message: &CoordinatorMessage) -> Option<AttemptId> {
     match message {
-        CoordinatorMessage::Open(open) => {
-            Some(AttemptId { round: open.context.round, attempt: open.context.attempt })
-        }
+        CoordinatorMessage::Open(open) => Some(AttemptId { round: open.context.round, attempt: open.context.attempt }),
         CoordinatorMessage::Result(result) => Some(result.at),
         CoordinatorMessage::Finished => None,
         CoordinatorMessage::Adverts { at, .. }

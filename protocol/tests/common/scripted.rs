@@ -34,13 +34,8 @@ pub enum Misdealing {
 }
 
 impl Misdealing {
-    pub const ALL: [Misdealing; 5] = [
-        Misdealing::Degree,
-        Misdealing::OneShare,
-        Misdealing::Commitment,
-        Misdealing::Channel,
-        Misdealing::OneBundle,
-    ];
+    pub const ALL: [Misdealing; 5] =
+        [Misdealing::Degree, Misdealing::OneShare, Misdealing::Commitment, Misdealing::Channel, Misdealing::OneBundle];
 }
 
 /// The silo.
@@ -127,13 +122,7 @@ impl Scripted {
         Some(vec![Envelope::bare(said)])
     }
 
-    fn upload(
-        &mut self,
-        mind: &Mind,
-        ctx: &Digest,
-        adverts: VerifiedAdverts,
-        headers: VerifiedHeaders,
-    ) -> Option<Up> {
+    fn upload(&mut self, mind: &Mind, ctx: &Digest, adverts: VerifiedAdverts, headers: VerifiedHeaders) -> Option<Up> {
         let (setup, at) = (&mind.setup, self.at);
         let params = setup.plan.params(setup.plan.kind(at.round)?);
         let input = setup.update(self.silo, at.round, 99);
@@ -151,8 +140,7 @@ impl Scripted {
         let (key, t) = (mind.key(self.silo), mind.setup.plan.quorum().t);
         let mut rng = super::rng(self.seed ^ 0xdea1);
         let mut deal = |secrets: &SessionSecrets, t| share::deal(&key, self.silo, secrets, adverts, t, &mut rng).ok();
-        let others: Vec<usize> =
-            adverts.ids().enumerate().filter(|(_, id)| *id != self.silo).map(|(i, _)| i).collect();
+        let others: Vec<usize> = adverts.ids().enumerate().filter(|(_, id)| *id != self.silo).map(|(i, _)| i).collect();
         let cheated = others[self.seed as usize / 7 % others.len()];
         let (mut dealing, dealt) = match self.misdealing {
             Misdealing::Degree => deal(&self.secrets, t + 1)?,
