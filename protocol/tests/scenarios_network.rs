@@ -13,31 +13,33 @@ use common::simulate::{checked, scenario};
 
 const FIRST: AttemptId = AttemptId { round: 1, attempt: 1 };
 
-/// Every message of a run without faults: phase, direction, and the variant that names it.
-fn messages() -> Vec<(Phase, bool, u32)> {
+/// Every message of a run without faults: phase, direction, its place among the phase's names, and how many those are.
+fn messages() -> Vec<(Phase, bool, usize, usize)> {
     let mut all = Vec::new();
     for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Abandon) {
         for up in [true, false] {
             let names = phase.names(up);
             let rare = |name: &str| matches!(name, "decline" | "complaint" | "finished");
             let firsts = (0..names.len()).filter(|&i| !rare(names[i]) && names[..i].iter().all(|n| *n != names[i]));
-            // a variant that is `i` modulo the number of names and leaves the other choices at 0
-            all.extend(firsts.map(|i| {
-                let step = u32::try_from(names.len()).unwrap();
-                let variant = (0..).map(|k| k * 64).find(|v| v % step == u32::try_from(i).unwrap());
-                (phase, up, variant.unwrap_or(0))
-            }));
+            all.extend(firsts.map(|i| (phase, up, i, names.len())));
         }
     }
     all
 }
 
-/// One op on each message in turn, in variants; the round must end in a sum all the same, since n = 4 bears one loss.
-fn on_each_message(kind: Kind, variants: impl Fn(u32) -> Vec<u32>) {
+/// The smallest variant that means a phase's `place`th message and what `fits` says ([`Op::pick`]).
+fn variant(place: usize, names: usize, fits: impl Fn(u32) -> bool) -> u32 {
+    (0..1 << 20).find(|v| *v as usize % names == place && fits(*v)).unwrap()
+}
+
+/// One op on each message in turn, in ways that `fits` tells apart by number; the round must end in a sum all the same,
+/// since n = 4 bears one loss.
+fn on_each_message(kind: Kind, ways: u32, fits: impl Fn(u32, u32) -> bool) {
     let mut happened = 0;
-    for (phase, up, base) in messages() {
-        for private in [false, true] {
-            for variant in variants(base) {
+    for (phase, up, place, names) in messages() {
+        for way in 0..ways {
+            let variant = variant(place, names, |v| fits(way, v));
+            for private in [false, true] {
                 let schedule = scenario(4, private, vec![Op::at(phase, kind, 1, up, variant)]);
                 let (cluster, outcome) = checked(&schedule);
                 happened += usize::from(outcome.fired[0]);
@@ -51,92 +53,72 @@ fn on_each_message(kind: Kind, variants: impl Fn(u32) -> Vec<u32>) {
 
 #[test]
 fn scenario_each_message_dropped_once() {
-    on_each_message(Kind::Drop, |base| vec![base]);
+    on_each_message(Kind::Drop, 1, |_, _| true);
 }
 
 #[test]
 fn scenario_each_message_delivered_twice() {
-    on_each_message(Kind::Duplicate, |base| vec![base, base + (3 << 3) * 64]);
+    // at once, and 700 ms later
+    on_each_message(Kind::Duplicate, 2, |way, v| (v >> 3) % 4 == 3 * way);
 }
 
 #[test]
 fn scenario_each_message_overtaken_by_the_next() {
-    on_each_message(Kind::Reorder, |base| vec![base]);
+    on_each_message(Kind::Reorder, 1, |_, _| true);
 }
 
 #[test]
 fn scenario_each_message_delayed_a_little_and_past_its_phase() {
     // 50 ms, 2.5 s, 13 s: the later two lie past a phase and past the training deadline
-    for delay in [0, 3, 5] {
-        on_each_message(Kind::Delay, |base| {
-            (0..).map(|k| base + k * 960).filter(|v| (v >> 3) % 6 == delay).take(1).collect()
-        });
-    }
+    on_each_message(Kind::Delay, 3, |way, v| (v >> 3) % 6 == [0, 3, 5][way as usize]);
 }
 
 #[test]
 fn scenario_each_message_replayed_from_phase_attempt_round_job_and_federation() {
-    // pick(3, 6) = 0..6: earlier phase, another silo's, earlier attempt as it was and relabelled, other job, other federation
-    for source in 0..6 {
-        on_each_message(Kind::Replay, |base| {
-            (0..).map(|k| base + k * 320).filter(|v| (v >> 3) % 6 == source).take(1).collect()
-        });
-    }
+    // an earlier phase, another silo's, an earlier attempt as it was and relabelled, another job, another federation
+    on_each_message(Kind::Replay, 6, |way, v| (v >> 3) % 6 == way);
 }
 
 #[test]
 fn scenario_each_message_flipped_truncated_and_extended() {
     for kind in [Kind::Tamper, Kind::Truncate, Kind::Extend] {
-        on_each_message(kind, |base| (0..6).map(|k| base + k * 7 * 320 + (k % 4 << 4) * 20).collect());
+        // encoded bytes, payload, fields; at different places
+        on_each_message(kind, 6, |way, v| (v >> 4) % 4 == way % 4 && (v >> 6) % 6 == way);
     }
 }
 
 #[test]
 fn scenario_the_connection_cut_before_and_after_each_message() {
-    on_each_message(Kind::Cut, |base| before_and_after(base).to_vec());
-}
-
-/// Bit 2 chooses between before and after; multiples of 20 keep the message's name.
-fn before_and_after(base: u32) -> [u32; 2] {
-    let with = |bit: u32| (0..).map(|k| base + k * 20).find(|v| v >> 2 & 1 == bit).unwrap();
-    [with(0), with(1)]
+    on_each_message(Kind::Cut, 2, |way, v| (v >> 2) & 1 == way);
 }
 
 #[test]
 fn scenario_a_silo_lost_for_good_before_and_after_each_message() {
-    lost(Kind::KillSilo, 4);
+    on_each_message(Kind::KillSilo, 2, |way, v| (v >> 2) & 1 == way && (v >> 3) % 5 == 4);
 }
 
 #[test]
 fn scenario_a_silo_restarted_before_and_after_each_message() {
-    (0..4).for_each(|delay| lost(Kind::KillSilo, delay));
+    on_each_message(Kind::KillSilo, 8, |way, v| (v >> 2) & 1 == way % 2 && (v >> 3) % 5 == way / 2);
 }
 
 #[test]
 fn scenario_a_coordinator_restarted_before_and_after_each_message() {
-    (0..4).for_each(|delay| lost(Kind::KillCoordinator, delay));
+    on_each_message(Kind::KillCoordinator, 8, |way, v| (v >> 2) & 1 == way % 2 && (v >> 3) % 5 == way / 2);
 }
 
 #[test]
 fn scenario_a_silo_restored_from_an_old_disk_before_and_after_each_message() {
-    lost(Kind::Restore, 1);
-}
-
-/// pick(3, 5) chooses how long until the restart; 4 is never.
-fn lost(kind: Kind, delay: u32) {
-    on_each_message(kind, |base| {
-        let with = |bit: u32| {
-            let mut fitting = (0..).map(move |k| base + k * 20).filter(move |v| v >> 2 & 1 == bit);
-            fitting.find(|v| (v >> 3) % 5 == delay).unwrap()
-        };
-        vec![with(0), with(1)]
+    // as old as can be, and half as old
+    on_each_message(Kind::Restore, 4, |way, v| {
+        (v >> 2) & 1 == way % 2 && (v >> 3) % 5 == 1 && (v >> 6) % 10 == way / 2 * 5
     });
 }
 
 #[test]
 fn scenario_a_coordinator_lost_for_good_leaves_nobody_waiting() {
-    for (phase, up, base) in messages() {
-        let variant = (0..).map(|k| base + k * 20).find(|v| (v >> 3) % 5 == 4).unwrap();
+    for (phase, up, place, names) in messages() {
+        let variant = variant(place, names, |v| (v >> 3) % 5 == 4);
         checked(&scenario(4, false, vec![Op::at(phase, Kind::KillCoordinator, 1, up, variant)]));
     }
 }
@@ -172,7 +154,7 @@ fn scenario_exactly_t_and_t_minus_one_at_reveal() {
 #[test]
 fn scenario_a_masked_input_that_comes_after_the_list_stays_out() {
     // 2.5 s: the phase takes 2
-    let variant = (0..64).find(|v| (v >> 3) % 6 == 3).unwrap();
+    let variant = variant(0, 1, |v| (v >> 3) % 6 == 3);
     for n in [4, 5, 8] {
         let (cluster, outcome) =
             checked(&scenario(n, false, vec![Op::at(Phase::Masked, Kind::Delay, 1, true, variant)]));
@@ -185,7 +167,7 @@ fn scenario_a_masked_input_that_comes_after_the_list_stays_out() {
 fn scenario_a_second_reveal_after_a_kill_is_the_first_one_byte_for_byte() {
     // killed after the reveal went out, started again, asked again by a quorum of other votes
     for delay in 0..4 {
-        let variant = (0..).map(|k| k * 4).find(|v| v >> 2 & 1 == 1 && (v >> 3) % 5 == delay).unwrap();
+        let variant = variant(0, 1, |v| (v >> 2) & 1 == 1 && (v >> 3) % 5 == delay);
         let kill = Op::at(Phase::Reveal, Kind::KillSilo, 1, true, variant);
         let again = Op::at(Phase::Reveal, Kind::Repeat, 1, false, 1 << 4).always();
         let (cluster, _) = checked(&scenario(4, false, vec![kill, again]));

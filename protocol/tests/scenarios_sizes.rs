@@ -9,6 +9,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use blindsum_crypto::advert::SessionSecrets;
+use blindsum_crypto::params::VerifySum;
 use blindsum_crypto::share::{self, HeldShares};
 use blindsum_crypto::unmask::{self, Recovery};
 use blindsum_crypto::verify::{self, Rules};
@@ -72,13 +73,13 @@ fn session(n: u16, d: u32, drops: u16) {
     let keys: Vec<IdentityKey> = (0..n).map(|_| IdentityKey::generate(&mut rng)).collect();
     let entries = keys.iter().enumerate();
     let entries = entries.map(|(i, k)| RosterEntry { name: format!("ward-{i}"), identity: k.public() }).collect();
-    let roster = Roster::new("wards".into(), 1, entries).unwrap();
+    let roster = Roster::new("wards", 1, entries).unwrap();
     let quorum = Quorum::derive(n, None, None).unwrap();
     let params = Params {
         segments: vec![Segment::fixed_point("lora_B", d, 16, 32_767.0, n).unwrap(), Segment::counts("metrics", 2, n)],
         quorum,
         noise: false,
-        verify_sum: true,
+        verify_sum: VerifySum::Sketches,
         training_deadline_ms: 1000,
         phase_deadline_ms: 1000,
     };

@@ -212,6 +212,7 @@ impl Bench<'_> {
                 CoordinatorOutput::Event(CoordinatorEvent::Phase { phase, .. }) => self.mark(phase.name()),
                 CoordinatorOutput::Event(CoordinatorEvent::Failed(at, why)) => panic!("{at}: {why}"),
                 CoordinatorOutput::Disconnect { silo, reason } => panic!("silo {silo}: {reason}"),
+                CoordinatorOutput::Evidence(conviction) => panic!("{:?}", conviction.guilt),
                 CoordinatorOutput::Report(_) => self.done = true,
                 CoordinatorOutput::Event(_) | CoordinatorOutput::Finished => {}
             }

@@ -73,6 +73,8 @@ pub(super) fn hello(hello: &Hello, plan: &Plan, hashes: &[Digest]) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn ids(silos: impl IntoIterator<Item = u16>) -> Vec<SiloId> {

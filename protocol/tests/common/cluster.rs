@@ -475,7 +475,7 @@ impl Cluster {
         };
         process.life += 1;
         process.starting = false;
-        let seed = self.seed << 24 | u64::from(silo.0) * 1000 + u64::from(process.life);
+        let seed = (self.seed << 24) | (u64::from(silo.0) * 1000 + u64::from(process.life));
         process.machine = Some(SiloMachine::new(config, super::boxed_rng(seed), self.now).unwrap());
         self.pump_silo(silo);
         self.connect(silo);

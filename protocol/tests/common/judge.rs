@@ -67,6 +67,9 @@ pub fn coordinator_is_not_lost(cluster: &Cluster) {
     assert!(soon || idle || cluster.coordinator_events.iter().any(told), "it waits in {phase:?} and says nothing");
 }
 
+/// Per attempt: who voted for which list, and who abandoned.
+type Votes = BTreeMap<AttemptId, (BTreeMap<Digest, BTreeSet<SiloId>>, BTreeSet<SiloId>)>;
+
 struct View<'a> {
     cluster: &'a Cluster,
     faulty: &'a BTreeSet<SiloId>,
@@ -125,8 +128,8 @@ impl View<'_> {
     }
 
     /// Per attempt: who voted for which list, and who abandoned. Read off the journals.
-    fn votes(&self) -> BTreeMap<AttemptId, (BTreeMap<Digest, BTreeSet<SiloId>>, BTreeSet<SiloId>)> {
-        let mut votes: BTreeMap<AttemptId, (BTreeMap<Digest, BTreeSet<SiloId>>, BTreeSet<SiloId>)> = BTreeMap::new();
+    fn votes(&self) -> Votes {
+        let mut votes: Votes = BTreeMap::new();
         for silo in self.honest() {
             for entry in self.entries(silo) {
                 match entry {

@@ -139,7 +139,7 @@ impl Liar {
         list: &SurvivorList,
         silo: SiloId,
     ) -> Option<Vec<Action>> {
-        let victim = list.0.iter().map(|m| m.silo).filter(|s| !op.concerns(*s) && !mind.faulty.contains(s)).last()?;
+        let victim = list.0.iter().map(|m| m.silo).rfind(|s| !op.concerns(*s) && !mind.faulty.contains(s))?;
         let other = SurvivorList(list.0.iter().filter(|m| m.silo != victim).copied().collect());
         let campaign = self.campaigns.entry(index).or_insert_with(|| {
             let rest = list.0.iter().map(|m| m.silo).filter(|s| !op.concerns(*s)).collect();
@@ -192,6 +192,7 @@ impl Liar {
         Some(told)
     }
 
+    #[allow(clippy::too_many_arguments)] // what a lie is made of
     fn abandon_lie(
         &mut self,
         index: usize,
@@ -387,7 +388,9 @@ fn advert_lie(
 ) -> Option<()> {
     let ctx = mind.ctx(at)?;
     let m = usize::from(mind.setup.plan.quorum().m);
-    let victim = adverts.iter().position(|a| a.silo != silo && !op.concerns(a.silo));
+    let others = |a: &Advert| a.silo != silo && !mind.faulty.contains(&a.silo);
+    let victim = adverts.iter().position(|a| others(a) && !op.concerns(a.silo));
+    let victim = victim.or_else(|| adverts.iter().position(others));
     let victim = victim.or_else(|| adverts.iter().position(|a| a.silo != silo))?;
     let colluder = adverts.iter().position(|a| mind.faulty.contains(&a.silo) && a.silo != silo);
     let fresh = mind.secrets(at, u64::from(op.variant))?;
@@ -596,7 +599,8 @@ fn certificate_lie(
     match op.kind {
         // over another list: by those who sign anything
         Kind::Equivocate => {
-            let other = SurvivorList(list.0.iter().skip(1).copied().collect());
+            let gone = list.0.iter().map(|m| m.silo).rfind(|s| !mind.faulty.contains(s))?;
+            let other = SurvivorList(list.0.iter().filter(|m| m.silo != gone).copied().collect());
             for vote in mind.commits(at, &other) {
                 match lie.0.iter_mut().find(|v| v.silo == vote.silo) {
                     Some(own) => *own = vote,

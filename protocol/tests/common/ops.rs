@@ -229,8 +229,8 @@ pub struct Schedule {
     pub metrics: bool,
     /// Candidates for the silos that collude or misbehave, one bit each; see [`Schedule::faulty`].
     pub adversaries: u8,
-    /// Silos check a sum before they sign its result; a job may do without, but not against a coordinator that lies.
-    pub verified: bool,
+    /// What a sum is checked against before it is signed: nothing (never under a coordinator that lies), sketches, inputs.
+    pub verify: u8,
     /// Of the silos' randomness.
     pub seed: u64,
     pub ops: Vec<Op>,
@@ -289,13 +289,14 @@ pub fn schedule(first: &[(Phase, Kind)], more: usize) -> BoxedStrategy<Schedule>
     }
     let drawn = prop::sample::select(table()).prop_flat_map(|(phase, kind)| op(phase, kind));
     let n = prop_oneof![6 => Just(3u16), 10 => Just(4), 2 => Just(5), 1 => Just(6), 1 => Just(7), 1 => Just(8)];
-    let settings = (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.5));
+    let settings = (any::<bool>(), prop::bool::weighted(0.1), prop_oneof![4 => Just(0u8), 4 => Just(1), 2 => Just(2)]);
     (n, settings, any::<u8>(), any::<u64>(), fixed, prop::collection::vec(drawn, 0..=more))
-        .prop_map(|(n, (private, metrics, verified), adversaries, seed, mut ops, drawn)| {
+        .prop_map(|(n, (private, metrics, verify), adversaries, seed, mut ops, drawn)| {
             ops.extend(drawn);
-            let schedule = Schedule { n, private, metrics, verified, adversaries, seed, ops };
+            let schedule = Schedule { n, private, metrics, verify, adversaries, seed, ops };
             let sums = schedule.ops.iter().any(|op| op.phase == Phase::Sum);
-            Schedule { verified: verified || sums || schedule.is_lying(), ..schedule }
+            let least = u8::from(sums || schedule.is_lying());
+            Schedule { verify: verify.max(least), ..schedule }
         })
         .boxed()
 }

@@ -88,7 +88,7 @@ impl Rogue {
             return None;
         }
         let others = past.iter().filter(|(s, e)| *s != silo && e.message.name() == honest.message.name());
-        let foreign = others.map(|(_, e)| e.clone()).last();
+        let foreign = others.map(|(_, e)| e.clone()).next_back();
         if op.kind == Kind::Foreign && op.phase != Phase::Share && op.phase != Phase::Open {
             let relabelled = || {
                 let mut at = honest.message.at()?;

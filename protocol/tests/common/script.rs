@@ -155,6 +155,7 @@ pub fn attempt_of(message: &CoordinatorMessage) -> Option<AttemptId> {
 }
 
 impl Script {
+    #[allow(clippy::new_ret_no_self)] // a script is shared by the taps from its beginning
     pub fn new(setup: Setup, schedule: Schedule) -> Shared {
         let faulty = schedule.faulty();
         let script = Script {

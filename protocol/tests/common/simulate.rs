@@ -18,17 +18,18 @@ const ATTEMPTS: usize = 2;
 const KNOWN_SPIN: bool = true;
 
 thread_local! {
-    static SETUPS: RefCell<BTreeMap<(u16, bool, bool, bool), Setup>> = const { RefCell::new(BTreeMap::new()) };
+    static SETUPS: RefCell<BTreeMap<(u16, bool, bool, u8), Setup>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Roster, job and plan of a schedule; made once per thread.
 pub fn setup(schedule: &Schedule) -> Setup {
     SETUPS.with_borrow_mut(|setups| {
-        let Schedule { n, private, metrics, verified, .. } = *schedule;
-        let made = setups.entry((n, private, metrics, verified)).or_insert_with(|| {
+        let Schedule { n, private, metrics, verify, .. } = *schedule;
+        let made = setups.entry((n, private, metrics, verify)).or_insert_with(|| {
             let metrics = if metrics { "held-out" } else { "off" };
+            let check = ["off", "sketches", "inputs"][usize::from(verify)];
             let job = job_text(1, if private { DP } else { NONE }, metrics);
-            Setup::new(n, &job.replace("metrics =", &format!("verify_sum = {verified}\nmetrics =")))
+            Setup::new(n, &job.replace("metrics =", &format!("verify_sum = \"{check}\"\nmetrics =")))
         });
         made.clone()
     })
@@ -79,5 +80,5 @@ pub fn checked(schedule: &Schedule) -> (Cluster, Outcome) {
 
 /// A run of n silos with these ops alone, the first silos being the faulty ones.
 pub fn scenario(n: u16, private: bool, ops: Vec<Op>) -> Schedule {
-    Schedule { n, private, metrics: false, verified: true, adversaries: 0b1111_1000, seed: 5, ops }
+    Schedule { n, private, metrics: false, verify: 1, adversaries: 0b1111_1000, seed: 5, ops }
 }
