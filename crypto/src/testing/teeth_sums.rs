@@ -87,6 +87,23 @@ fn sa16_teeth_a_dropped_colluder_vouches_for_a_false_sum() {
 }
 
 #[test]
+fn sa16_teeth_a_colluding_survivor_vouches_for_a_false_sum_where_inputs_are_to_be_shown() {
+    bites(&[Check::InputsShown], || {
+        let s = Session::new(4, 40);
+        let sum = altered(&s);
+        let mut proof = s.proof(&sum, &[]);
+        let (t3, hash) = (s.list.t3(), transcript::sum_hash(&sum));
+        let values = remainder(&s, &sum, &proof.sketches[..2]);
+        let lie = Sketch::sign(&s.kit.keys[3], &s.kit.ctx, SiloId(3), &t3, &hash, values);
+        (proof.sketches, proof.opened) = (vec![lie], ids(&[0, 2]));
+        let params = &Params { verify_sum: VerifySum::Inputs, ..s.kit.params.clone() };
+        let opened = [0, 2].map(|silo| s.masked[&SiloId(silo)].as_slice());
+        let claim = ClaimedSum { params, list: s.list.list(), packed: &sum, proof: &proof, opened: &opened };
+        verify::sum(&s.kit.rules(), &claim, 1).is_ok()
+    });
+}
+
+#[test]
 fn sa16_teeth_an_input_is_left_out_of_the_sum() {
     bites(&[Check::SumAccounted], || {
         let s = Session::new(4, 40);

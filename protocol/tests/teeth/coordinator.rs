@@ -9,7 +9,8 @@ use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::teeth::bites;
 use blindsum_crypto::verify::{self, Check, Rules};
 use blindsum_crypto::{
-    Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, SiloId, SumProof, SurvivorList, share, transcript,
+    AbandonVote, Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, SiloId, SumProof, SurvivorList, share,
+    transcript,
 };
 use blindsum_protocol::coordinator::{
     CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, StoreState,
@@ -92,6 +93,22 @@ fn listening(setup: Setup) -> (Cluster, Rc<RefCell<Heard>>) {
         vec![envelope]
     });
     (cluster, heard)
+}
+
+#[test]
+fn sa07_teeth_a_silo_that_votes_both_ways_goes_without_blame() {
+    bites(&[Check::OneVote], || {
+        let ((mut cluster, heard), setup) = (listening(setup()), setup());
+        cluster.up = Box::new(move |silo, envelope| {
+            if let (LIAR, SiloMessage::Commit { at: FIRST, .. }) = (silo, &envelope.message) {
+                let vote = AbandonVote::sign(&setup.identity(LIAR), &heard.borrow().ctx.unwrap(), LIAR);
+                return vec![envelope, Envelope::bare(SiloMessage::Abandon { at: FIRST, vote })];
+            }
+            vec![envelope]
+        });
+        cluster.finish();
+        !cluster.coordinator_events.iter().any(|e| matches!(e, CoordinatorEvent::Misbehaviour(LIAR, _)))
+    });
 }
 
 #[test]

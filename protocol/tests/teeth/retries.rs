@@ -110,7 +110,7 @@ fn sa07_sa13_teeth_a_round_opened_too_early_shows_an_input() {
 #[test]
 fn sa13_teeth_a_round_opened_again_after_its_adoption_shows_an_input() {
     bites(&[Check::AdoptedRound], || {
-        let job = job(NONE).replace("metrics =", "verify_sum = false\nmetrics =");
+        let job = job(NONE).replace("metrics =", "verify_sum = \"off\"\nmetrics =");
         let mut script = Script::new(4, &job);
         let first = script.attempt(attempt(1, 1), &ids(&ALL), &[]).unwrap();
         crate::sums::adopt(&mut script, &first, &first.sum);
@@ -169,7 +169,7 @@ fn sa07_teeth_with_another_jobs_journal_a_silo_signs_two_sets_of_keys_for_one_at
 fn sa14_teeth_a_silo_goes_on_from_an_adapter_that_nobody_certified() {
     let silo = SiloId(0);
     bites(&[Check::HeldAdapter], || {
-        let job = job(NONE).replace("metrics =", "verify_sum = false\nmetrics =");
+        let job = job(NONE).replace("metrics =", "verify_sum = \"off\"\nmetrics =");
         let mut script = Script::new(4, &job);
         let first = script.attempt(attempt(1, 1), &ids(&ALL), &[]).unwrap();
         crate::sums::adopt(&mut script, &first, &first.sum);

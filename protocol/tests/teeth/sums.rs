@@ -20,7 +20,7 @@ fn checking() -> String {
 
 /// Silos that sign what they compute from any sum.
 fn trusting() -> String {
-    checking().replace("metrics =", "verify_sum = false\nmetrics =")
+    checking().replace("metrics =", "verify_sum = \"off\"\nmetrics =")
 }
 
 /// A finished session of all four, or of the first ones with the others dropped before P0.
