@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -133,13 +133,18 @@ impl Process {
 
     /// Waits for its end by SIGKILL, which it gave itself: everything that it said. None where it ended otherwise.
     pub fn killed(mut self) -> Option<String> {
-        let status = self.child.wait().unwrap();
-        self.said.extend(self.lines.iter().collect::<Vec<String>>());
+        let status = self.wait();
         (status.signal() == Some(SIGKILL)).then(|| self.said.join("\n"))
     }
 
     /// Waits for its end: the exit code and everything that it said.
     pub fn end(mut self) -> (i32, String) {
+        let status = self.wait();
+        (status.code().unwrap_or(-1), self.said.join("\n"))
+    }
+
+    /// Waits for its end, and for everything that it said.
+    fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -153,7 +158,7 @@ impl Process {
         // Both listeners end with their pipes.
         let rest: Vec<String> = self.lines.iter().collect();
         self.said.extend(rest);
-        (status.code().unwrap_or(-1), self.said.join("\n"))
+        status
     }
 
     fn give_up(&self, why: &str) -> ! {

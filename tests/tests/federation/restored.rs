@@ -181,9 +181,11 @@ fn restored_in_the_first_attempt(peers_know: bool) -> Federation {
     federation.start(SOUTH, Start { stop: stop(When::After, "send", "shares"), copies: true, ..Start::default() });
     federation.silo(SOUTH).line(|line| line == "done send:hello:0");
     let when = if peers_know { When::After } else { When::Before };
-    PEERS
-        .into_iter()
-        .for_each(|i| federation.start(i, Start { stop: stop(when, "journal", "peers"), ..Start::default() }));
+    for i in PEERS {
+        let pauses = if i == SLOW { vec![Pause::new("advert", 1)] } else { Vec::new() };
+        federation.start(i, Start { pauses, stop: stop(when, "journal", "peers"), ..Start::default() });
+    }
+    all_joined(&mut federation);
     for i in [0, 1, SOUTH, 3] {
         assert!(federation.take(i).killed().is_some(), "{} dies in the first attempt", SILOS[i]);
     }
