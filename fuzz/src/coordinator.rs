@@ -8,17 +8,19 @@
 
 mod silos;
 
+pub use silos::LIES;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use blindsum_crypto::SiloId;
+use blindsum_crypto::{Evidence, SiloId};
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWork, DisconnectReason,
-    StoreRecord, StoreState,
+    Conviction, CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWork,
+    DisconnectReason, StoreRecord, StoreState,
 };
 use blindsum_protocol::limits::Wire;
 use blindsum_protocol::message::DeclineReason;
-use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, Payload, SiloMessage, codec};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, Payload, SiloMessage, codec, evidence};
 
 use crate::input::Input;
 use crate::operations::{MOST, OPERATION};
@@ -97,6 +99,15 @@ pub fn run(bytes: &[u8]) {
 
 /// Runs a list of operations; how many rounds were certified in the end.
 pub fn rounds_done(bytes: &[u8]) -> u32 {
+    go(bytes).machine.rounds_done()
+}
+
+/// Runs a list of operations; what convicts silos in the end.
+pub fn convictions(bytes: &[u8]) -> Vec<Evidence> {
+    go(bytes).convictions.iter().map(|conviction| Evidence::clone(&conviction.evidence)).collect()
+}
+
+fn go(bytes: &[u8]) -> Run {
     let mut input = Input(bytes);
     let mut run = Run::new(World::get(input.byte() & 1 != 0));
     for _ in 0..MOST {
@@ -108,9 +119,10 @@ pub fn rounds_done(bytes: &[u8]) -> u32 {
         run.operation(What::ALL[usize::from(what % What::KINDS)], a, b, tamper);
     }
     let rounds = run.machine.rounds_done();
+    run.convictions.clear();
     run.restart();
     assert_eq!(run.machine.rounds_done(), rounds, "a certified round is lost in a restart");
-    rounds
+    run
 }
 
 /// What the driver has been told to do on another thread.
@@ -134,6 +146,7 @@ struct Run {
     history: Vec<Envelope<SiloMessage>>,
     reported: u32,
     finished: bool,
+    convictions: Vec<Conviction>,
 }
 
 impl Run {
@@ -151,6 +164,7 @@ impl Run {
             history: Vec::new(),
             reported: 0,
             finished: false,
+            convictions: Vec::new(),
         };
         run.drain();
         run
@@ -245,8 +259,8 @@ impl Run {
             }
             What::Lie => {
                 self.hostile.insert(silo);
-                self.silos[silo.index()].lie = b % silos::LIES;
-                self.poisoned |= b % silos::LIES == 4;
+                self.silos[silo.index()].lie = b % LIES;
+                self.poisoned |= b % LIES == 4;
             }
         }
         self.drain();
@@ -323,9 +337,11 @@ impl Run {
                     self.reported = report.round;
                     assert!(report.survivors.len() >= usize::from(self.world.plan().quorum().m), "SA-05");
                 }
+                CoordinatorOutput::Evidence(conviction) => self.convicted(conviction),
                 CoordinatorOutput::Event(event) => self.event(&event),
                 CoordinatorOutput::Disconnect { silo, reason } => {
-                    let lawful = !matches!(reason, DisconnectReason::Misbehaviour(_)) || self.hostile.contains(&silo);
+                    let blamed = matches!(reason, DisconnectReason::Misbehaviour(_) | DisconnectReason::Restored);
+                    let lawful = !blamed || self.hostile.contains(&silo);
                     assert!(lawful, "silo {silo} did nothing wrong: {reason}");
                     self.connected.remove(&silo);
                 }
@@ -363,6 +379,18 @@ impl Run {
             _ => {}
         }
         self.store.push(record);
+    }
+
+    /// What convicts a silo convinces everybody.
+    fn convicted(&mut self, conviction: Conviction) {
+        let world = self.world;
+        let guilt = evidence::check(&world.setup.roster, world.plan().job(), &conviction.evidence);
+        assert_eq!(guilt.as_ref().ok(), Some(&conviction.guilt), "the evidence proves something else");
+        let c = usize::from(world.plan().quorum().c);
+        let silo = conviction.guilt.silo;
+        let framed = self.hostile.len() > c && conviction.guilt.rule == "SA-03";
+        assert!(framed || self.hostile.contains(&silo), "silo {silo} is convicted wrongly: {}", conviction.guilt.what);
+        self.convictions.push(conviction);
     }
 
     fn event(&self, event: &CoordinatorEvent) {

@@ -19,6 +19,7 @@ pub mod adapter;
 pub mod certs;
 pub mod coordinator;
 pub mod decode;
+pub mod evidence;
 pub mod input;
 pub mod operations;
 pub mod peers;
@@ -32,11 +33,12 @@ pub mod world;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("adapter", adapter::files),
     ("certs", certs::files),
     ("coordinator_machine", coordinator::run),
     ("coordinator_message", decode::coordinator_message),
+    ("evidence", evidence::run),
     ("journal", decode::journal),
     ("packing", decode::packed),
     ("silo_machine", silo::run),
@@ -47,6 +49,6 @@ pub const TARGETS: [(&str, Target); 11] = [
 ];
 
 #[doc(hidden)]
-#[path = "../../protocol/tests/common/mod.rs"]
-#[allow(missing_docs)]
+// the protocol's test files, of which only a part is used here
+#[allow(missing_docs, dead_code)]
 pub mod common;

@@ -5,6 +5,8 @@ mod files;
 mod machines;
 mod sessions;
 
+pub use machines::liars;
+
 /// One seed: target, name, bytes.
 pub type Seed = (&'static str, String, Vec<u8>);
 

@@ -16,7 +16,7 @@ fn to_masked() -> Vec<Operation> {
 fn round(survivors: u8, voters: u8) -> Vec<Operation> {
     let mut list = to_masked();
     list.extend([CommitRequest.with(survivors, 0), RevealRequest.with(voters, 0)]);
-    list.extend([SumRequest.with(0, 0), Work.with(0, 0), Result.with(0, 0), Work.with(0, 0), Certified.with(7, 0)]);
+    list.extend([SumRequest.with(0, 0), Work.with(0, 0), Result.with(0, 0), Work.with(0, 0), Certified.with(15, 0)]);
     list
 }
 
@@ -30,7 +30,7 @@ pub fn silo() -> Vec<Seed> {
     let end = vec![Finished.with(0, 0)];
     let again = vec![Disconnect.with(0, 0), Connect.with(0, 0)];
     let restart = vec![Restart.with(0, 0), Connect.with(0, 0)];
-    let caught_up = vec![Result.with(7, 3), Work.with(0, 0)];
+    let caught_up = vec![Result.with(15, 3), Work.with(0, 0)];
     let lists: Vec<(&str, u8, Vec<Vec<Operation>>)> = vec![
         ("honest", 0, vec![connect.clone(), round(15, 15), round(15, 7), end.clone()]),
         ("honest-private", 1, vec![connect.clone(), round(15, 15), round(15, 7), end.clone()]),
@@ -101,6 +101,21 @@ pub fn silo() -> Vec<Seed> {
         ("silo_machine", name.to_owned(), [vec![head], parts.concat().concat()].concat())
     };
     lists.into_iter().map(seed).collect()
+}
+
+/// Whole rounds in which silo 2 lies in one way.
+pub fn liars() -> Vec<Vec<u8>> {
+    use crate::coordinator::What::*;
+    let list = |lie: u8| {
+        let mut list: Vec<Operation> = (0..4).map(|silo| Connect.with(silo, 0)).collect();
+        list.push(Lie.with(2, lie));
+        list.extend(vec![Everybody.with(15, 0); 7]);
+        for _ in 0..12 {
+            list.extend([Work.with(0, 0), Everybody.with(15, 0)]);
+        }
+        [vec![1], list.concat()].concat()
+    };
+    (1..crate::coordinator::LIES).map(list).collect()
 }
 
 /// For `coordinator_machine`.

@@ -56,6 +56,10 @@ pub fn all() -> Vec<Seed> {
         }
         seeds.extend(stores(name, u8::from(private), &cluster.store));
     }
+    for (i, evidence) in crate::evidence::genuine().iter().enumerate() {
+        seeds.push(("evidence", format!("raw-{i}"), [vec![0], codec::encode(evidence).unwrap()].concat()));
+        seeds.push(("evidence", format!("altered-{i}"), vec![1, i as u8, 3, i as u8 * 5, 1]));
+    }
     for check in 0..verify::CHECKS {
         for (whose, tamper) in [(0, [0, 0, 0]), (2, [3, 1, 5]), (1, [1, 0, 2])] {
             let bytes = [&[check][..], &tamper, &[whose, 1]].concat();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedDealing, VerifiedHeaders};
 use blindsum_crypto::{
-    Advert, Digest, MaskedHeader, OpenedSecret, Reveal, SiloId, Sketch, SumProof, SurvivorList, packing, transcript,
+    Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, OpenedSecret, Reveal, SiloId, Sketch, SumProof,
+    SurvivorList, packing, transcript,
 };
 use blindsum_protocol::message::{Abandoned, MaskedBack, Open, RoundResult};
 use blindsum_protocol::silo::{Adoption, HeldResult};
@@ -42,7 +43,9 @@ pub struct Coordinator {
     /// The silo's last messages.
     advert: Option<Advert>,
     dealing: Option<blindsum_crypto::Dealing>,
-    masked: Option<(MaskedHeader, Payload)>,
+    masked: Option<(AttemptId, MaskedHeader, Payload)>,
+    /// The silo's own COMMIT votes: its signature cannot be forged.
+    votes: Vec<(AttemptId, Digest, CommitVote)>,
     reveal: Option<Reveal>,
     sketch: Option<Sketch>,
     adverts: Option<Rc<VerifiedAdverts>>,
@@ -71,6 +74,7 @@ impl Coordinator {
             advert: None,
             dealing: None,
             masked: None,
+            votes: Vec::new(),
             reveal: None,
             sketch: None,
             adverts: None,
@@ -124,15 +128,34 @@ impl Coordinator {
             SiloMessage::Advert { advert, .. } => self.advert = Some(advert.clone()),
             SiloMessage::Shares { dealing, .. } => self.dealing = Some(dealing.clone()),
             SiloMessage::MaskedInput { at, header } => {
-                self.masked = envelope.payload.clone().map(|packed| (*header, packed));
+                self.masked = envelope.payload.clone().map(|packed| (*at, *header, packed));
                 if !self.exposed.contains(&at.attempt) {
                     self.exposed.push(at.attempt);
                 }
+            }
+            SiloMessage::Commit { at, vote } => {
+                let t3 = self.lists.last().map(|(list, _)| transcript::t3(&self.bind, &list.0));
+                self.votes.extend(t3.map(|t3| (*at, t3, *vote)));
             }
             SiloMessage::Reveal { reveal, .. } => self.reveal = Some(reveal.clone()),
             SiloMessage::Sketch { sketch, .. } => self.sketch.clone_from(sketch),
             _ => {}
         }
+    }
+
+    /// The silos whose bits are set, without the one under test.
+    fn others(&self, bits: u8) -> Vec<SiloId> {
+        subset(bits).into_iter().filter(|silo| *silo != self.me).collect()
+    }
+
+    /// COMMIT votes; the silo's own among them only if it gave it.
+    fn commits(&self, peers: &Peers<'_>, voters: &[SiloId], at: AttemptId, t3: &Digest) -> CommitCertificate {
+        let others: Vec<SiloId> = voters.iter().copied().filter(|silo| *silo != self.me).collect();
+        let mut certificate = peers.commits(&others, t3);
+        let own = self.votes.iter().find(|(of, over, _)| *of == at && over == t3).map(|(.., vote)| *vote);
+        certificate.0.extend(own.filter(|_| voters.contains(&self.me)));
+        certificate.0.sort_by_key(|vote| vote.silo);
+        certificate
     }
 
     /// The message of an operation; none where nothing sensible can be made yet.
@@ -145,7 +168,10 @@ impl Coordinator {
             What::RevealRequest => {
                 let list = if b & 1 == 0 { self.lists.last() } else { self.lists.iter().nth_back(1) };
                 let t3 = transcript::t3(&self.bind, &list?.0.0);
-                CoordinatorMessage::RevealRequest { at: self.at, certificate: self.peers().commits(&subset(a), &t3) }
+                CoordinatorMessage::RevealRequest {
+                    at: self.at,
+                    certificate: self.commits(&self.peers(), &subset(a), self.at, &t3),
+                }
             }
             What::AbandonRequest => {
                 let attempt = match a % 4 {
@@ -162,7 +188,7 @@ impl Coordinator {
                 let (at, next) = self.outcome.as_ref()?;
                 let ctx = self.context(at.attempt).digest();
                 let peers = Peers { ctx: &ctx, ..self.peers() };
-                let certificate = peers.results(&subset(a), &next.result_hash, &next.model_hash);
+                let certificate = peers.results(&self.others(a), &next.result_hash, &next.model_hash);
                 CoordinatorMessage::Certified { at: *at, certificate }
             }
             What::Finished => CoordinatorMessage::Finished,
@@ -187,7 +213,8 @@ impl Coordinator {
         let context = self.context(attempt);
         self.at = AttemptId { round: context.round, attempt };
         self.ctx = context.digest();
-        let voters = if b & 2 == 0 { subset(14) } else { subset(6) };
+        let mut voters = self.others(15);
+        voters.truncate(if b & 2 == 0 { 3 } else { 2 });
         let proof = |&attempt: &u32| {
             let ctx = self.context(attempt).digest();
             Abandoned { attempt, certificate: Peers { ctx: &ctx, ..self.peers() }.abandons(&voters) }
@@ -198,11 +225,11 @@ impl Coordinator {
 
     fn compose_adverts(&mut self, a: u8, b: u8) -> CoordinatorMessage {
         self.salt = b;
-        let own = |silo: SiloId| self.advert.clone().filter(|_| silo == self.me);
-        let adverts: Vec<Advert> = subset(a)
-            .into_iter()
-            .map(|silo| own(silo).unwrap_or_else(|| self.peers().advert(silo, self.at, b)))
-            .collect();
+        let one = |silo: SiloId| match silo == self.me {
+            true => self.advert.clone(),
+            false => Some(self.peers().advert(silo, self.at, b)),
+        };
+        let adverts: Vec<Advert> = subset(a).into_iter().filter_map(one).collect();
         self.adverts = self.peers().adverts(&adverts);
         CoordinatorMessage::Adverts { at: self.at, adverts }
     }
@@ -215,13 +242,12 @@ impl Coordinator {
         let salt = self.salt ^ (b >> 5 & 1);
         let mut dealings = Vec::new();
         for silo in subset(a) {
-            match &self.dealing {
-                Some(own) if silo == self.me => dealings.push(own.clone()),
-                _ => {
-                    let lie = if silo == liar { lie } else { 0 };
-                    dealings.extend(peers.dealing(silo, &adverts, salt, lie).map(|d| d.0.clone()));
-                }
+            if silo == self.me {
+                dealings.extend(self.dealing.clone());
+                continue;
             }
+            let lie = if silo == liar { lie } else { 0 };
+            dealings.extend(peers.dealing(silo, &adverts, salt, lie).map(|d| d.0.clone()));
         }
         let verified = peers.verified_dealings(&dealings, &adverts);
         let left_out = |silo: &SiloId| b >> 4 & 1 == 1 && *silo == liar;
@@ -240,17 +266,17 @@ impl Coordinator {
         let peers = Peers { ctx, ..self.peers() };
         let one = |silo: SiloId| {
             if silo == self.me {
-                if let Some((header, packed)) = &self.masked {
-                    return (*header, Some(Payload::clone(packed)));
-                }
-            } else if let (Some(adverts), Some(headers)) = (&self.adverts, &self.headers)
+                let (_, header, packed) = self.masked.as_ref().filter(|(of, ..)| *of == self.at)?;
+                return Some((*header, Some(Payload::clone(packed))));
+            }
+            if let (Some(adverts), Some(headers)) = (&self.adverts, &self.headers)
                 && let Some(masked) = peers.masked(silo, adverts, headers, self.salt)
             {
-                return (masked.0, Some(Payload::new(masked.1.clone())));
+                return Some((masked.0, Some(Payload::new(masked.1.clone()))));
             }
-            (peers.masked_header(silo, &self.bind, &silo.to_bytes()), None)
+            Some((peers.masked_header(silo, &self.bind, &silo.to_bytes()), None))
         };
-        let (list, masked) = subset(a).into_iter().map(one).unzip();
+        let (list, masked) = subset(a).into_iter().filter_map(one).unzip();
         (SurvivorList(list), masked)
     }
 
@@ -268,7 +294,7 @@ impl Coordinator {
             let masked: Vec<&[u8]> = masked.iter().map(|m| m.as_deref().map(Vec::as_slice)).collect::<Option<_>>()?;
             let (adverts, headers, peers) = (self.adverts.as_ref()?, self.headers.as_ref()?, self.peers());
             let verified = peers.list(list, headers)?;
-            let certificate = peers.commits(verified.survivors(), &verified.t3());
+            let certificate = self.commits(&peers, verified.survivors(), self.at, &verified.t3());
             let proof = verify::commit_certificate(&peers.rules(), &certificate, &verified.t3(), verified.survivors());
             let mut replies: Vec<Reveal> = self.reveal.clone().into_iter().collect();
             for &silo in verified.survivors().iter().filter(|silo| **silo != self.me) {
@@ -289,7 +315,7 @@ impl Coordinator {
         let sum_hash = if a & 2 == 0 { hash } else { Digest([a; 32]) };
         let back = self.masked.as_ref().zip(self.lists.last()).filter(|_| a & 1 == 1);
         let at = self.at;
-        let Some(((_, packed), (list, _))) = back else {
+        let Some(((.., packed), (list, _))) = back else {
             return Envelope::bare(CoordinatorMessage::SumRequest { at, sum_hash, back: None });
         };
         let back = Some(MaskedBack { bind: self.bind, list: list.clone() });
@@ -319,7 +345,7 @@ impl Coordinator {
         let t3 = transcript::t3(&self.bind, &list.0);
         let voters: Vec<SiloId> = list.0.iter().map(|m| m.silo).collect();
         let next = self.chain.next(self.world, &t3, &payload, list.0.len());
-        let certificate = (b & 1 == 1).then(|| peers.results(&subset(a), &next.result_hash, &next.model_hash));
+        let certificate = (b & 1 == 1).then(|| peers.results(&self.others(a), &next.result_hash, &next.model_hash));
         let proof = match (true_sum, &self.adverts, &self.headers) {
             (Some(sum), Some(adverts), Some(headers)) if b & 17 == 0 => {
                 let shown = if b >> 3 & 1 == 1 { None } else { self.sketch.clone() };
@@ -345,7 +371,7 @@ impl Coordinator {
             }
             _ => None,
         };
-        let commits = peers.commits(&voters, &t3);
+        let commits = self.commits(&peers, &voters, at, &t3);
         let result = RoundResult { at, bind: self.bind, list, commits, certificate, proof };
         self.outcome = Some((at, next));
         Some(Envelope::with(CoordinatorMessage::Result(result), Payload::new(payload)))

@@ -96,6 +96,7 @@ impl Watch {
                 self.left.insert(*at);
             }
             SiloOutput::Event(SiloEvent::Forked(_)) => self.forked = true,
+            SiloOutput::Event(event @ SiloEvent::Restored(..)) => panic!("its journal was never restored: {event}"),
             SiloOutput::Adopt(adoption) => {
                 assert!(adoption.at.round > self.adopted, "a round adopted twice by one process");
                 self.adopted = adoption.at.round;
