@@ -154,16 +154,20 @@ fn run_all(
     numbers: std::ops::Range<usize>,
     strategy: impl Fn(usize) -> BoxedStrategy<Schedule> + Sync,
 ) -> Vec<Result<(Schedule, Outcome), String>> {
-    let next = AtomicUsize::new(numbers.start);
+    let (next, failed) = (AtomicUsize::new(numbers.start), AtomicUsize::new(0));
     let found = Mutex::new(BTreeMap::new());
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= numbers.end || found.lock().unwrap().values().filter(|r: &&Result<_, _>| r.is_err()).count() > 4
-            {
+            if index >= numbers.end || failed.load(Ordering::Relaxed) > 4 {
                 return;
             }
+            let started = Instant::now();
             let result = one(seed, index, &strategy(index));
+            failed.fetch_add(usize::from(result.is_err()), Ordering::Relaxed);
+            if std::env::var_os("BLINDSUM_SCHEDULES_SLOW").is_some_and(|_| started.elapsed().as_millis() > 400) {
+                println!("schedule {index} took {:?}: {:?}", started.elapsed(), result.as_ref().map(|(s, _)| s));
+            }
             found.lock().unwrap().insert(index, result);
         }
     };
