@@ -73,8 +73,6 @@ pub(super) fn hello(hello: &Hello, plan: &Plan, hashes: &[Digest]) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use blindsum_crypto::Signature;
 
