@@ -123,7 +123,7 @@ bench-flower: $(FLOWER)/bin/python
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
 	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed --
 model: prerequisites
-	$(CARGO) run $(PROFILE) -p blindsum-model -- $(ARGS)
+	$(CARGO) run $(PROFILE) -p blindsum-model -- $(or $(ARGS),lists attack grains teeth)
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
