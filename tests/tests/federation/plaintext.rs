@@ -70,10 +70,10 @@ fn no_update_is_in_the_packets_nor_in_the_coordinators_memory_store_or_output() 
         ids
     };
 
-    // A silo itself holds its own update: the search finds what is there.
+    // A silo itself holds its own update, as reals (integers exist block by block only): the search finds what is there.
     let ids = all_reach(Milestone::Paused("masked-input".into(), 1), false);
     let updates = updates(&site);
-    these("a silo's own memory", updates.memory(ids[0]), &["east, u32 lanes".into()]);
+    these("a silo's own memory", updates.memory(ids[0]), &["east, f32".into()]);
     let (others, _) = updates.memory(ids[1]);
     assert!(!others.iter().any(|what| what.starts_with("east")), "{others:?}");
     all_reach(Milestone::Paused("masked-input".into(), 1), true);
