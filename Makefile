@@ -19,7 +19,7 @@ help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
 	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back"
-	@echo "make schedules   generated faults and named scenarios of the protocol machines (minutes; not settled yet)"
+	@echo "make schedules   ten thousand runs of the protocol with generated faults and lies, and their counts (part of make test)"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
@@ -55,9 +55,9 @@ test: libtorch inputs
 	$(CARGO) test $(PROFILE) $(TEETH)
 	$(CARGO) test $(PROFILE) --workspace $(TEETH:-p=--exclude) -- --skip crashes:: --skip restored::
 
-# Not part of `make test` yet: docs/testing.md says why.
+# Part of `make test`, alone.
 schedules:
-	$(CARGO) test $(PROFILE) -p blindsum-protocol --no-fail-fast --test schedules --test scenarios_network --test scenarios_silos --test scenarios_sizes --test reproductions -- --nocapture
+	$(CARGO) test $(PROFILE) -p blindsum-protocol --test schedules
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check

@@ -34,6 +34,9 @@ pub struct Advert {
     pub journal_length: u64,
     /// Head of its journal's hash chain.
     pub journal_head: Digest,
+    /// Whether the silo is free to add its held-out counts: none of its masked inputs of the round may still enter another
+    /// sum (SA-13). Counts are added where every advert of the session says so.
+    pub counts: bool,
     /// Over all of the above under `ctx`.
     pub signature: Signature,
 }
@@ -68,6 +71,7 @@ impl Advert {
         silo: SiloId,
         secrets: &SessionSecrets,
         journal: JournalMark,
+        counts: bool,
     ) -> Advert {
         let mut advert = Advert {
             silo,
@@ -75,6 +79,7 @@ impl Advert {
             mask_key: secrets.mask.public(),
             journal_length: journal.length,
             journal_head: journal.head,
+            counts,
             signature: Signature([0; 64]),
         };
         let length = journal.length.to_le_bytes();
@@ -87,7 +92,7 @@ impl Advert {
         JournalMark { length: self.journal_length, head: self.journal_head }
     }
 
-    pub(crate) fn fields<'a>(&'a self, length: &'a [u8; 8]) -> [&'a [u8]; 4] {
-        [&self.channel_key, &self.mask_key, length, &self.journal_head.0]
+    pub(crate) fn fields<'a>(&'a self, length: &'a [u8; 8]) -> [&'a [u8]; 5] {
+        [&self.channel_key, &self.mask_key, length, &self.journal_head.0, &[[0], [1]][usize::from(self.counts)]]
     }
 }

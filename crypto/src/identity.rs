@@ -76,9 +76,14 @@ impl IdentityPublic {
 
     /// Strict Ed25519 over bare bytes: what every signature of the protocol goes through once its digest is made.
     pub(crate) fn verify_bytes(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
-        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(message, &signature).map_err(|_| BadSignature)
+        let verified = || {
+            let key = VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
+            let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+            key.verify_strict(message, &signature).map_err(|_| BadSignature)
+        };
+        #[cfg(any(test, feature = "teeth"))]
+        let verified = || crate::teeth::remembered(&self.0, message, &signature.0, verified);
+        verified()
     }
 }
 

@@ -129,10 +129,19 @@ pub fn self_seed(b: &SecretScalar, bind: &Digest) -> MaskSeed {
 pub fn is_sound_public(key: &[u8; 32]) -> bool {
     // p = 2^255 − 19, little-endian
     let below_p = key[31] < 0x7f || (key[31] == 0x7f && (key[1..31].iter().any(|&b| b != 0xff) || key[0] < 0xed));
-    // Any clamped scalar is a multiple of 8 that is no multiple of the large prime orders (of curve and twist), so that the
-    // product is zero exactly for points of low order.
-    below_p && x25519_dalek::x25519([0u8; 32], *key) != [0u8; 32]
+    below_p && !LOW_ORDER.contains(key)
 }
+
+/// The u-coordinates below p of all points whose order divides 8, on Curve25519 and its twist: orders 1 and 2, 4, 8, 8, 4
+/// (the points that RFC 7748 §6.1 warns of).
+#[rustfmt::skip]
+const LOW_ORDER: [[u8; 32]; 5] = [
+    [0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00],
+    [0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00],
+    [0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00],
+    [0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57],
+    [0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+];
 
 fn share_key(
     secret: &StaticSecret,
@@ -167,4 +176,34 @@ pub(crate) fn hkdf_sha256(ikm: &[u8], salt: &Digest, label: Label, info: &[&[u8]
         .expand_multi_info(&parts, okm.as_mut_slice())
         .expect("32 bytes are within HKDF-SHA256's output limit of 255 blocks");
     okm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any clamped scalar is a multiple of 8 that is no multiple of the large prime orders (of curve and twist), so that its
+    /// product with a point is zero exactly where the point is of low order.
+    #[test]
+    fn sa01_the_table_of_low_order_points_is_what_the_ladder_says() {
+        let is_low = |key: &[u8; 32]| x25519_dalek::x25519([0u8; 32], *key) == [0u8; 32];
+        for (i, key) in LOW_ORDER.iter().enumerate() {
+            assert!(is_low(key) && !is_sound_public(key), "{i}");
+            assert!(!LOW_ORDER[..i].contains(key));
+        }
+        for seed in 0..2_000u32 {
+            // small numbers, numbers near p, and numbers anywhere
+            let hash = crate::hash::sha256(&seed.to_le_bytes()).0;
+            let mut near = [0xff; 32];
+            (near[0], near[1], near[31]) = (seed as u8, 0xff - (seed >> 8) as u8, 0x7f);
+            let mut small = [0; 32];
+            small[..4].copy_from_slice(&seed.to_le_bytes());
+            let mut any = hash;
+            any[31] &= 0x7f;
+            for key in [small, near, any] {
+                let reduced = key[31] == 0x7f && key[1..31].iter().all(|&b| b == 0xff) && key[0] >= 0xed;
+                assert_eq!(is_sound_public(&key), !reduced && !is_low(&key), "{key:?}");
+            }
+        }
+    }
 }

@@ -4,8 +4,11 @@
 //! enable). A check is off for one thread and for as long as its guard lives; there is no other way to switch it, in
 //! particular none from outside of the process.
 
+use crate::hash::{Digest, sha256};
+use crate::identity::BadSignature;
 use crate::verify::Check;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 thread_local! {
@@ -20,6 +23,31 @@ const fn bit(check: Check) -> u128 {
 /// Whether a check is on in this thread.
 pub fn on(check: Check) -> bool {
     OFF.get() & bit(check) == 0
+}
+
+/// The outcome of verifying this signature, which is a pure function, the first time; the same outcome from then on. In a
+/// test all n silos of a session live in one thread and verify the same signatures, which is most of what a run costs.
+pub(crate) fn remembered(
+    key: &[u8; 32],
+    message: &[u8],
+    signature: &[u8; 64],
+    verified: impl FnOnce() -> Result<(), BadSignature>,
+) -> Result<(), BadSignature> {
+    thread_local! {
+        static SEEN: RefCell<HashMap<Digest, bool>> = RefCell::default();
+    }
+    let name = sha256(&[&key[..], &signature[..], message].concat());
+    if let Some(good) = SEEN.with_borrow(|seen| seen.get(&name).copied()) {
+        return if good { Ok(()) } else { Err(BadSignature) };
+    }
+    let found = verified();
+    SEEN.with_borrow_mut(|seen| {
+        if seen.len() >= 1 << 14 {
+            seen.clear();
+        }
+        seen.insert(name, found.is_ok());
+    });
+    found
 }
 
 /// Keeps checks switched off in this thread until it is dropped.

@@ -14,7 +14,7 @@ pub fn t1(ctx: &Digest, adverts: &[Advert]) -> Digest {
     let hasher = Hasher::new(Label::T1).digest(ctx).u64(adverts.len() as u64);
     let add = |h: Hasher, a: &Advert| {
         let h = h.field(&a.silo.to_bytes()).field(&a.channel_key).field(&a.mask_key);
-        h.u64(a.journal_length).digest(&a.journal_head)
+        h.u64(a.journal_length).digest(&a.journal_head).field(&[u8::from(a.counts)])
     };
     adverts.iter().fold(hasher, add).finish()
 }

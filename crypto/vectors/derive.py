@@ -170,7 +170,7 @@ def fixed_point(values, words, segment):
 
 
 def advert_fields(a):
-    return [a["channel_key"], a["mask_key"], u64(a["journal_length"]), a["journal_head"]]
+    return [a["channel_key"], a["mask_key"], u64(a["journal_length"]), a["journal_head"], bytes([a["counts"]])]
 
 
 def ctx_of(context):

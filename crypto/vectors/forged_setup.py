@@ -81,6 +81,8 @@ class Setup(Forger):
         for field in ("channel_key", "mask_key", "journal_length", "journal_head"):
             for bit, value in zip(("first", "last"), flipped(s.adverts[2][field])):
                 one(f"advert with the {bit} bit of {field} flipped", {**s.adverts[2], field: value}, by_signature=True)
+        counts = not s.adverts[2]["counts"]
+        one("advert with counts flipped", {**s.adverts[2], "counts": counts}, by_signature=True)
         one("advert in another silo's name", {**s.adverts[2], "silo": 3}, 3, by_signature=True)
         one("advert of a silo outside the roster", {**s.adverts[2], "silo": 4}, 4)
         one("advert of another attempt", self.other.adverts[2], by_signature=True)

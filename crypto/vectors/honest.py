@@ -92,6 +92,7 @@ class Session:
             "mask_key": x25519_public(s["mask_secret"]),
             "journal_length": 11 + i,
             "journal_head": hashlib.sha256(f"journal {i}".encode()).digest(),
+            "counts": i != 1,
         }
         advert |= changes
         advert["signature"] = sign(self.seeds[i], "advert", self.ctx, advert["silo"], *advert_fields(advert))

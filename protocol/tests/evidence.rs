@@ -113,7 +113,7 @@ fn two_adverts(
     let SiloMessage::Advert { at, advert } = &envelope.message else { return vec![envelope] };
     let ctx = heard.ctx.unwrap();
     let secrets = SessionSecrets::generate(&ctx, &mut common::rng(99));
-    let advert = Advert::sign(&setup.identity(silo), &ctx, silo, &secrets, advert.journal());
+    let advert = Advert::sign(&setup.identity(silo), &ctx, silo, &secrets, advert.journal(), advert.counts);
     let second = SiloMessage::Advert { at: *at, advert };
     both(envelope, second)
 }

@@ -433,7 +433,7 @@ fn sa09_a_dealer_off_its_polynomial_is_left_out_of_the_whole_job_which_ends_only
                     let ctx = heard.borrow().ctx.unwrap();
                     let made = SessionSecrets::generate(&ctx, &mut common::rng(99));
                     *kept.borrow_mut() = Some(advert.clone());
-                    *advert = Advert::sign(&identity, &ctx, VICTIM, &made, advert.journal());
+                    *advert = Advert::sign(&identity, &ctx, VICTIM, &made, advert.journal(), advert.counts);
                     *secrets.borrow_mut() = Some(made);
                 }
                 (VICTIM, SiloMessage::Shares { at: FIRST, dealing }) => {

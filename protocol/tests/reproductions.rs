@@ -101,3 +101,21 @@ fn sa07_a_silo_from_a_disk_older_than_the_attempt_votes_once_more_and_counts_amo
     // but it has no shares of the attempt and gets none: nobody deals twice
     assert_eq!(sent(&cluster, "reveal"), 0);
 }
+
+/// A survivor whose sketches are false, while another is gone: the coordinator once asked the liar for its sketch again as
+/// soon as it had found it false, about fifty times in a second, and would have gone on for ever.
+#[test]
+fn a_silo_with_false_sketches_is_not_asked_again_and_again() {
+    let found = schedule(
+        r#"{"n":4,"private":true,"metrics":false,"verify":1,"adversaries":58,"seed":6600030010444815195,"ops":[
+        {"phase":"Result","kind":"Extend","who":255,"up":true,"attempt":1,"every":true,"variant":4250334887},
+        {"phase":"Sum","kind":"Garbage","who":255,"up":false,"attempt":null,"every":true,"variant":2723110230},
+        {"phase":"Open","kind":"Omit","who":18,"up":false,"attempt":null,"every":false,"variant":1763216834},
+        {"phase":"Result","kind":"Garbage","who":4,"up":false,"attempt":null,"every":false,"variant":3799915326},
+        {"phase":"Commit","kind":"Extend","who":130,"up":false,"attempt":null,"every":false,"variant":614882038},
+        {"phase":"Advertise","kind":"KillCoordinator","who":108,"up":true,"attempt":null,"every":false,"variant":252265024}]}"#,
+    );
+    let (cluster, _) = simulate::checked(&found);
+    let sketches = cluster.silos.iter().flat_map(|s| &s.sent).filter(|e| e.message.name() == "sketch").count();
+    assert!((3..200).contains(&sketches), "{sketches} sketches in {} ms", cluster.now);
+}

@@ -101,7 +101,7 @@ fn session(n: u16, d: u32, drops: u16) {
     let id = |i: usize| SiloId(u16::try_from(i).unwrap());
     let mark = JournalMark { length: 2, head: hash };
     let secrets: Vec<SessionSecrets> = keys.iter().map(|_| SessionSecrets::generate(&ctx, &mut rng)).collect();
-    let adverts = (0..keys.len()).map(|i| Advert::sign(&keys[i], &ctx, id(i), &secrets[i], mark)).collect();
+    let adverts = (0..keys.len()).map(|i| Advert::sign(&keys[i], &ctx, id(i), &secrets[i], mark, true)).collect();
     let adverts = verify::adverts(&rules, adverts, None, &[]).unwrap();
     let mut dealings = BTreeMap::new();
     let mut own = Vec::new();

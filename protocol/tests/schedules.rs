@@ -14,6 +14,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -121,30 +122,32 @@ impl Tally {
         self.fired.get(pair).copied().unwrap_or(0)
     }
 
+    /// Said straight to standard output: it is part of what an ordinary test run shows.
     fn print(&self, seconds: f64) {
-        println!("\n{} schedules, {} failed, {seconds:.0} s", self.run, self.failures.len());
+        let mut text = format!("\n{} schedules, {} failed, {seconds:.0} s\n", self.run, self.failures.len());
         let share = |part: usize| 100.0 * part as f64 / self.run as f64;
-        println!("with a lying coordinator: {} ({:.1} %)", self.lying, share(self.lying));
-        println!("ending in a sum: {} ({:.1} %)", self.summed, share(self.summed));
+        text += &format!("with a lying coordinator: {} ({:.1} %)\n", self.lying, share(self.lying));
+        text += &format!("ending in a sum: {} ({:.1} %)\n", self.summed, share(self.summed));
         let samples: u64 = self.bins.iter().sum();
-        println!(
-            "masked inputs: {samples}, chi-square over {BINS} bins {:.1} (bound {CHI_SQUARE_BOUND})",
-            chi_square(&self.bins)
+        let distance = chi_square(&self.bins);
+        text += &format!(
+            "masked inputs: {samples}, chi-square over {BINS} bins {distance:.1} (bound {CHI_SQUARE_BOUND})\n{:<16}",
+            "happened"
         );
-        print!("{:<16}", "happened");
-        Phase::ALL.iter().for_each(|phase| print!("{:>10}", &phase.label().chars().take(9).collect::<String>()));
-        println!();
-        for kind in Kind::ALL {
-            print!("{:<16}", format!("{kind:?}"));
-            for phase in Phase::ALL {
-                match pairs().contains(&(phase, kind)) {
-                    true => print!("{:>10}", self.count(&(phase, kind))),
-                    false => print!("{:>10}", "·"),
-                }
-            }
-            println!();
+        for phase in Phase::ALL {
+            text += &format!("{:>10}", phase.label().chars().take(9).collect::<String>());
         }
-        println!("(·: the coordinator says nothing in P3; what it lies about P3 it says in P4)");
+        for kind in Kind::ALL {
+            text += &format!("\n{:<16}", format!("{kind:?}"));
+            for phase in Phase::ALL {
+                text += &match pairs().contains(&(phase, kind)) {
+                    true => format!("{:>10}", self.count(&(phase, kind))),
+                    false => format!("{:>10}", "·"),
+                };
+            }
+        }
+        text += "\n(·: the coordinator says nothing in P3; what it lies about P3 it says in P4)\n";
+        std::io::stdout().write_all(text.as_bytes()).unwrap();
     }
 }
 
@@ -166,7 +169,11 @@ fn run_all(
             let result = one(seed, index, &strategy(index));
             failed.fetch_add(usize::from(result.is_err()), Ordering::Relaxed);
             if std::env::var_os("BLINDSUM_SCHEDULES_SLOW").is_some_and(|_| started.elapsed().as_millis() > 400) {
-                println!("schedule {index} took {:?}: {:?}", started.elapsed(), result.as_ref().map(|(s, _)| s));
+                println!(
+                    "schedule {index} took {:?}: {:?}",
+                    started.elapsed(),
+                    result.as_ref().map(|(s, _)| serde_json::to_string(s))
+                );
             }
             found.lock().unwrap().insert(index, result);
         }

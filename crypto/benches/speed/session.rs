@@ -53,7 +53,8 @@ impl Session {
         let secrets: Vec<_> = keys.iter().map(|_| SessionSecrets::generate(&ctx, &mut rng)).collect();
         let mark = JournalMark { length: 1, head: sha256(b"journal") };
         let ids: Vec<SiloId> = roster.ids().collect();
-        let adverts = ids.iter().map(|&i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark)).collect();
+        let adverts =
+            ids.iter().map(|&i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark, true)).collect();
         let adverts = verify::adverts(&rules, adverts, None, &[]).expect("adverts");
         let (mut dealings, mut dealt) = (BTreeMap::new(), Vec::new());
         for &i in &ids {

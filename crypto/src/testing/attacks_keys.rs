@@ -19,11 +19,12 @@ pub(super) fn resign(kit: &Kit, mut advert: Advert, signer: usize) -> Advert {
 #[test]
 fn sa01_a_change_of_any_field_breaks_an_advert() {
     let kit = Kit::new(4, 3, 1);
-    let changes: [fn(&mut Advert); 5] = [
+    let changes: [fn(&mut Advert); 6] = [
         |a| a.channel_key[5] ^= 1,
         |a| a.mask_key[5] ^= 1,
         |a| a.journal_length += 1,
         |a| a.journal_head.0[0] ^= 1,
+        |a| a.counts ^= true,
         |a| a.signature.0[40] ^= 1,
     ];
     for change in changes {
@@ -59,7 +60,7 @@ fn sa01_own_advert_must_be_intact() {
     let mut replaced = kit.adverts.clone();
     let other = SessionSecrets::generate(&kit.ctx, &mut rng(9));
     let mark = kit.adverts[0].journal();
-    replaced[0] = Advert::sign(&kit.keys[0], &kit.ctx, SiloId(0), &other, mark);
+    replaced[0] = Advert::sign(&kit.keys[0], &kit.ctx, SiloId(0), &other, mark, true);
     assert_refused(own(replaced), "SA-01", None);
 }
 
@@ -75,7 +76,7 @@ fn sa01_repeats_disorder_outsiders_and_too_few() {
     check(&kit, pick(&[0, 1, 3])).unwrap();
     for outsider in [4, u16::MAX] {
         let stranger = SessionSecrets::generate(&kit.ctx, &mut rng(9));
-        let forged = Advert::sign(&kit.keys[3], &kit.ctx, SiloId(outsider), &stranger, a[3].journal());
+        let forged = Advert::sign(&kit.keys[3], &kit.ctx, SiloId(outsider), &stranger, a[3].journal(), true);
         let mut adverts = pick(&[0, 1, 2]);
         adverts.push(forged);
         assert_refused(check(&kit, adverts), "SA-01", Some(outsider));

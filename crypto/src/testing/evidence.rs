@@ -116,7 +116,7 @@ fn every_kind() -> Vec<(Kit, Evidence, &'static str)> {
     let (first, second) = (sha256(b"first"), sha256(b"second"));
 
     let other = SessionSecrets::generate(&k.ctx, &mut rng(7));
-    let advert = Advert::sign(&key(&k), &k.ctx, LIAR, &other, k.adverts[1].journal());
+    let advert = Advert::sign(&key(&k), &k.ctx, LIAR, &other, k.adverts[1].journal(), true);
     all.push((kit(), Fault::TwoAdverts(boxed(k.adverts[1].clone(), advert)), "SA-07"));
 
     let off = off_polynomial_kit();

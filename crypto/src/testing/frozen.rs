@@ -114,7 +114,9 @@ pub(crate) fn kit(v: &Value) -> Kit {
         let a = &v["adverts"][i.index()];
         JournalMark { length: number(&a["journal_length"]), head: digest(&a["journal_head"]) }
     };
-    let adverts = roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark(i)));
+    let counts = |i: SiloId| v["adverts"][i.index()]["counts"].as_bool().unwrap();
+    let adverts =
+        roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark(i), counts(i)));
     let adverts = adverts.collect();
     let (dealings, dealt) = (Vec::new(), Vec::new());
     let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, dealt, rng: rng(0) };
@@ -146,7 +148,7 @@ fn drawn(v: &Value) -> Value {
     drawn["context"] = some(&v["context"], &fields);
     let wide = ["sigma_wide", "b_wide", "channel", "b_coefficients_wide", "sigma_coefficients_wide", "nonces"];
     drawn["secrets"] = each(&v["secrets"], &wide);
-    drawn["adverts"] = each(&v["adverts"], &["journal_length", "journal_head"]);
+    drawn["adverts"] = each(&v["adverts"], &["journal_length", "journal_head", "counts"]);
     drawn["inputs"] = each(&v["inputs"], &["values", "rounding", "counts"]);
     drawn
 }
@@ -187,7 +189,7 @@ fn computed(v: &Value) -> Value {
             let (length, head, signature) = (a.journal_length, hexed(a.journal_head), hexed(a.signature));
             json!({
                 "silo": a.silo.0, "channel_key": hexed(a.channel_key), "mask_key": hexed(a.mask_key),
-                "journal_length": length, "journal_head": head, "signature": signature,
+                "journal_length": length, "journal_head": head, "counts": a.counts, "signature": signature,
             })
         })
         .collect();

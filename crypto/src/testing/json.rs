@@ -109,6 +109,7 @@ pub(crate) fn advert(v: &Value) -> Advert {
         mask_key: fixed(&v["mask_key"]),
         journal_length: number(&v["journal_length"]),
         journal_head: digest(&v["journal_head"]),
+        counts: v["counts"].as_bool().unwrap(),
         signature: signature(v),
     }
 }

@@ -154,7 +154,7 @@ impl Kit {
         let secrets: Vec<_> = (0..n).map(|_| SessionSecrets::generate(&ctx, &mut rng)).collect();
         let mark = JournalMark { length: 3, head: sha256(b"journal") };
         let adverts: Vec<_> =
-            roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark)).collect();
+            roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark, true)).collect();
         let (dealings, dealt) = (Vec::new(), Vec::new());
         let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, dealt, rng };
         kit.deal();

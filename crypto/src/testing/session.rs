@@ -136,7 +136,7 @@ fn sa14_a_silo_with_another_model_takes_no_part_and_shares_no_mask() {
     let kit = Kit::new(3, 64, 1);
     let ctx = Context { model_hash: sha256(b"another model"), ..kit.context.clone() }.digest();
     let mut adverts = kit.adverts.clone();
-    adverts[2] = Advert::sign(&kit.keys[2], &ctx, SiloId(2), &kit.secrets[2], kit.adverts[2].journal());
+    adverts[2] = Advert::sign(&kit.keys[2], &ctx, SiloId(2), &kit.secrets[2], kit.adverts[2].journal(), true);
     assert_refused(verify::adverts(&kit.rules(), adverts, None, &[]), "SA-01", Some(2));
     // even with the same keys, its transcript and so its mask would be another
     let bind = |ctx| transcript::bind(&transcript::t2(&transcript::t1(ctx, &kit.adverts), &kit.headers()));

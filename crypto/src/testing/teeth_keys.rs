@@ -54,7 +54,7 @@ fn sa01_teeth_forged_keys_give_the_coordinator_the_victims_input() {
         let fake: Vec<_> = (0..4).map(|i| SessionSecrets::generate(&kit.ctx, &mut rng(90 + i))).collect();
         let mark = kit.adverts[1].journal();
         for i in 1..4u16 {
-            kit.adverts[usize::from(i)] = Advert::sign(forger, &kit.ctx, SiloId(i), &fake[usize::from(i)], mark);
+            kit.adverts[usize::from(i)] = Advert::sign(forger, &kit.ctx, SiloId(i), &fake[usize::from(i)], mark, true);
         }
         let own = Some(&kit.adverts[0]);
         let Ok(adverts) = verify::adverts(&kit.rules(), kit.adverts.clone(), own, &[]) else { return false };
@@ -130,7 +130,8 @@ fn sa15_teeth_two_silos_with_one_key_lose_the_survivors_input() {
         for i in [2u16, 3] {
             let secrets = SessionSecrets::generate(&kit.ctx, &mut rng(7));
             let mark = kit.adverts[usize::from(i)].journal();
-            kit.adverts[usize::from(i)] = Advert::sign(&kit.keys[usize::from(i)], &kit.ctx, SiloId(i), &secrets, mark);
+            kit.adverts[usize::from(i)] =
+                Advert::sign(&kit.keys[usize::from(i)], &kit.ctx, SiloId(i), &secrets, mark, true);
             kit.secrets[usize::from(i)] = secrets;
         }
         if verify::adverts(&kit.rules(), kit.adverts.clone(), None, &[]).is_err() {

@@ -185,7 +185,7 @@ fn wire_types_have_fixed_sizes_and_come_back_as_they_were() {
     let list = kit.verified_list(&ids(&[0, 1, 3]));
     check!(kit.ctx, 32);
     check!(kit.keys[0].public(), 32);
-    check!(kit.adverts[0].clone(), 2 + 32 + 32 + 8 + 32 + 64);
+    check!(kit.adverts[0].clone(), 2 + 32 + 32 + 8 + 32 + 1 + 64);
     check!(kit.dealings[0].header.clone(), 2 + 32 + 32 + 64);
     check!(kit.dealings[0].clone(), 130 + 8 + 4 * (64 + 8) + 3 * share::SEALED_BYTES);
     check!(list.list().clone(), 8 + 3 * (2 + 32 + 64));

@@ -158,6 +158,8 @@ checks! {
     AbandonProof ["SA-13"],
     /// Without that proof a private silo sends a fresh update.
     FreshUpdate ["SA-13"],
+    /// Held-out counts are sent by all silos of an attempt, or by none.
+    CountsAgreed ["SA-13"],
     // a silo's journal
     /// A journal begins, once, with whose it is.
     JournalOwner ["SA-07"],

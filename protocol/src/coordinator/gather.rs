@@ -78,6 +78,7 @@ impl CoordinatorMachine {
             }
             State::AwaitUnmask(_) | State::Finished | State::Stuck => None,
             State::Closing { deadline } => Some(*deadline),
+            State::AwaitSketches(s) if matches!(s.busy, Busy::Waiting) => Some(s.attempt.deadline),
             State::AwaitSketches(s) if !matches!(s.busy, Busy::No) => None,
             State::AwaitResults(s) => Some(s.attempt.deadline),
             state => {
@@ -196,6 +197,10 @@ impl CoordinatorMachine {
             }
             State::AwaitSketches(mut state) => {
                 state.handed_back.remove(&silo);
+                let has_none = matches!(state.answers.get(&silo), Some(None)) && !state.liars.contains(&silo);
+                if matches!(state.busy, Busy::Waiting) && has_none {
+                    state.answers.remove(&silo);
+                }
                 if !state.answers.contains_key(&silo) {
                     self.send_sum_request(silo, &state);
                 }

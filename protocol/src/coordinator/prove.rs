@@ -8,7 +8,7 @@
 //!
 //! Contract: a survivor that was restarted gets its masked input back. One that is gone or lies costs no round: its masked
 //! input, which it signed, goes whole to everybody instead of its sketch. With more than n − q such silos nobody would be
-//! left to sign; then it is waited for.
+//! left to sign; then they are waited for, and asked once per deadline: what a silo answers never makes it asked at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,6 +48,7 @@ impl CoordinatorMachine {
         let key = transcript::rows_key(&list.t3(), &sum_hash);
         let (answers, busy) = (BTreeMap::new(), Busy::No);
         let (handed_back, returning, checked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let liars = BTreeSet::new();
         let mut state = AwaitSketches {
             attempt,
             result,
@@ -61,6 +62,7 @@ impl CoordinatorMachine {
             answers,
             handed_back,
             returning,
+            liars,
             checked,
             busy,
         };
@@ -115,6 +117,9 @@ impl CoordinatorMachine {
             verify::sketch(&own.rules(&state.attempt.ctx), sketch, params, &state.list, &state.sum_hash)?;
         }
         state.answers.insert(silo, sketch);
+        if matches!(state.busy, Busy::Waiting) && state.silent().len() <= self.limits.most_opened() {
+            state.busy = Busy::No;
+        }
         let (done, expected) = (state.answers.len(), state.list.survivors().len());
         self.event(CoordinatorEvent::Progress { phase: Phase::Prove, done, expected });
         Ok(true)
@@ -123,15 +128,26 @@ impl CoordinatorMachine {
     /// Every survivor has answered, or the time is up: who has no sketch has its masked input shown.
     pub(super) fn close_sketches(&mut self, mut state: Box<AwaitSketches>, now_ms: u64) {
         let at = state.attempt.at;
-        let silent = |id: &SiloId| !matches!(state.answers.get(id), Some(Some(_)));
-        let silos: Vec<SiloId> = state.list.survivors().iter().copied().filter(silent).collect();
-        if silos.len() > self.limits.most_opened() {
-            self.event(CoordinatorEvent::Waiting(format!("{at} waits for silos that vouch for its sum")));
-            state.answers.retain(|_, answer| answer.is_some());
-            state.handed_back.retain(|silo| state.answers.contains_key(silo));
-            for &silo in &silos {
+        if matches!(state.busy, Busy::Waiting) {
+            let AwaitSketches { answers, handed_back, liars, .. } = &mut *state;
+            answers.retain(|silo, answer| answer.is_some() || liars.contains(silo));
+            handed_back.retain(|silo| answers.contains_key(silo));
+            for silo in state.silent().into_iter().filter(|silo| !state.liars.contains(silo)) {
                 self.send_sum_request(silo, &state);
             }
+            state.busy = Busy::No;
+            self.rearm(&mut state.attempt.deadline, now_ms);
+            self.state = State::AwaitSketches(state);
+            return;
+        }
+        let silos = state.silent();
+        if silos.len() > self.limits.most_opened() {
+            if state.liars.len() > self.limits.most_opened() {
+                return self
+                    .stuck(format!("{} silos gave false subset sums in {at}: start a new job", state.liars.len()));
+            }
+            self.event(CoordinatorEvent::Waiting(format!("{at} waits for silos that vouch for its sum")));
+            state.busy = Busy::Waiting;
             self.rearm(&mut state.attempt.deadline, now_ms);
             // who is gone has had its time: it is asked for again when the deadline comes round, not at once
             state.attempt.grace = u64::MAX / 4;
@@ -165,7 +181,7 @@ impl CoordinatorMachine {
         match &mut state.busy {
             Busy::Opening(opened) => opened.clone_from(&inputs),
             Busy::Checking(_, masked) => *masked = inputs.first().map(|(_, y)| Arc::clone(y)).unwrap_or_default(),
-            Busy::No => {}
+            Busy::No | Busy::Waiting => {}
         }
         let inputs = inputs.into_iter().map(|(_, input)| input).collect();
         let (kind, plan, key) = (state.attempt.kind, Arc::clone(&self.own.plan), state.key);
@@ -186,7 +202,10 @@ impl CoordinatorMachine {
             Err(what) => return self.spoiled(&state.attempt, what, now_ms),
         };
         match std::mem::replace(&mut state.busy, Busy::No) {
-            Busy::No => self.state = State::AwaitSketches(state),
+            busy @ (Busy::No | Busy::Waiting) => {
+                state.busy = busy;
+                self.state = State::AwaitSketches(state);
+            }
             Busy::Checking(silo, masked) => {
                 let sketch = state.answers.get(&silo).and_then(Option::as_ref);
                 if sketch.map(|s| &s.values) == values.first() {
@@ -196,6 +215,7 @@ impl CoordinatorMachine {
                     let what = "its subset sums are not those of the masked input that it signed (SA-16)";
                     self.blame(silo, at, what, fault);
                     state.answers.insert(silo, None);
+                    state.liars.insert(silo);
                 }
                 self.check_next(state, now_ms);
             }

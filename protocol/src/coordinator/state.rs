@@ -152,14 +152,26 @@ pub(super) struct AwaitSketches {
     pub handed_back: BTreeSet<SiloId>,
     /// Of them, those whose masked input is being read back.
     pub returning: BTreeSet<SiloId>,
+    /// Silos whose sketch was found false: they are not asked again.
+    pub liars: BTreeSet<SiloId>,
     /// Silos whose sketch was found right by itself.
     pub checked: BTreeSet<SiloId>,
     pub busy: Busy,
 }
 
+impl AwaitSketches {
+    /// Survivors without a sketch, ascending.
+    pub fn silent(&self) -> Vec<SiloId> {
+        let silent = |id: &SiloId| !matches!(self.answers.get(id), Some(Some(_)));
+        self.list.survivors().iter().copied().filter(silent).collect()
+    }
+}
+
 /// What the driver does for [`AwaitSketches`] at the moment.
 pub(super) enum Busy {
     No,
+    /// Too many silos vouch for nothing: until the deadline, who comes back is asked, then everybody is.
+    Waiting,
     /// Reads back, then adds up, the masked inputs of the silos without a sketch.
     Opening(Vec<(SiloId, Payload)>),
     /// Reads back one masked input, then compares it with its silo's sketch.

@@ -90,7 +90,7 @@ impl SiloMachine {
         let Some(mut head) = std::mem::replace(&mut self.session, Session::Idle).into_head() else { return };
         let secrets = SessionSecrets::generate(&head.ctx, &mut *self.rng);
         let own = &self.own;
-        let advert = Advert::sign(&own.identity, &head.ctx, own.me, &secrets, self.journal.mark);
+        let advert = Advert::sign(&own.identity, &head.ctx, own.me, &secrets, self.journal.mark, !head.silent);
         let message = SiloMessage::Advert { at: head.at, advert: advert.clone() };
         let phase = own.plan.params(head.kind).phase_deadline_ms;
         // others may train until the deadline of the opening, which lies one phase before this one

@@ -15,6 +15,7 @@ use crate::plan::RoundKind;
 use crate::silo::api::{SiloEvent, SiloOutput};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{SiloMachine, Update};
+use crate::silo::verify::counts_agreed;
 use crate::silo::work::{SiloWork, Task};
 
 /// What every state of a session carries.
@@ -130,6 +131,7 @@ impl SiloMachine {
                 return;
             }
         };
+        head.silent |= !counts_agreed(&adverts);
         let dealt = share::deal(&own.identity, own.me, &secrets, &adverts, own.quorum.t, &mut *self.rng);
         let (dealing, dealt) = match dealt {
             Ok(dealt) => dealt,

@@ -4,7 +4,7 @@
 //! The stateless checks are [`blindsum_crypto::verify`]'s. Each condition has a name ([`Check`]), under which tests switch
 //! it off.
 
-use blindsum_crypto::verify::{self, Check, Rules, VerifiedSum, VerifyError};
+use blindsum_crypto::verify::{self, Check, Rules, VerifiedAdverts, VerifiedSum, VerifyError};
 use blindsum_crypto::{Context, Digest, SiloId, VerifySum, transcript};
 
 use crate::message::{Abandoned, AttemptId, MaskedBack};
@@ -112,6 +112,12 @@ pub(super) fn unproven(
 /// SA-13: whether an update went out in an attempt that may still give a sum, so that it must not go out again.
 pub(super) fn spent(sent_in: &[u32], unproven: &[u32]) -> bool {
     Check::FreshUpdate.finds(sent_in.iter().any(|attempt| unproven.contains(attempt)))
+}
+
+/// SA-13: whether held-out counts go into the masked inputs of a session: only if all its silos add theirs, since a sum in
+/// which one alone has counts shows them.
+pub(super) fn counts_agreed(adverts: &VerifiedAdverts) -> bool {
+    !Check::CountsAgreed.finds(adverts.adverts().iter().any(|advert| !advert.counts))
 }
 
 /// Why a journal admits no such entry; completes "a journal that …".

@@ -134,6 +134,7 @@ pub struct Cluster {
     /// Connection number per silo; none while down.
     links: Vec<Option<u32>>,
     connections: u32,
+    cuts: Vec<u32>,
     pub kill_when: Option<KillWhen>,
     /// Trainings that each silo's budget covers.
     pub budget: Option<u32>,
@@ -161,6 +162,9 @@ pub struct Cluster {
     pub inputs: BTreeMap<(SiloId, AttemptId), (Vec<f32>, HeldOutCounts)>,
     /// What a misbehaving silo added to the first coordinate of its y.
     pub added: BTreeMap<(SiloId, AttemptId), u32>,
+    /// Whether the adverts that each silo dealt under leave all counts in.
+    counted: BTreeMap<(SiloId, AttemptId), bool>,
+    listed: BTreeMap<SiloId, bool>,
     /// Attempts that an opening proved abandoned.
     proofs: BTreeMap<(SiloId, AttemptId), Vec<u32>>,
 }
@@ -198,6 +202,7 @@ impl Cluster {
             coordinator_crash: None,
             links: vec![None; n],
             connections: 0,
+            cuts: vec![0; n],
             kill_when: None,
             trains: None,
             holds_none_out: None,
@@ -215,6 +220,8 @@ impl Cluster {
             coordinator_finished: false,
             inputs: BTreeMap::new(),
             added: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            listed: BTreeMap::new(),
             proofs: BTreeMap::new(),
         };
         cluster.after(0, Event::StartCoordinator);
@@ -276,6 +283,9 @@ impl Cluster {
     }
 
     pub fn inject_envelope(&mut self, silo: SiloId, envelope: Down) {
+        if let CoordinatorMessage::Adverts { adverts, .. } = &envelope.message {
+            self.listed.insert(silo, adverts.iter().all(|a| a.counts));
+        }
         let now = self.now;
         if let Some(machine) = &mut self.silos[silo.index()].machine {
             machine.handle_message(envelope, now);
@@ -332,7 +342,11 @@ impl Cluster {
             if let Some(machine) = &mut self.coordinator {
                 machine.handle_disconnected(silo, now);
             }
-            self.after(40, Event::Connect(silo));
+            // it backs off as the service does: who is refused each time does not try for ever at once
+            let cuts = &mut self.cuts[silo.index()];
+            *cuts += 1;
+            let delay = if *cuts <= 20 { 40 } else { 1_000 };
+            self.after(delay, Event::Connect(silo));
             self.pump_silo(silo);
             self.pump_coordinator();
         }
@@ -374,10 +388,7 @@ impl Cluster {
                     let at = AttemptId { round: open.context.round, attempt: open.context.attempt };
                     self.proofs.insert((silo, at), open.abandoned.iter().map(|a| a.attempt).collect());
                 }
-                if let Some(machine) = &mut self.silos[silo.index()].machine {
-                    machine.handle_message(envelope, now);
-                }
-                self.pump_silo(silo);
+                self.inject_envelope(silo, envelope);
             }
             Event::ToCoordinator(silo, link, envelope) if self.links[silo.index()] == Some(link) => {
                 if let Some(machine) = &mut self.coordinator {
@@ -414,6 +425,8 @@ impl Cluster {
 
     fn act(&mut self, action: Action) {
         match action {
+            // a lie may be meant for nobody
+            Action::ToSilo(silo, ..) if silo.0 >= self.setup.n() => {}
             Action::ToSilo(silo, envelope, delay) => match (self.links[silo.index()], self.fits(&envelope)) {
                 (Some(link), true) => self.after(delay, Event::ToSilo(silo, link, envelope)),
                 (Some(_), false) => self.cut(silo),
@@ -549,10 +562,14 @@ impl Cluster {
                         }
                         _ => false,
                     };
-                    if entries.into_iter().any(unproven) {
+                    if entries.into_iter().any(unproven) || !self.counted[&(silo, *at)] {
                         counts = HeldOutCounts::default();
                     }
                     self.inputs.insert((silo, *at), (update, counts));
+                }
+                if let SiloMessage::Shares { at, .. } = &envelope.message {
+                    // it answers the list that came last
+                    self.counted.entry((silo, *at)).or_insert(self.listed[&silo]);
                 }
                 process.sent.push(envelope.clone());
                 let Some(link) = self.links[silo.index()] else { return };

@@ -397,7 +397,7 @@ fn advert_lie(
     match (op.kind, colluder) {
         (Kind::Equivocate, Some(i)) if op.pick(4, 2) == 0 => {
             let (id, journal) = (adverts[i].silo, adverts[i].journal());
-            adverts[i] = Advert::sign(&mind.key(id), &ctx, id, &fresh, journal);
+            adverts[i] = Advert::sign(&mind.key(id), &ctx, id, &fresh, journal, true);
         }
         (Kind::Equivocate, _) => drop(adverts.remove(victim)),
         (Kind::Omit, _) => match op.pick(4, 3) {
@@ -437,7 +437,7 @@ fn advert_lie(
                 0 => (advert.mask_key, advert.signature) = (fresh.mask.public(), Signature([0; 64])),
                 1 => {
                     let stranger = blindsum_crypto::IdentityKey::from_bytes(&[op.variant as u8; 32]);
-                    *advert = Advert::sign(&stranger, &ctx, advert.silo, &fresh, advert.journal());
+                    *advert = Advert::sign(&stranger, &ctx, advert.silo, &fresh, advert.journal(), advert.counts);
                 }
                 2 => advert.channel_key = fresh.channel.public(),
                 _ => match old.into_iter().next() {
@@ -451,8 +451,8 @@ fn advert_lie(
 }
 
 fn sign_advert(mind: &Mind, ctx: &Digest, id: SiloId, advert: &mut Advert) {
-    let length = advert.journal_length.to_le_bytes();
-    let fields: [&[u8]; 4] = [&advert.channel_key, &advert.mask_key, &length, &advert.journal_head.0];
+    let (length, counts) = (advert.journal_length.to_le_bytes(), [u8::from(advert.counts)]);
+    let fields: [&[u8]; 5] = [&advert.channel_key, &advert.mask_key, &length, &advert.journal_head.0, &counts];
     advert.signature = mind.key(id).sign(Label::Advert, ctx, id, &fields);
 }
 
@@ -739,7 +739,7 @@ fn colluding_votes(mind: &Mind, result: &RoundResult, sum: &[u8]) -> Option<BTre
     let counts = params.segments.len() - 1;
     let ranges = params.ranges().take(counts);
     let update: Vec<f64> = ranges.flat_map(|(s, range)| fixed_point::decode_sum(&lanes[range], s)).collect();
-    let survivors = u32::try_from(result.list.0.len()).ok()?;
+    let survivors = u32::try_from(result.list.0.len()).ok().filter(|&n| n > 0)?;
     let global = server::fed_avg(&plan.initial_global(), &update, survivors);
     let model = plan.model_hash(&global);
     let t3 = transcript::t3(&result.bind, &result.list.0);

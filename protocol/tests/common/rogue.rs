@@ -200,7 +200,7 @@ fn advertise(op: &Op, mind: &Mind, past: &[(SiloId, Up)], at: AttemptId, own: &A
     match (op.kind, op.pick(4, 5)) {
         (Kind::Second, _) => {
             let secrets = mind.secrets(at, 5)?;
-            let second = Advert::sign(&mind.key(own.silo), &ctx, own.silo, &secrets, own.journal());
+            let second = Advert::sign(&mind.key(own.silo), &ctx, own.silo, &secrets, own.journal(), own.counts);
             return Some(vec![honest.clone(), Envelope::bare(SiloMessage::Advert { at, advert: second })]);
         }
         (Kind::Length, _) => {
@@ -219,8 +219,8 @@ fn advertise(op: &Op, mind: &Mind, past: &[(SiloId, Up)], at: AttemptId, own: &A
         }
     }
     if sign {
-        let length = advert.journal_length.to_le_bytes();
-        let fields: [&[u8]; 4] = [&advert.channel_key, &advert.mask_key, &length, &advert.journal_head.0];
+        let (length, counts) = (advert.journal_length.to_le_bytes(), [u8::from(advert.counts)]);
+        let fields: [&[u8]; 5] = [&advert.channel_key, &advert.mask_key, &length, &advert.journal_head.0, &counts];
         advert.signature = mind.key(own.silo).sign(Label::Advert, &ctx, own.silo, &fields);
     }
     Some(vec![Envelope::bare(SiloMessage::Advert { at, advert })])

@@ -264,7 +264,7 @@ impl Script {
             let other = op.phase.names(!P::UP);
             let names = op.phase.names(P::UP);
             let right_way = op.up == P::UP || other.is_empty();
-            if !right_way || names.is_empty() || names[op.pick(0, names.len())] != name {
+            if !right_way || names.is_empty() || names[op.pick(16, names.len())] != name {
                 continue;
             }
             if self.apply::<P>(&op, silo, name, &mut actions) {

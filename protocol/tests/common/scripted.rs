@@ -74,7 +74,7 @@ impl Scripted {
     }
 
     pub fn advert(&self, mind: &Mind) -> Option<Advert> {
-        Some(Advert::sign(&mind.key(self.silo), &mind.ctx(self.at)?, self.silo, &self.secrets, self.journal))
+        Some(Advert::sign(&mind.key(self.silo), &mind.ctx(self.at)?, self.silo, &self.secrets, self.journal, true))
     }
 
     /// What it answers to a message of its session; `None` for any other message.
@@ -141,7 +141,7 @@ impl Scripted {
         let mut rng = super::rng(self.seed ^ 0xdea1);
         let mut deal = |secrets: &SessionSecrets, t| share::deal(&key, self.silo, secrets, adverts, t, &mut rng).ok();
         let others: Vec<usize> = adverts.ids().enumerate().filter(|(_, id)| *id != self.silo).map(|(i, _)| i).collect();
-        let cheated = others[self.seed as usize / 7 % others.len()];
+        let cheated = others[(self.seed >> 10) as usize % others.len()];
         let (mut dealing, dealt) = match self.misdealing {
             Misdealing::Degree => deal(&self.secrets, t + 1)?,
             Misdealing::Channel => deal(&mind.secrets(self.at, self.seed ^ 1)?, t)?,

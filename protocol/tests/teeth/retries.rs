@@ -63,6 +63,18 @@ fn sa13_teeth_an_update_with_the_same_noise_in_two_sums_shows_an_input() {
     bites(&[Check::FreshUpdate], || two_sums(DP, |_, _| Vec::new()));
 }
 
+#[test]
+fn sa13_teeth_held_out_counts_of_one_silo_alone_are_in_the_sum() {
+    // all but silo 3 send attempt 1; of attempt 2, opened without proofs, only silo 3 is free to add its counts
+    bites(&[Check::CountsAgreed], || {
+        let mut script = Script::new(4, &job(DP));
+        script.fresh = true;
+        script.session(&ids(&THREE), script.context(attempt(1, 1)), &[]).unwrap();
+        let second = script.attempt(attempt(1, 2), &ids(&ALL), &[]).unwrap();
+        script.counts(&second.sum) == script.setup.update(SiloId(3), 1, 1).1
+    });
+}
+
 /// What the silos say to a request to abandon attempt 1.
 fn abandonments(script: &mut Script) -> Vec<AbandonVote> {
     let mut votes = Vec::new();

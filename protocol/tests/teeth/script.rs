@@ -16,7 +16,7 @@ use blindsum_protocol::message::{Abandoned, MaskedBack, Open, RoundResult};
 use blindsum_protocol::silo::{
     HeldResult, JournalEntry, JournalState, LocalUpdate, SetupError, SiloConfig, SiloMachine, SiloOutput, TrainOutcome,
 };
-use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, Payload, RoundKind, SiloMessage};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, Payload, RoundKind, SiloMessage};
 
 use crate::common::{Setup, boxed_rng};
 
@@ -277,6 +277,13 @@ impl Script {
             SiloMessage::ResultVote { vote, .. } => Some(*vote),
             _ => None,
         })
+    }
+
+    /// The held-out counts of a sum.
+    pub fn counts(&self, sum: &[u8]) -> HeldOutCounts {
+        let lanes = packing::unpack(self.setup.plan.params(KIND), sum).unwrap();
+        let metrics = &lanes[lanes.len() - 6..];
+        HeldOutCounts { examples: metrics[1], correct: metrics[2] }
     }
 
     /// The input of the one silo that is in the first sum and not in the second: is it that silo's update?
