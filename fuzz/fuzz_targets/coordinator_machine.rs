@@ -4,7 +4,7 @@
 use blindsum_fuzz::{coordinator, operations};
 
 libfuzzer_sys::fuzz_mutator!(|bytes: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    if seed % 8 == 0 {
+    if seed.is_multiple_of(8) {
         return libfuzzer_sys::fuzzer_mutate(bytes, size, max_size);
     }
     operations::mutate(&mut bytes[..max_size], size, seed, coordinator::What::KINDS)
