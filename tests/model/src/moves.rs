@@ -5,7 +5,7 @@
 
 use crate::rules::{Grain, Numbers, Snapshot, Switch};
 use crate::safety::{abandoned, certified, harms, is_quorum};
-use crate::silo::{known_marks, listed_marks};
+use crate::silo::{is_quiet, known_marks, listed_marks};
 use crate::state::{Entry, Row, Session, Set, State, members};
 use crate::world::World;
 
@@ -156,7 +156,7 @@ impl World {
 
     fn deal(&self, state: &State, i: usize, at: u8, t1: u8) -> Option<Row> {
         let (listed, known) = (listed_marks(&state.rows, i, at, t1), known_marks(&state.rows, i));
-        self.own.adverts(&state.rows[i], at, t1, &listed, &known)
+        self.own.adverts(&state.rows[i], (at, t1), &listed, &known, is_quiet(&state.rows, at, t1))
     }
 
     fn header_lists(&self, state: &State, at: u8, moves: &mut Vec<Move>) {

@@ -114,7 +114,7 @@ pub enum Switch {
     CountsOnce,
     /// Added: after a restart an attempt that the journal only says was joined counts as one in which y went out.
     JoinedIsMasked,
-    /// Added: whether held-out counts are sent is the same for all silos of an attempt (only in the first).
+    /// Removed: held-out counts are added where every advert of the session says that its silo can.
     CountsAgreed,
 }
 
@@ -138,8 +138,8 @@ impl Rules {
         self.0 & 1 << switch as u8 != 0
     }
 
-    /// Whether no rule is removed; additions do not count.
+    /// Whether no rule is removed; an addition does not count.
     pub fn is_as_coded(self) -> bool {
-        self.0 & !(1 << Switch::JoinedIsMasked as u8 | 1 << Switch::CountsAgreed as u8) == 0
+        self.0 & !(1 << Switch::JoinedIsMasked as u8) == 0
     }
 }

@@ -44,9 +44,6 @@ impl Own {
             row.silent = !self.off(Switch::CountsOnce);
             row.update = row.update.filter(|update| update.sent_in & unproven == 0);
         }
-        if self.off(Switch::CountsAgreed) {
-            row.silent = self.updates == Updates::Fresh && at > 0;
-        }
         row.journal.push(Entry::Joined(at));
         if row.update.is_none() {
             let id = if self.updates == Updates::Same { 0 } else { row.trained };
@@ -54,16 +51,25 @@ impl Own {
             row.trained += 1;
         }
         let mark = mark(&row.journal);
-        let adverts = &mut row.facts[usize::from(at)].adverts;
-        adverts.push(mark);
-        row.session = Session::Adverts(at, u8::try_from(adverts.len()).expect("a few adverts"));
+        let facts = &mut row.facts[usize::from(at)];
+        facts.quiet |= Set::from(row.silent) << facts.adverts.len();
+        facts.adverts.push(mark);
+        row.session = Session::Adverts(at, u8::try_from(facts.adverts.len()).expect("a few adverts"));
         Some(row)
     }
 
-    /// `on_adverts`: own entry intact, and no peer's journal went backwards. Deals under this T1.
+    /// `on_adverts`: own entry intact, and no peer's journal went backwards. Deals under this T1. With `quiet` some advert of
+    /// it says that its silo cannot add held-out counts.
     ///
     /// `listed` holds the marks of the other silos listed, by row; `history` what this silo's journal says of them.
-    pub fn adverts(&self, row: &Row, at: u8, t1: u8, listed: &[(usize, Mark)], known: &[(usize, Mark)]) -> Option<Row> {
+    pub fn adverts(
+        &self,
+        row: &Row,
+        (at, t1): (u8, u8),
+        listed: &[(usize, Mark)],
+        known: &[(usize, Mark)],
+        quiet: bool,
+    ) -> Option<Row> {
         let Session::Adverts(session_at, own) = row.session else { return None };
         if session_at != at || row.facts[usize::from(at)].listed[usize::from(t1)] != own {
             return None;
@@ -76,6 +82,7 @@ impl Own {
             return None;
         }
         let mut row = *row;
+        row.silent |= quiet && !self.off(Switch::CountsAgreed);
         row.journal.push(Entry::Peers(at, t1));
         row.facts[usize::from(at)].dealt |= 1 << t1;
         row.session = Session::Shares(at, t1);
@@ -170,6 +177,14 @@ pub fn known_marks(rows: &[Row], me: usize) -> Vec<(usize, Mark)> {
         }
     }
     known
+}
+
+/// Whether some advert of a T1 says that its silo cannot add held-out counts.
+pub fn is_quiet(rows: &[Row], at: u8, t1: u8) -> bool {
+    rows.iter().map(|row| &row.facts[usize::from(at)]).any(|facts| match facts.listed[usize::from(t1)] {
+        0 => false,
+        which => facts.quiet >> (which - 1) & 1 == 1,
+    })
 }
 
 /// The marks in the adverts of a T1, by row; without the silo's own.

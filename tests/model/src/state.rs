@@ -168,6 +168,8 @@ pub struct Input {
 pub struct Facts {
     /// Its adverts, each with the mark that it carries. A well-behaved silo has one.
     pub adverts: Few<Mark, MOST_ADVERTS>,
+    /// Those of its adverts, from bit 0, that say it cannot add held-out counts.
+    pub quiet: Set,
     /// Per T1: which of its adverts is listed, from 1; 0 for none.
     pub listed: [u8; MOST_BINDS],
     /// T1 under which it dealt.
