@@ -26,9 +26,9 @@ impl Site {
     }
 }
 
-/// The name of silo number `i`.
+/// The name of silo number `i`; sorted by name, as a roster is, they are sorted by number.
 pub fn name(i: u16) -> String {
-    format!("silo-{i}")
+    format!("silo-{i:04}")
 }
 
 /// n silos, d coordinates (a multiple of 32,768).

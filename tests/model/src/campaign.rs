@@ -210,7 +210,7 @@ pub const TEETH: [Tooth; 12] = [
             &[Switch::PeersRemember],
             OLD_DISK,
             Harm::OwnFault,
-            (3, 0),
+            (4, 1),
         )
     },
     tooth("a retry needs q ABANDON votes", &[Switch::RetryProven], RESTART, Harm::TwoSums, (3, 1)),
