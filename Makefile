@@ -18,7 +18,7 @@ TEETH := -p blindsum-crypto -p blindsum-protocol
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
 	@echo "make test        set up and run every test"
-	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back"
+	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back (part of make test)"
 	@echo "make schedules   ten thousand runs of the protocol with generated faults and lies, and their counts (part of make test)"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
@@ -53,7 +53,7 @@ demo: inputs build
 # Two runs: in the first, tests can switch checks off; in the second, the programs under test are those that are shipped.
 test: libtorch inputs
 	$(CARGO) test $(PROFILE) $(TEETH)
-	$(CARGO) test $(PROFILE) --workspace $(TEETH:-p=--exclude) -- --skip crashes:: --skip restored::
+	$(CARGO) test $(PROFILE) --workspace $(TEETH:-p=--exclude)
 
 # Part of `make test`, alone.
 schedules:
@@ -64,8 +64,7 @@ lint-fast: prerequisites
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@.ci/purity
 
-# kill -9 at every journal and send point of a silo, and old state put back; part of `test`
-# Minutes; apart from `make test` until its time and steadiness on an idle machine are known.
+# Part of `make test`, alone and with what it counts.
 crash: libtorch
 	$(CARGO) test $(PROFILE) -p blindsum-tests --test federation -- --nocapture crashes:: restored::
 
