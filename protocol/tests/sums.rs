@@ -246,48 +246,56 @@ fn sa16_a_second_sum_of_one_attempt_gets_no_sketch() {
     assert!(events(&cluster, VICTIM).iter().any(|e| e.contains("two sums")));
 }
 
+/// Five silos, of which these alter one value of their sketch in the first attempt.
+fn with_liars(privacy: &str, liars: &'static [SiloId]) -> Cluster {
+    let mut cluster = Cluster::new(Setup::new(5, &job_text(1, privacy, "held-out")));
+    let setup = Setup::new(5, &job_text(1, privacy, "held-out"));
+    /// ctx, then T3 and H(S).
+    type Heard = (Option<Digest>, Option<(Digest, Digest)>);
+    let heard: Rc<RefCell<Heard>> = Rc::default();
+    let (note, known) = (Rc::clone(&heard), heard);
+    let adverts: RefCell<Option<Digest>> = RefCell::default();
+    let bind: RefCell<Option<Digest>> = RefCell::default();
+    let t3: RefCell<Option<Digest>> = RefCell::default();
+    cluster.down = Box::new(move |_, envelope| {
+        let mut note = note.borrow_mut();
+        match &envelope.message {
+            CoordinatorMessage::Open(open) if open.context.round == 1 => note.0 = Some(open.context.digest()),
+            CoordinatorMessage::Adverts { at: FIRST, adverts: all } => {
+                *adverts.borrow_mut() = Some(transcript::t1(&note.0.unwrap(), all));
+            }
+            CoordinatorMessage::Shares { at: FIRST, headers, .. } => {
+                *bind.borrow_mut() = Some(transcript::bind(&transcript::t2(&adverts.borrow().unwrap(), headers)));
+            }
+            CoordinatorMessage::CommitRequest { at: FIRST, list } => {
+                *t3.borrow_mut() = Some(transcript::t3(&bind.borrow().unwrap(), &list.0));
+            }
+            CoordinatorMessage::SumRequest { at: FIRST, sum_hash, .. } => {
+                note.1 = Some((t3.borrow().unwrap(), *sum_hash));
+            }
+            _ => {}
+        }
+        vec![envelope]
+    });
+    cluster.up = Box::new(move |silo, mut envelope| {
+        if let (true, SiloMessage::Sketch { at: FIRST, sketch: Some(sketch) }) =
+            (liars.contains(&silo), &mut envelope.message)
+        {
+            let (ctx, Some((t3, sum_hash))) = *known.borrow() else { panic!("no sum was announced") };
+            let mut values = sketch.values.clone();
+            values[9 + silo.index()] ^= 1;
+            *sketch = Sketch::sign(&setup.identity(silo), &ctx.unwrap(), silo, &t3, &sum_hash, values);
+        }
+        vec![envelope]
+    });
+    cluster
+}
+
 #[test]
 fn sa16_a_silo_that_lies_in_its_sketch_is_named_and_the_round_goes_on() {
     // two liars whose lies cancel would pass: they change nothing then
     for privacy in [NONE, DP] {
-        let mut cluster = Cluster::new(Setup::new(5, &job_text(1, privacy, "held-out")));
-        let setup = Setup::new(5, &job_text(1, privacy, "held-out"));
-        /// ctx, then T3 and H(S).
-        type Heard = (Option<Digest>, Option<(Digest, Digest)>);
-        let heard: Rc<RefCell<Heard>> = Rc::default();
-        let (note, known) = (Rc::clone(&heard), heard);
-        let adverts: RefCell<Option<Digest>> = RefCell::default();
-        let bind: RefCell<Option<Digest>> = RefCell::default();
-        let t3: RefCell<Option<Digest>> = RefCell::default();
-        cluster.down = Box::new(move |_, envelope| {
-            let mut note = note.borrow_mut();
-            match &envelope.message {
-                CoordinatorMessage::Open(open) if open.context.round == 1 => note.0 = Some(open.context.digest()),
-                CoordinatorMessage::Adverts { at: FIRST, adverts: all } => {
-                    *adverts.borrow_mut() = Some(transcript::t1(&note.0.unwrap(), all));
-                }
-                CoordinatorMessage::Shares { at: FIRST, headers, .. } => {
-                    *bind.borrow_mut() = Some(transcript::bind(&transcript::t2(&adverts.borrow().unwrap(), headers)));
-                }
-                CoordinatorMessage::CommitRequest { at: FIRST, list } => {
-                    *t3.borrow_mut() = Some(transcript::t3(&bind.borrow().unwrap(), &list.0));
-                }
-                CoordinatorMessage::SumRequest { at: FIRST, sum_hash, .. } => {
-                    note.1 = Some((t3.borrow().unwrap(), *sum_hash));
-                }
-                _ => {}
-            }
-            vec![envelope]
-        });
-        cluster.up = Box::new(move |silo, mut envelope| {
-            if let (VICTIM, SiloMessage::Sketch { at: FIRST, sketch: Some(sketch) }) = (silo, &mut envelope.message) {
-                let (ctx, Some((t3, sum_hash))) = *known.borrow() else { panic!("no sum was announced") };
-                let mut values = sketch.values.clone();
-                values[9] ^= 1;
-                *sketch = Sketch::sign(&setup.identity(VICTIM), &ctx.unwrap(), VICTIM, &t3, &sum_hash, values);
-            }
-            vec![envelope]
-        });
+        let mut cluster = with_liars(privacy, &[VICTIM]);
         cluster.finish();
         checks::check(&cluster);
         assert_eq!((cluster.reports[0].attempt, cluster.reports[0].survivors.len()), (1, 5));
@@ -298,6 +306,24 @@ fn sa16_a_silo_that_lies_in_its_sketch_is_named_and_the_round_goes_on() {
         assert!(cluster.coordinator_events.iter().any(named));
         assert!(!cluster.reports[1].cohort.contains(&VICTIM), "it is left out of what comes");
     }
+}
+
+#[test]
+fn sa16_with_more_liars_than_may_be_silent_the_job_ends_and_they_are_convicted() {
+    // q = 4 of 5 must be left to sign; two is more than c = 1
+    let mut cluster = with_liars(NONE, &[VICTIM, SiloId(4)]);
+    cluster.run(120_000);
+    let store = cluster.store.iter().map(|r| codec::decode::<StoreRecord>(r, 1 << 24).unwrap());
+    let convicted: Vec<SiloId> = store
+        .filter_map(|r| match r {
+            StoreRecord::Guilty { silo, .. } => Some(silo),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(convicted, [VICTIM, SiloId(4)]);
+    let ends = |e: &CoordinatorEvent| matches!(e, CoordinatorEvent::Stuck(why) if why.contains("2 silos gave false"));
+    assert!(cluster.coordinator_events.iter().any(ends), "{:?}", cluster.last_events());
+    assert!(cluster.reports.is_empty());
 }
 
 #[test]
