@@ -100,7 +100,8 @@ impl Peers<'_> {
         let key = [&self.ctx.0[..], &silo.to_bytes(), &[salt]].concat();
         let length = u64::from(at.round) << 40 | u64::from(at.attempt) << 8;
         let journal = JournalMark { length, head: sha256(&key) };
-        let make = || Rc::new(Advert::sign(&self.world.keys[silo.index()], self.ctx, silo, &secrets, journal, salt & 1 == 0));
+        let make =
+            || Rc::new(Advert::sign(&self.world.keys[silo.index()], self.ctx, silo, &secrets, journal, salt & 1 == 0));
         MEMOS.with_borrow_mut(|m| (*m.signed.get(sha256(&key), make)).clone())
     }
 
