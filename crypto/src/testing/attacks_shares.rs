@@ -256,3 +256,15 @@ fn sa03_a_leaf_depends_on_session_dealer_recipient_and_kind() {
     ];
     assert_eq!(std::collections::BTreeSet::from(leaves).len(), leaves.len());
 }
+
+#[test]
+fn sa07_a_second_dealing_is_told_from_the_first_by_any_part_of_it() {
+    let kit = Kit::new(4, 3, 1);
+    let first = check_dealing(&kit, kit.dealings[1].clone()).unwrap();
+    assert!(first.is(&kit.dealings[1]));
+    assert!(!first.is(&kit.dealings[2]));
+    let (mut header, mut pairs) = (kit.dealings[1].clone(), kit.dealings[1].clone());
+    header.header.commitment_b.0[0] ^= 1;
+    pairs.pairs.swap(0, 2);
+    assert!(!first.is(&header) && !first.is(&pairs));
+}

@@ -301,6 +301,34 @@ mod tests {
     }
 
     #[test]
+    fn sa02_an_opening_that_differs_says_in_which_field() {
+        let d = |x| Digest([x; 32]);
+        let own = Context {
+            federation_id: "f".into(),
+            roster_hash: d(1),
+            roster_version: 1,
+            job_digest: d(2),
+            round: 1,
+            attempt: 1,
+            params_hash: d(3),
+            previous_result_hash: d(4),
+            model_hash: d(5),
+        };
+        assert_eq!(context(&own, &own), Ok(()));
+        for (field, offered) in [
+            ("federation", Context { federation_id: "g".into(), ..own.clone() }),
+            ("roster", Context { roster_hash: d(9), ..own.clone() }),
+            ("roster", Context { roster_version: 2, ..own.clone() }),
+            ("job", Context { job_digest: d(9), ..own.clone() }),
+            ("parameters", Context { params_hash: d(9), ..own.clone() }),
+            ("previous result", Context { previous_result_hash: d(9), ..own.clone() }),
+            ("model", Context { model_hash: d(9), ..own.clone() }),
+        ] {
+            assert_eq!(context(&own, &offered), Err(Refusal::Context(vec![field])));
+        }
+    }
+
+    #[test]
     fn sa07_rounds_and_attempts_at_their_bounds() {
         let at = |round, attempt| AttemptId { round, attempt };
         assert_eq!(round(at(3, 1), 2, Some(2)), Ok(()));
