@@ -68,13 +68,11 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let owned = examples(&[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
         let gradient = engine.gradient_sum(&adapter, &batch, None).unwrap().sum;
-        let mut directions = vec![0..adapter.len()];
-        if let Some(ranges) = engine.layout().head_ranges() {
-            // each of the head's layers by itself, so that a small one is seen
-            let base = ranges.weight.start;
-            directions
-                .extend(engine.layout().head_parts().into_iter().map(|p| base + p.weight.start..base + p.weight.end));
-        }
+        // all coordinates together, then each of the head's weights by itself, so that a small one is seen
+        let base = engine.layout().head_ranges().map_or(0, |ranges| ranges.weight.start);
+        let parts = if head == Head::Trained { engine.layout().head_parts() } else { Vec::new() };
+        let parts = parts.into_iter().map(|p| base + p.weight.start..base + p.weight.end);
+        let directions: Vec<_> = std::iter::once(0..adapter.len()).chain(parts).collect();
         for range in directions {
             let part = &gradient[range.clone()];
             let step = 1e-2 / norm(part);
