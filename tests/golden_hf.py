@@ -3,34 +3,67 @@
 
     python3 tests/golden_hf.py tiny                    > silo/tests/golden/tiny.json
     python3 tests/golden_hf.py tiny-all                > silo/tests/golden/tiny-all.json
+    python3 tests/golden_hf.py tiny-roberta            > silo/tests/golden/tiny-roberta.json
     python3 tests/golden_hf.py .demo/models/all-MiniLM-L6-v2 > silo/tests/golden/minilm.json
 
 needs torch==2.11.0, transformers and peft. `tiny` is a BERT of two layers whose weights are a formula (below), which
 silo/tests/common/mod.rs repeats, so that `cargo test` needs neither Python nor a download; `tiny-all` adapts every
-linear layer of it instead of query and value.
+linear layer of it instead of query and value. `tiny-roberta`, `tiny-roberta-all`, `tiny-distilbert` and
+`tiny-distilbert-all` are the same in the other families.
 
 Everything that is not the base model is a formula too (m = index of the module in our order, i = row, j = column):
     lora_A[m][i][j] = 0.05 sin(0.7 i + 1.3 j + m)     lora_B[m][i][j] = 0.02 cos(1.1 i + 0.3 j + 2 m)
-    classifier.weight[i][j] = 0.1 sin(0.9 i + 0.2 j + 0.5)     classifier.bias = 0
+    last layer of the head:  weight[i][j] = 0.1 sin(0.9 i + 0.2 j + 0.5)     bias = 0
+    dense layer before it:   weight[i][j] = 0.1 sin(0.9 i + 0.2 j + 1.5)     bias[i] = 0.05 cos(0.4 i)
 r = 4, lora_alpha = 8, three labels. Per case: the logits, the loss, and L2 norms of the gradient of that example's own
-loss, by module of lora_B and over the classifier. `padded` holds the logits of several cases in one padded batch.
+loss, by module of lora_B and over the whole head. `padded` holds the logits of several cases in one padded batch.
 """
 import json
 import math
+import re
 import sys
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import (AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification,
+                          DistilBertConfig, DistilBertForSequenceClassification, RobertaConfig,
+                          RobertaForSequenceClassification)
 
-ORDER = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
-         "intermediate.dense", "output.dense"]
+BERT_LAYER = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+              "intermediate.dense", "output.dense"]
 SENTENCES = ["The patient was discharged from the hospital.",
              "Severe headache and nausea followed the second dose of the drug.",
              "Shares of the bank fell by 4% after the report.",
              "Once upon a time, there was a little girl named Lily."]
-TINY = dict(vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-            max_position_embeddings=512, type_vocab_size=2, hidden_act="gelu", layer_norm_eps=1e-12)
+SIZES = dict(vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+             hidden_act="gelu")
+
+
+class Family:
+    """What differs between families: classes, order of the linear layers, targets, and the head from first to last."""
+
+    def __init__(self, model, config, layer, targets, head, extra=(), inputs=()):
+        self.model, self.config, self.layer, self.targets, self.head = model, config, layer, targets, head
+        self.extra = list(extra)  # linear layers after the last one of the encoder
+        self.inputs = list(inputs)  # id sequences that matter to this family alone
+
+
+FAMILIES = {
+    "bert": Family(BertForSequenceClassification,
+                   BertConfig(num_labels=3, max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, **SIZES),
+                   BERT_LAYER, ["query", "value"], ["classifier"], extra=["pooler.dense"]),
+    # positions count from pad_token_id + 1 and pass over padding tokens, also inside a text
+    "roberta": Family(RobertaForSequenceClassification,
+                      RobertaConfig(num_labels=3, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5,
+                                    pad_token_id=1, **SIZES),
+                      BERT_LAYER, ["query", "value"], ["classifier.dense", "classifier.out_proj"],
+                      inputs=[[0, 10, 11, 1, 1, 12, 2]]),
+    "distilbert": Family(DistilBertForSequenceClassification,
+                         DistilBertConfig(num_labels=3, vocab_size=128, max_position_embeddings=512, dim=32, n_layers=2,
+                                          n_heads=4, hidden_dim=64, activation="gelu"),
+                         ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1",
+                          "ffn.lin2"], ["q_lin", "v_lin"], ["pre_classifier", "classifier"]),
+}
 
 
 def uniform(stream, count):
@@ -46,16 +79,16 @@ def formula(shape, f):
     return torch.tensor([[f(i, j) for j in range(shape[1])] for i in range(shape[0])], dtype=torch.float64).float()
 
 
-def tiny():
+def tiny(name, family):
     """Tensor number t (from 1, by name in ASCII order) is 0.25 u; layer norms' weights are 1 + 0.25 u."""
-    model = BertForSequenceClassification(BertConfig(num_labels=3, **TINY))
-    names = sorted(n for n, _ in model.named_parameters() if n.startswith("bert."))
+    model = family.model(family.config)
+    names = sorted(n for n, _ in model.named_parameters() if n.startswith(f"{name}."))
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for t, name in enumerate(names, 1):
             p = parameters[name]
             u = torch.tensor(uniform(t, p.numel()), dtype=torch.float64).reshape(p.shape)
-            p.copy_((1.0 if name.endswith("LayerNorm.weight") else 0.0) + 0.25 * u)
+            p.copy_((1.0 if name.lower().replace("_", "").endswith("layernorm.weight") else 0.0) + 0.25 * u)
     return model
 
 
@@ -64,42 +97,58 @@ def sentence(n, first, last, low, count):
     return ([first] + body + [last])[:n]
 
 
-def position(path):
-    """Our order of modules: by layer, inside a layer as in ORDER, last the pooler."""
-    if "pooler" in path:
-        return (math.inf, 0)
-    layer, rest = path.split("encoder.layer.")[1].split(".", 1)
-    return (int(layer), ORDER.index(rest))
+def position(path, family):
+    """Our order of modules: by layer, inside a layer as in the family's list, last what comes after the layers."""
+    layer = re.search(r"\blayer\.(\d+)\.(.*)$", path)
+    return (int(layer[1]), family.layer.index(layer[2])) if layer else (math.inf, 0)
+
+
+def head_values(family, k, p):
+    """Layer k of the head from its formula."""
+    last = k == len(family.head) - 1
+    if p.dim() == 2:
+        return formula(p.shape, lambda i, j: 0.1 * math.sin(0.9 * i + 0.2 * j + (0.5 if last else 1.5)))
+    return torch.tensor([0.0 if last else 0.05 * math.cos(0.4 * i) for i in range(len(p))])
 
 
 def main(which):
-    every = which == "tiny-all"
+    every = which.endswith("-all")
     if which.startswith("tiny"):
-        model, marks = tiny(), (2, 3, 5, 120)
+        name = which.removesuffix("-all").removeprefix("tiny").removeprefix("-") or "bert"
+        family = FAMILIES[name]
+        model, marks = tiny(name, family), (0, 2, 5, 120) if name == "roberta" else (2, 3, 5, 120)
     else:
-        model = BertForSequenceClassification.from_pretrained(which, num_labels=3, dtype=torch.float32)
-        marks = (101, 102, 1000, 20000)
-    targets = ORDER + ["pooler.dense"] if every else ["query", "value"]
-    config = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets)
+        model = AutoModelForSequenceClassification.from_pretrained(which, num_labels=3, dtype=torch.float32)
+        name, marks = model.config.model_type, (101, 102, 1000, 20000)
+        family = FAMILIES[name]
+    targets = family.layer + family.extra if every else family.targets
+    config = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets,
+                        modules_to_save=sorted({path.split(".")[0] for path in family.head}))
     model = get_peft_model(model, config).eval()
     path = lambda name: name.split("base_model.model.")[1].split(".lora_")[0]
-    ordered = lambda kind: sorted(((path(n), p) for n, p in model.named_parameters() if kind in n), key=lambda x: position(x[0]))
+    ordered = lambda kind: sorted(((path(n), p) for n, p in model.named_parameters() if kind in n),
+                                  key=lambda x: position(x[0], family))
     a, b = ordered("lora_A"), ordered("lora_B")
-    head = [p for n, p in model.named_parameters() if "classifier.modules_to_save" in n]
+    saved = {n.split("base_model.model.")[1].replace(".modules_to_save.default", ""): p
+             for n, p in model.named_parameters() if ".modules_to_save." in n}
+    head = [(k, saved[f"{layer}.{part}"]) for k, layer in enumerate(family.head) for part in ("weight", "bias")]
+    assert len(head) == len(saved), "PEFT saves what is not in our head"
     with torch.no_grad():
         for m, (_, p) in enumerate(a):
             p.copy_(formula(p.shape, lambda i, j: 0.05 * math.sin(0.7 * i + 1.3 * j + m)))
         for m, (_, p) in enumerate(b):
             p.copy_(formula(p.shape, lambda i, j: 0.02 * math.cos(1.1 * i + 0.3 * j + 2 * m)))
-        for p in head:
-            p.copy_(formula(p.shape, lambda i, j: 0.1 * math.sin(0.9 * i + 0.2 * j + 0.5)) if p.dim() == 2 else torch.zeros(p.shape))
+        for k, p in head:
+            p.copy_(head_values(family, k, p))
+    head = [p for _, p in head]
     for p in model.parameters():
         p.requires_grad_(False)
     for p in [p for _, p in b] + head:
         p.requires_grad_(True)
+    types = lambda x: {"token_type_ids": torch.zeros_like(x)} if name == "bert" else {}
 
     cases = []
-    inputs = [(None, sentence(n, *marks)) for n in [1, 2, 7, 33, 64, 65, 130, 512]]
+    inputs = [(None, sentence(n, *marks)) for n in [1, 2, 7, 33, 64, 65, 130, 512]] + [(None, x) for x in family.inputs]
     if not which.startswith("tiny"):
         tokenizer = AutoTokenizer.from_pretrained(which)
         inputs = [(text, tokenizer(text)["input_ids"]) for text in SENTENCES] + inputs
@@ -107,7 +156,7 @@ def main(which):
         label = k % 3
         x = torch.tensor([ids])
         model.zero_grad(set_to_none=True)
-        logits = model(input_ids=x, attention_mask=torch.ones_like(x), token_type_ids=torch.zeros_like(x)).logits
+        logits = model(input_ids=x, attention_mask=torch.ones_like(x), **types(x)).logits
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor([label]))
         loss.backward()
         norms = [float(p.grad.double().norm()) for _, p in b]
@@ -119,11 +168,11 @@ def main(which):
         })
 
     together = [cases[i]["input_ids"] for i in (2, 4, 0, 3)]
-    longest = max(map(len, together))
-    x = torch.tensor([ids + [0] * (longest - len(ids)) for ids in together])
+    longest, pad = max(map(len, together)), model.config.pad_token_id
+    x = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in together])
     mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in together])
     with torch.no_grad():
-        padded = model(input_ids=x, attention_mask=mask, token_type_ids=torch.zeros_like(x)).logits
+        padded = model(input_ids=x, attention_mask=mask, **types(x)).logits
     out = {"targets": targets, "modules": [n for n, _ in b], "cases": cases,
            "padded": {"cases": [2, 4, 0, 3], "logits": padded.tolist()}}
     print(json.dumps(out))

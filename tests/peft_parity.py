@@ -79,7 +79,10 @@ def main():
 
     # Each text alone: no padding, so nothing but the adapter is compared.
     tokenizer.no_padding()
-    tokenizer.enable_truncation(arguments.max_tokens or base.config.max_position_embeddings)
+    longest = base.config.max_position_embeddings
+    if base.config.model_type == "roberta":  # whose positions start behind the padding token's
+        longest -= base.config.pad_token_id + 1
+    tokenizer.enable_truncation(arguments.max_tokens or longest)
     encoded = [tokenizer.encode(text).ids for text in texts]
 
     def logits():

@@ -3,7 +3,8 @@
 //! # The stream (version 1)
 //! Each matrix has its own ChaCha20 stream (RFC 8439 block function with 64-bit counter from 0 and nonce 0). Its key is
 //! SHA-256 over label, seed (8 bytes little-endian) and module path, each preceded by its length in 8 bytes
-//! little-endian; the label is `blindsum lora_A stream v1`, or `blindsum head stream v1` with path `classifier`.
+//! little-endian; the label is `blindsum lora_A stream v1`, or `blindsum head stream v1` with the path of the
+//! head's layer (`classifier`).
 //! The key stream is read as `u64` little-endian, one after the other, in the matrix's row-major order:
 //! - uniform on `[0, 1)`: `u = (x >> 11) · 2⁻⁵³`;
 //! - a pair of Gaussians (Box and Muller 1958): from two such numbers `ρ = √(−2·ln(1 − u₁))`, then `ρ·cos(2π·u₂)` and
@@ -31,13 +32,16 @@ pub fn init_a(layout: &AdapterLayout) -> Vec<Vec<f32>> {
     layout.modules().iter().map(draw).collect()
 }
 
-/// Draws the head's initial value: weight `[labels, hidden]` row-major from N(0, `initializer_range`²), as Hugging Face
-/// initialises BERT's classifier, and bias `[labels]` zero.
+/// Draws the head's initial value: weights `[out_features, in_features]` row-major from N(0, `initializer_range`²), as
+/// Hugging Face initialises a new head, layer after layer, and biases zero.
 pub fn init_head(layout: &AdapterLayout) -> (Vec<f32>, Vec<f32>) {
-    let mut stream = Stream::new("blindsum head stream v1", layout.lora().seed, "classifier");
     let scale = layout.shape().initializer_range;
-    let weight = stream.gaussians(layout.labels() * layout.hidden()).iter().map(|g| (scale * g) as f32).collect();
-    (weight, vec![0.0; layout.labels()])
+    let mut weights = Vec::with_capacity(layout.head_weights());
+    for layer in layout.head_layers() {
+        let mut stream = Stream::new("blindsum head stream v1", layout.lora().seed, layer.path);
+        weights.extend(stream.gaussians(layer.out_features * layer.in_features).iter().map(|g| (scale * g) as f32));
+    }
+    (weights, vec![0.0; layout.head_biases()])
 }
 
 /// The vector that the first round starts from: zero for every B, then the initial head where it is trained.

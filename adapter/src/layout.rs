@@ -1,19 +1,20 @@
 //! Where each trained coordinate lies in the flat vector that travels.
 //!
 //! ```text
-//! [ B of module 0: out×r, row-major | B of module 1 | … | classifier.weight: labels×hidden | classifier.bias ]
-//!   └────────────── segment "lora_B" ─────────────────┘ └───── segment "head", only where trained ──────────┘
+//! [ B of module 0: out×r, row-major | B of module 1 | … | weights of the head: labels×hidden last | its biases ]
+//!   └────────────── segment "lora_B" ─────────────────┘ └───── segment "head", only where trained ───────────┘
 //! ```
 //!
 //! Modules stand in the order of the base model's layers, inside a layer query, key, value, attention output,
-//! intermediate, output, last the pooler. The order is part of [`AdapterLayout::hash`] and so of the model hash.
+//! intermediate, output, last the pooler where there is one. A head of two layers has the weights of both, then the
+//! biases of both. The order is part of [`AdapterLayout::hash`] and so of the model hash.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
 use crate::hash::Hasher;
-use crate::{BaseShape, Head, LoraConfig};
+use crate::{BaseShape, Family, Head, LoraConfig};
 
 /// Labels that a job may have.
 const MAX_LABELS: usize = 1000;
@@ -34,8 +35,19 @@ pub enum LayoutError {
         why: String,
     },
     /// A target that names no linear layer of the base model.
-    #[error("lora.target_modules names {0:?}, which matches no layer that can be adapted; {ADAPTABLE}")]
+    #[error("lora.target_modules names {0:?}, which matches no layer that can be adapted; {layers}", layers = Family::all_adaptable())]
     NoSuchModule(String),
+    /// A target that names layers of the head too, where PEFT would put an adapter and we do not.
+    #[error(
+        "lora.target_modules names {target:?}, which also matches {layer} in the classification head; the head is \
+         trained or frozen as a whole (lora.head): name more of the path, as in \"output.dense\""
+    )]
+    InHead {
+        /// The entry of `target_modules`.
+        target: String,
+        /// Path of the head's layer.
+        layer: &'static str,
+    },
     /// The job's labels do not make a classifier.
     #[error("the job names {0} labels; a classifier needs 2 to {MAX_LABELS}")]
     Labels(usize),
@@ -46,13 +58,10 @@ pub enum LayoutError {
     TooLarge(usize),
 }
 
-const ADAPTABLE: &str =
-    "a bert model has query, key, value, attention.output.dense, intermediate.dense, output.dense and pooler.dense";
-
 /// One adapted linear layer, `y = x·W0ᵀ + scaling · (x·Aᵀ)·Bᵀ`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Path inside Hugging Face's `BertForSequenceClassification`, e.g. `bert.encoder.layer.0.attention.self.query`.
+    /// Path inside Hugging Face's model for sequence classification, e.g. `bert.encoder.layer.0.attention.self.query`.
     pub path: String,
     /// Columns of W0 and of A `[r, in_features]`.
     pub in_features: usize,
@@ -60,12 +69,23 @@ pub struct Module {
     pub out_features: usize,
 }
 
-/// Where a trained head lies in the flat vector.
+/// One linear layer of the classification head, `y = x·Wᵀ + b`; what stands between two of them is the family's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLayer {
+    /// Path inside Hugging Face's model for sequence classification, e.g. `classifier`.
+    pub path: &'static str,
+    /// Columns of W.
+    pub in_features: usize,
+    /// Rows of W `[out_features, in_features]` and length of b.
+    pub out_features: usize,
+}
+
+/// Where the weights and the biases of a head lie, or of one of its layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadRanges {
-    /// `classifier.weight`, row-major `[labels, hidden]`.
+    /// Weights, each row-major `[out_features, in_features]`, one layer after the other.
     pub weight: Range<usize>,
-    /// `classifier.bias`, `[labels]`.
+    /// Biases, `[out_features]` each.
     pub bias: Range<usize>,
 }
 
@@ -76,6 +96,7 @@ pub struct AdapterLayout {
     lora: LoraConfig,
     labels: usize,
     modules: Vec<Module>,
+    head_layers: Vec<HeadLayer>,
     /// Start of each module's B, then the end of the last.
     b_offsets: Vec<usize>,
 }
@@ -86,16 +107,21 @@ impl AdapterLayout {
     /// A target matches a layer if it is the layer's path or the end of it after a dot, as in PEFT.
     ///
     /// # Errors
-    /// Names the key where a value is out of range, a target matches nothing, or the adapter is too large.
+    /// Names the key where a value is out of range, a target matches nothing or a part of the head, or the adapter is
+    /// too large.
     pub fn new(shape: &BaseShape, lora: &LoraConfig, labels: usize) -> Result<Self, LayoutError> {
         check_lora(lora)?;
         if !(2..=MAX_LABELS).contains(&labels) {
             return Err(LayoutError::Labels(labels));
         }
-        let linear = bert_linear_layers(shape);
+        let linear = shape.family.linear_layers(shape);
+        let head_layers = shape.family.head_layers(shape, labels);
         for target in &lora.target_modules {
             if !linear.iter().any(|m| matches(target, &m.path)) {
                 return Err(LayoutError::NoSuchModule(target.clone()));
+            }
+            if let Some(layer) = head_layers.iter().find(|l| matches(target, l.path)) {
+                return Err(LayoutError::InHead { target: target.clone(), layer: layer.path });
             }
         }
         let modules: Vec<Module> =
@@ -113,7 +139,8 @@ impl AdapterLayout {
             end += module.out_features * r;
             b_offsets.push(end);
         }
-        let layout = AdapterLayout { shape: shape.clone(), lora: lora.clone(), labels, modules, b_offsets };
+        let layout =
+            AdapterLayout { shape: shape.clone(), lora: lora.clone(), labels, modules, head_layers, b_offsets };
         if layout.len() > MAX_LEN {
             return Err(LayoutError::TooLarge(layout.len()));
         }
@@ -155,7 +182,7 @@ impl AdapterLayout {
         self.lora.r as usize
     }
 
-    /// Width of the head's input.
+    /// Width of the residual stream and of every input of the head.
     pub fn hidden(&self) -> usize {
         self.shape.hidden
     }
@@ -170,17 +197,43 @@ impl AdapterLayout {
         self.b_offsets[self.modules.len()]
     }
 
-    /// Where the head lies; `None` where it is frozen and so not part of the vector.
+    /// The head's linear layers, the one that gives the logits last.
+    pub fn head_layers(&self) -> &[HeadLayer] {
+        &self.head_layers
+    }
+
+    /// Where the head lies in the vector; `None` where it is frozen and so not part of it.
     pub fn head_ranges(&self) -> Option<HeadRanges> {
         if self.lora.head == Head::Frozen {
             return None;
         }
-        let weight = self.b_len()..self.b_len() + self.labels * self.shape.hidden;
-        let bias = weight.end..weight.end + self.labels;
+        let weight = self.b_len()..self.b_len() + self.head_weights();
+        let bias = weight.end..weight.end + self.head_biases();
         Some(HeadRanges { weight, bias })
     }
 
-    /// The head that the model uses, weight and bias: from `values` where it is trained, else `frozen`.
+    /// Where each layer of the head lies within all its weights and within all its biases, in order.
+    pub fn head_parts(&self) -> Vec<HeadRanges> {
+        let mut parts: Vec<HeadRanges> = Vec::with_capacity(self.head_layers.len());
+        for layer in &self.head_layers {
+            let (weight, bias) = parts.last().map_or((0, 0), |before| (before.weight.end, before.bias.end));
+            let weight = weight..weight + layer.out_features * layer.in_features;
+            parts.push(HeadRanges { weight, bias: bias..bias + layer.out_features });
+        }
+        parts
+    }
+
+    /// Numbers in all the head's weights together.
+    pub fn head_weights(&self) -> usize {
+        self.head_layers.iter().map(|layer| layer.out_features * layer.in_features).sum()
+    }
+
+    /// Numbers in all the head's biases together.
+    pub fn head_biases(&self) -> usize {
+        self.head_layers.iter().map(|layer| layer.out_features).sum()
+    }
+
+    /// The head that the model uses, weights and biases: from `values` where it is trained, else `frozen`.
     ///
     /// `values` must have the layout's length.
     pub fn head_in_force<'a>(&self, values: &'a [f32], frozen: &'a (Vec<f32>, Vec<f32>)) -> (&'a [f32], &'a [f32]) {
@@ -190,9 +243,9 @@ impl AdapterLayout {
         }
     }
 
-    /// Numbers in the head, trained or not: `labels · hidden + labels`.
+    /// Numbers in the head, trained or not: `labels · hidden + labels`, and those of a dense layer before.
     pub fn head_len(&self) -> usize {
-        self.labels * self.shape.hidden + self.labels
+        self.head_weights() + self.head_biases()
     }
 
     /// The vector's segments in order, names and lengths; lengths add up to [`len`](Self::len).
@@ -205,7 +258,8 @@ impl AdapterLayout {
     }
 
     /// SHA-256 over everything that gives the vector its meaning: method, rank, scaling, initialisation, seed, head,
-    /// labels, and each module's path and shape in order.
+    /// labels, and each module's path and shape in order; then, where the head is not a single layer, each of its
+    /// layers likewise.
     pub fn hash(&self) -> [u8; 32] {
         let LoraConfig { method, r, lora_alpha, target_modules: _, init, seed, head } = &self.lora;
         let mut hasher = Hasher::new("blindsum adapter layout v1")
@@ -222,6 +276,12 @@ impl AdapterLayout {
         for module in &self.modules {
             hasher =
                 hasher.field(module.path.as_bytes()).u64(module.in_features as u64).u64(module.out_features as u64);
+        }
+        if self.head_layers.len() > 1 {
+            for layer in &self.head_layers {
+                hasher =
+                    hasher.field(layer.path.as_bytes()).u64(layer.in_features as u64).u64(layer.out_features as u64);
+            }
         }
         hasher.finish()
     }
@@ -257,25 +317,4 @@ fn check_lora(lora: &LoraConfig) -> Result<(), LayoutError> {
         }
     }
     Ok(())
-}
-
-/// All linear layers of a BERT encoder in the order of the model, paths as in `BertForSequenceClassification`.
-/// The head's `classifier` is not among them: it is trained or frozen as a whole.
-fn bert_linear_layers(shape: &BaseShape) -> Vec<Module> {
-    let (h, m) = (shape.hidden, shape.intermediate);
-    let mut layers = Vec::with_capacity(shape.layers * 6 + 1);
-    for i in 0..shape.layers {
-        for (name, in_features, out_features) in [
-            ("attention.self.query", h, h),
-            ("attention.self.key", h, h),
-            ("attention.self.value", h, h),
-            ("attention.output.dense", h, h),
-            ("intermediate.dense", h, m),
-            ("output.dense", m, h),
-        ] {
-            layers.push(Module { path: format!("bert.encoder.layer.{i}.{name}"), in_features, out_features });
-        }
-    }
-    layers.push(Module { path: "bert.pooler.dense".to_owned(), in_features: h, out_features: h });
-    layers
 }

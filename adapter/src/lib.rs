@@ -5,7 +5,7 @@
 //! and is all that is trained, so the mean of the silos' B's is exactly the mean of their products.
 //!
 //! ```text
-//! config.json ─► BaseShape ─┐
+//! config.json ─► BaseShape ─┐   (by Family: one file for each architecture)
 //! job [lora]  ─► LoraConfig ┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
 //!                                    │              │
 //!                                    │              └─► model_hash ◄── values after fed_avg
@@ -16,6 +16,7 @@
 //! hash for itself, so all arithmetic here is scalar `f64` in a fixed order, with `libm` instead of the platform's
 //! mathematics library, and the outcome is frozen in tests.
 
+mod family;
 mod hash;
 mod init;
 mod layout;
@@ -24,8 +25,9 @@ pub mod peft;
 pub mod server;
 mod shape;
 
+pub use family::Family;
 pub use hash::{BaseHashes, a_hash, model_hash};
 pub use init::{init_a, init_head, initial_values};
-pub use layout::{AdapterLayout, HeadRanges, LayoutError, Module};
+pub use layout::{AdapterLayout, HeadLayer, HeadRanges, LayoutError, Module};
 pub use lora::{Head, Init, LoraConfig, Method};
 pub use shape::{BaseShape, ShapeError};

@@ -24,7 +24,7 @@ pub enum Init {
     Orthonormal,
 }
 
-/// What happens to the classification head (`classifier.weight`, `classifier.bias`).
+/// What happens to the classification head (BERT: `classifier`; RoBERTa and DistilBERT have a dense layer before).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
@@ -46,7 +46,8 @@ pub struct LoraConfig {
     /// Numerator of the scaling `lora_alpha / r`; finite and above 0.
     pub lora_alpha: f64,
     /// Layers to adapt: each entry names a linear layer by its path or the end of its path at a dot, as in PEFT
-    /// (`"query"` is `bert.encoder.layer.<i>.attention.self.query` for every i).
+    /// (`"query"` is `bert.encoder.layer.<i>.attention.self.query` for every i). Without the key `query` and `value`,
+    /// which is PEFT's default for BERT and RoBERTa; DistilBERT's, `q_lin` and `v_lin`, must be named.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
     /// How A is drawn; `"kaiming-uniform"` (default) or `"orthonormal"`.

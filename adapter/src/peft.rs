@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/blindsum.json              what PEFT has no place for: the job's [lora] table and the labels in order
 //! DIR/adapter_config.json        PEFT's LoraConfig (peft_type LORA, task_type SEQ_CLS)
-//! DIR/adapter_model.safetensors  lora_A, lora_B and the classifier, f32, under PEFT's names
+//! DIR/adapter_model.safetensors  lora_A, lora_B and the whole head, f32, under PEFT's names
 //! ```
 //!
 //! Contract: the same adapter gives the same bytes. Each file is written aside, synced and renamed into place, the
@@ -81,7 +81,8 @@ pub struct Loaded {
     pub layout: AdapterLayout,
     /// A of each module, `[r, in_features]` row-major.
     pub a: Vec<Vec<f32>>,
-    /// The head in force: weight `[labels, hidden]` row-major and bias `[labels]`.
+    /// The head in force: weights of its layers, row-major, one after the other, and their biases
+    /// ([`AdapterLayout::head_parts`]).
     pub head: (Vec<f32>, Vec<f32>),
     /// The trained coordinates in the layout's order.
     pub values: Vec<f32>,
@@ -120,7 +121,8 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    fn of(lora: &LoraConfig, base: &str) -> Result<Self, PeftError> {
+    fn of(layout: &AdapterLayout, base: &str) -> Result<Self, PeftError> {
+        let lora = layout.lora();
         // PEFT declares lora_alpha an integer, so a whole number is written as one.
         let alpha = lora.lora_alpha;
         let whole = alpha.fract() == 0.0 && alpha.abs() < 1e9;
@@ -133,7 +135,7 @@ impl ConfigFile {
             init_lora_weights: true,
             lora_alpha: lora_alpha.ok_or_else(|| PeftError::Inconsistent("lora_alpha is not finite".to_owned()))?,
             lora_dropout: 0.0,
-            modules_to_save: vec!["classifier".to_owned()],
+            modules_to_save: layout.shape().family.modules_to_save(),
             peft_type: "LORA".to_owned(),
             r: lora.r,
             target_modules: lora.target_modules.clone(),
@@ -165,9 +167,8 @@ pub fn save(
         return Err(PeftError::Inconsistent(why));
     }
     let weights = tensors::to_bytes(layout, a, head, values)?;
-    let lora = layout.lora();
-    let meta_file = MetaFile { schema: 1, labels: meta.labels.clone(), lora: lora.clone() };
-    let config = ConfigFile::of(lora, &meta.base_model_name_or_path)?;
+    let meta_file = MetaFile { schema: 1, labels: meta.labels.clone(), lora: layout.lora().clone() };
+    let config = ConfigFile::of(layout, &meta.base_model_name_or_path)?;
     files::create_dir(dir)?;
     files::replace(dir, META_FILE, &to_json(&meta_file)?)?;
     files::replace(dir, CONFIG_FILE, &to_json(&config)?)?;
@@ -192,7 +193,7 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
 
     let config_path = dir.join(CONFIG_FILE);
     let config: ConfigFile = from_json(&config_path)?;
-    check_config(&config, &meta_file.lora).map_err(|why| PeftError::invalid(&config_path, why))?;
+    check_config(&config, &layout).map_err(|why| PeftError::invalid(&config_path, why))?;
 
     let weights_path = dir.join(WEIGHTS_FILE);
     let bytes = files::read_bounded(&weights_path, tensors::max_file_bytes(&layout))?;
@@ -202,9 +203,9 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
     Ok(Loaded { layout, a, head, values, meta })
 }
 
-/// Compares every key that changes the computation with what [`save`] would have written for this `[lora]` table.
-fn check_config(found: &ConfigFile, lora: &LoraConfig) -> Result<(), String> {
-    let expected = ConfigFile::of(lora, &found.base_model_name_or_path).map_err(|e| e.to_string())?;
+/// Compares every key that changes the computation with what [`save`] would have written for this layout.
+fn check_config(found: &ConfigFile, layout: &AdapterLayout) -> Result<(), String> {
+    let expected = ConfigFile::of(layout, &found.base_model_name_or_path).map_err(|e| e.to_string())?;
     macro_rules! same {
         ($($key:ident),*) => {
             $(if found.$key != expected.$key {

@@ -2,10 +2,12 @@
 //!
 //! Only what the layout and the training engine need is read; other keys are ignored, since the file belongs to the
 //! base model and carries much that does not concern us. A setting that would change the computation in a way that the
-//! engine does not implement is refused by name.
+//! engine does not implement is refused by name. Which keys a family has is in [`Family`]'s files.
 
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::Family;
 
 /// Longest `config.json` that is parsed, in bytes.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -21,7 +23,7 @@ pub enum ShapeError {
     )]
     Unreadable(String),
     /// Another architecture.
-    #[error("config.json says model_type \"{0}\", which is not supported; supported: bert")]
+    #[error("config.json says model_type \"{0}\", which is not supported; supported: {names}", names = Family::names())]
     Architecture(String),
     /// A known architecture with a setting that the engine does not compute.
     #[error("config.json sets {key} to {value}, which is not supported; supported: {supported}")]
@@ -45,24 +47,28 @@ pub enum ShapeError {
     },
 }
 
-/// Dimensions and constants of a BERT encoder with a classification head.
+/// Dimensions and constants of an encoder with a classification head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BaseShape {
-    /// Width of the residual stream (`hidden_size`).
+    /// Which architecture it is (`model_type`).
+    pub family: Family,
+    /// Width of the residual stream (`hidden_size`; DistilBERT: `dim`).
     pub hidden: usize,
-    /// Number of encoder layers (`num_hidden_layers`).
+    /// Number of encoder layers (`num_hidden_layers`; DistilBERT: `n_layers`).
     pub layers: usize,
-    /// Width of the feed-forward layer (`intermediate_size`).
+    /// Width of the feed-forward layer (`intermediate_size`; DistilBERT: `hidden_dim`).
     pub intermediate: usize,
-    /// Number of attention heads (`num_attention_heads`); divides `hidden`.
+    /// Number of attention heads (`num_attention_heads`; DistilBERT: `n_heads`); divides `hidden`.
     pub heads: usize,
     /// Rows of the word embedding (`vocab_size`).
     pub vocab: usize,
-    /// Rows of the position embedding (`max_position_embeddings`): the longest input in tokens.
+    /// The longest input in tokens: `max_position_embeddings − first_position`.
     pub max_positions: usize,
-    /// Rows of the token-type embedding (`type_vocab_size`).
+    /// Row of the position embedding that the first token of an input takes: 0, RoBERTa `pad_token_id + 1`.
+    pub first_position: usize,
+    /// Rows of the token-type embedding (`type_vocab_size`); 0 where the family has none.
     pub token_types: usize,
-    /// ε inside every layer norm (`layer_norm_eps`).
+    /// ε inside every layer norm (`layer_norm_eps`; DistilBERT: always 1e-12).
     pub layer_norm_eps: f64,
     /// Standard deviation of the head's initial weights (`initializer_range`).
     pub initializer_range: f64,
@@ -70,51 +76,37 @@ pub struct BaseShape {
     pub pad_token: u32,
 }
 
-/// The keys of `config.json` that are read, with the defaults of Hugging Face's `BertConfig` where a model may omit
-/// them.
-#[derive(Deserialize)]
-struct RawConfig {
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    intermediate_size: usize,
-    num_attention_heads: usize,
-    vocab_size: usize,
-    max_position_embeddings: usize,
-    #[serde(default = "default_token_types")]
-    type_vocab_size: usize,
-    #[serde(default = "default_layer_norm_eps")]
-    layer_norm_eps: f64,
-    #[serde(default = "default_initializer_range")]
-    initializer_range: f64,
-    pad_token_id: Option<u32>,
-    #[serde(default = "default_activation")]
-    hidden_act: String,
-    #[serde(default = "default_positions")]
-    position_embedding_type: String,
-    #[serde(default)]
-    is_decoder: bool,
-    #[serde(default)]
-    add_cross_attention: bool,
+/// What a family calls its dimensions in `config.json`.
+pub(crate) struct Keys {
+    pub hidden: &'static str,
+    pub layers: &'static str,
+    pub intermediate: &'static str,
+    pub heads: &'static str,
+    /// "it must divide …", with the name of `hidden`.
+    pub heads_must_divide: &'static str,
 }
 
-fn default_token_types() -> usize {
-    2
-}
-fn default_layer_norm_eps() -> f64 {
-    1e-12
-}
-fn default_initializer_range() -> f64 {
-    0.02
-}
-fn default_activation() -> String {
-    "gelu".to_owned()
-}
-fn default_positions() -> String {
-    "absolute".to_owned()
+/// The numbers of a `config.json` before they are checked.
+pub(crate) struct Dimensions {
+    pub family: Family,
+    pub keys: Keys,
+    pub hidden: usize,
+    pub layers: usize,
+    pub intermediate: usize,
+    pub heads: usize,
+    pub vocab: usize,
+    /// Rows of the position embedding.
+    pub position_rows: usize,
+    pub first_position: usize,
+    /// Rows of the token-type embedding, where the family has one.
+    pub token_types: Option<usize>,
+    pub layer_norm_eps: f64,
+    pub initializer_range: f64,
+    pub pad_token: u32,
 }
 
 impl BaseShape {
-    /// Reads the text of a `config.json`; `model_type` must be `bert`.
+    /// Reads the text of a `config.json`; `model_type` must be that of a [`Family`].
     ///
     /// # Errors
     /// Names the key and what is supported where the file is unreadable, of another architecture, or asks for something
@@ -127,27 +119,9 @@ impl BaseShape {
         if text.len() > MAX_CONFIG_BYTES {
             return Err(ShapeError::Unreadable(format!("{} bytes, at most {MAX_CONFIG_BYTES}", text.len())));
         }
-        let unreadable = |e: serde_json::Error| ShapeError::Unreadable(e.to_string());
-        let kind: Kind = serde_json::from_str(text).map_err(unreadable)?;
-        if kind.model_type != "bert" {
-            return Err(ShapeError::Architecture(kind.model_type.chars().take(64).collect()));
-        }
-        let raw: RawConfig = serde_json::from_str(text).map_err(unreadable)?;
-        raw.check_settings()?;
-        let shape = BaseShape {
-            hidden: raw.hidden_size,
-            layers: raw.num_hidden_layers,
-            intermediate: raw.intermediate_size,
-            heads: raw.num_attention_heads,
-            vocab: raw.vocab_size,
-            max_positions: raw.max_position_embeddings,
-            token_types: raw.type_vocab_size,
-            layer_norm_eps: raw.layer_norm_eps,
-            initializer_range: raw.initializer_range,
-            pad_token: raw.pad_token_id.unwrap_or(0),
-        };
-        shape.check_dimensions()?;
-        Ok(shape)
+        let kind: Kind = serde_json::from_str(text).map_err(|e| ShapeError::Unreadable(e.to_string()))?;
+        let unknown = || ShapeError::Architecture(kind.model_type.chars().take(64).collect());
+        Family::of(&kind.model_type).ok_or_else(unknown)?.read(text)?.check()
     }
 
     /// Width of one attention head.
@@ -155,53 +129,61 @@ impl BaseShape {
         self.hidden / self.heads
     }
 
-    fn check_dimensions(&self) -> Result<(), ShapeError> {
-        let dimensions = [
-            ("hidden_size", self.hidden),
-            ("num_hidden_layers", self.layers),
-            ("intermediate_size", self.intermediate),
-            ("num_attention_heads", self.heads),
-            ("vocab_size", self.vocab),
-            ("max_position_embeddings", self.max_positions),
-            ("type_vocab_size", self.token_types),
-        ];
-        for (key, value) in dimensions {
-            if value == 0 || value > MAX_DIMENSION {
-                return Err(ShapeError::Dimension { key, value, why: "it must lie between 1 and 1048576" });
-            }
-        }
-        if self.layers > 1000 {
-            let (key, value) = ("num_hidden_layers", self.layers);
-            return Err(ShapeError::Dimension { key, value, why: "at most 1000 layers are supported" });
-        }
-        if !self.hidden.is_multiple_of(self.heads) {
-            let (key, value) = ("num_attention_heads", self.heads);
-            return Err(ShapeError::Dimension { key, value, why: "it must divide hidden_size" });
-        }
-        Ok(())
+    /// Rows of the position embedding (`max_position_embeddings`).
+    pub fn position_rows(&self) -> usize {
+        self.first_position + self.max_positions
     }
 }
 
-impl RawConfig {
-    fn check_settings(&self) -> Result<(), ShapeError> {
-        let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
-        if self.hidden_act != "gelu" {
-            return refuse("hidden_act", format!("{:?}", self.hidden_act), "\"gelu\"");
+impl Dimensions {
+    fn check(self) -> Result<BaseShape, ShapeError> {
+        let wrong = |key, value, why| Err(ShapeError::Dimension { key, value, why });
+        let dimensions = [
+            (self.keys.hidden, self.hidden),
+            (self.keys.layers, self.layers),
+            (self.keys.intermediate, self.intermediate),
+            (self.keys.heads, self.heads),
+            ("vocab_size", self.vocab),
+            ("max_position_embeddings", self.position_rows),
+            ("type_vocab_size", self.token_types.unwrap_or(1)),
+        ];
+        for (key, value) in dimensions {
+            if value == 0 || value > MAX_DIMENSION {
+                return wrong(key, value, "it must lie between 1 and 1048576");
+            }
         }
-        if self.position_embedding_type != "absolute" {
-            return refuse("position_embedding_type", format!("{:?}", self.position_embedding_type), "\"absolute\"");
+        if self.layers > 1000 {
+            return wrong(self.keys.layers, self.layers, "at most 1000 layers are supported");
         }
-        if self.is_decoder || self.add_cross_attention {
-            let key = if self.is_decoder { "is_decoder" } else { "add_cross_attention" };
-            return refuse(key, "true".to_owned(), "false (an encoder)");
+        if !self.hidden.is_multiple_of(self.heads) {
+            return wrong(self.keys.heads, self.heads, self.keys.heads_must_divide);
         }
+        if self.first_position >= self.position_rows {
+            let why = "it must exceed pad_token_id + 1, the place of an input's first token";
+            return wrong("max_position_embeddings", self.position_rows, why);
+        }
+        let refuse =
+            |key, value: f64, supported| Err(ShapeError::Unsupported { key, value: value.to_string(), supported });
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return refuse("layer_norm_eps", self.layer_norm_eps.to_string(), "a number between 0 and 1");
+            return refuse("layer_norm_eps", self.layer_norm_eps, "a number between 0 and 1");
         }
         if !(self.initializer_range > 0.0 && self.initializer_range < 10.0) {
-            return refuse("initializer_range", self.initializer_range.to_string(), "a number between 0 and 10");
+            return refuse("initializer_range", self.initializer_range, "a number between 0 and 10");
         }
-        Ok(())
+        Ok(BaseShape {
+            family: self.family,
+            hidden: self.hidden,
+            layers: self.layers,
+            intermediate: self.intermediate,
+            heads: self.heads,
+            vocab: self.vocab,
+            max_positions: self.position_rows - self.first_position,
+            first_position: self.first_position,
+            token_types: self.token_types.unwrap_or(0),
+            layer_norm_eps: self.layer_norm_eps,
+            initializer_range: self.initializer_range,
+            pad_token: self.pad_token,
+        })
     }
 }
 
@@ -246,8 +228,8 @@ mod tests {
 
     #[test]
     fn another_architecture_is_told_what_is_supported() {
-        let error = read(|c| c["model_type"] = json!("roberta")).unwrap_err();
-        assert!(error.to_string().contains("\"roberta\"") && error.to_string().contains("supported: bert"), "{error}");
+        let error = read(|c| c["model_type"] = json!("deberta")).unwrap_err();
+        assert!(error.to_string().contains("\"deberta\"") && error.to_string().contains("supported: bert"), "{error}");
         let unreadable = BaseShape::from_config_json("{").unwrap_err();
         assert!(matches!(unreadable, ShapeError::Unreadable(_)));
     }

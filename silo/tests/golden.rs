@@ -6,11 +6,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use blindsum_adapter::{AdapterLayout, Head};
+use blindsum_adapter::{AdapterLayout, Family, Head};
 use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine};
-use common::{TINY_CONFIG, layout_of, lora, norm, open, tiny_tensors, write_model};
+use common::{family_tensors, layout_of, lora, norm, open, tiny_config, write_model};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -69,16 +69,23 @@ fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup 
     let number = |m: usize| m as f64;
     let a = layout.modules().iter().enumerate();
     let a = a.map(|(m, s)| table(RANK, s.in_features, |i, j| 0.05 * (0.7 * i + 1.3 * j + number(m)).sin())).collect();
-    let weight = table(3, layout.hidden(), |i, j| 0.1 * (0.9 * i + 0.2 * j + 0.5).sin());
+    let (mut weights, mut biases) = (Vec::new(), Vec::new());
+    let last = layout.head_layers().len() - 1;
+    for (k, layer) in layout.head_layers().iter().enumerate() {
+        let (shift, bias) = if k == last { (0.5, 0.0) } else { (1.5, 0.05) };
+        let (rows, columns) = (layer.out_features, layer.in_features);
+        weights.extend(table(rows, columns, |i, j| 0.1 * (0.9 * i + 0.2 * j + shift).sin()));
+        biases.extend(table(rows, 1, |i, _| bias * (0.4 * i).cos()));
+    }
     let mut adapter = Vec::new();
     for (m, s) in layout.modules().iter().enumerate() {
         adapter.extend(table(s.out_features, RANK, |i, j| 0.02 * (1.1 * i + 0.3 * j + 2.0 * number(m)).cos()));
     }
     if head == Head::Trained {
-        adapter.extend(&weight);
-        adapter.extend([0.0; 3]);
+        adapter.extend(&weights);
+        adapter.extend(&biases);
     }
-    let frozen = FrozenParts { a, head: (weight, vec![0.0; 3]) };
+    let frozen = FrozenParts { a, head: (weights, biases) };
     let engine = open(dir, &layout, &frozen, precision);
     let examples = golden.cases.iter().map(|c| Example { ids: c.input_ids.clone(), label: c.label }).collect();
     Setup { golden, layout, engine, adapter, examples }
@@ -89,19 +96,22 @@ fn close(what: &str, found: f64, expected: f64, absolute: f64, relative: f64) {
     assert!((found - expected).abs() <= limit, "{what}: {found} instead of {expected}");
 }
 
-/// Every figure of the golden file, each example alone and all together.
-fn check(golden: Golden, dir: &Path) {
+/// Every figure of the golden file, each example alone and all together; logits and losses within `limit`.
+fn check(golden: Golden, dir: &Path, limit: f64) {
     let Setup { golden, layout, mut engine, adapter, examples } = setup(golden, dir, Head::Trained, Precision::F32);
     let all: Vec<&Example> = examples.iter().collect();
     let logits = engine.logits(&adapter, &all).unwrap();
+    let mut worst = [0.0f64; 3];
     let together = engine.gradient_sum(&adapter, &all, Some(f64::INFINITY)).unwrap();
     for (k, case) in golden.cases.iter().enumerate() {
         let alone = engine.gradient_sum(&adapter, &[&examples[k]], None).unwrap();
         for (found, expected) in logits[k].iter().zip(&case.logits) {
-            close("logit", f64::from(*found), *expected, 1e-4, 0.0);
+            close("logit", f64::from(*found), *expected, limit, 0.0);
+            worst[0] = worst[0].max((f64::from(*found) - expected).abs());
         }
         for losses in [alone.losses[0], together.losses[k]] {
-            close("loss", f64::from(losses), case.loss, 1e-4, 0.0);
+            close("loss", f64::from(losses), case.loss, limit, 0.0);
+            worst[1] = worst[1].max((f64::from(losses) - case.loss).abs());
         }
         for (m, expected) in case.module_norms.iter().enumerate() {
             // absolute: one token attends only itself, so its query's gradient is zero but for rounding
@@ -114,29 +124,45 @@ fn check(golden: Golden, dir: &Path) {
             }
         }
         close("head norm", norm(&alone.sum[layout.b_len()..]), case.head_norm, 0.0, 1e-3);
-        close("norm", together.norms[k], case.norm.hypot(case.head_norm), 0.0, 1e-3);
+        let whole = case.norm.hypot(case.head_norm);
+        close("norm", together.norms[k], whole, 0.0, 1e-3);
+        worst[2] = worst[2].max((together.norms[k] / whole - 1.0).abs());
     }
     for (&k, expected) in golden.padded.cases.iter().zip(&golden.padded.logits) {
         for (found, expected) in logits[k].iter().zip(expected) {
-            close("logit of the padded batch", f64::from(*found), *expected, 1e-4, 0.0);
+            close("logit of the padded batch", f64::from(*found), *expected, limit, 0.0);
         }
     }
+    let [logit, loss, norm] = worst;
+    println!("logits within {logit:.1e}, losses within {loss:.1e}, per-example norms within {norm:.1e} (relative)");
 }
 
-fn tiny() -> tempfile::TempDir {
+fn tiny(family: Family) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
+    write_model(dir.path(), tiny_config(family), &family_tensors(family));
     dir
 }
 
 #[test]
 fn a_tiny_bert_agrees_with_hugging_face() {
-    check(read("tiny.json"), tiny().path());
+    check(read("tiny.json"), tiny(Family::Bert).path(), 1e-4);
 }
 
 #[test]
 fn adapting_every_linear_layer_agrees_with_hugging_face() {
-    check(read("tiny-all.json"), tiny().path());
+    check(read("tiny-all.json"), tiny(Family::Bert).path(), 1e-4);
+}
+
+#[test]
+fn a_tiny_roberta_agrees_with_hugging_face() {
+    check(read("tiny-roberta.json"), tiny(Family::Roberta).path(), 1e-6);
+    check(read("tiny-roberta-all.json"), tiny(Family::Roberta).path(), 1e-6);
+}
+
+#[test]
+fn a_tiny_distilbert_agrees_with_hugging_face() {
+    check(read("tiny-distilbert.json"), tiny(Family::DistilBert).path(), 1e-6);
+    check(read("tiny-distilbert-all.json"), tiny(Family::DistilBert).path(), 1e-6);
 }
 
 /// Where `make test` put the demo's model; a bare `cargo test` may run without it.
@@ -152,7 +178,7 @@ fn minilm() -> Option<PathBuf> {
 #[test]
 fn minilm_agrees_with_hugging_face() {
     if let Some(dir) = minilm() {
-        check(read("minilm.json"), &dir);
+        check(read("minilm.json"), &dir, 1e-4);
     }
 }
 

@@ -1,14 +1,15 @@
 //! The adapter's numbers as a safetensors file under PEFT's names.
 //!
 //! PEFT wraps the model twice, hence `base_model.model.` before each path; a module saved whole keeps its own name
-//! (`base_model.model.classifier.weight`), without the adapter's name that PEFT inserts in memory.
+//! (`base_model.model.classifier.weight`), without the adapter's name that PEFT inserts in memory. Every layer of the
+//! head is inside such a module.
 
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::PeftError;
-use crate::AdapterLayout;
+use crate::{AdapterLayout, HeadRanges};
 
 /// Allowance for the file's header, which names each tensor in about 150 bytes.
 const HEADER_BYTES_PER_TENSOR: u64 = 512;
@@ -35,8 +36,10 @@ fn shapes(layout: &AdapterLayout) -> Vec<(String, Vec<usize>)> {
         shapes.push((a_name(&module.path), vec![r, module.in_features]));
         shapes.push((b_name(&module.path), vec![module.out_features, r]));
     }
-    shapes.push((name("classifier.weight"), vec![layout.labels(), layout.hidden()]));
-    shapes.push((name("classifier.bias"), vec![layout.labels()]));
+    for layer in layout.head_layers() {
+        shapes.push((name(&format!("{}.weight", layer.path)), vec![layer.out_features, layer.in_features]));
+        shapes.push((name(&format!("{}.bias", layer.path)), vec![layer.out_features]));
+    }
     shapes
 }
 
@@ -61,13 +64,18 @@ pub(super) fn to_bytes(
     if a.len() != layout.modules().len() {
         return Err(inconsistent("the list of A matrices"));
     }
-    let (weight, bias) = layout.head_in_force(values, head);
+    let (weights, biases) = layout.head_in_force(values, head);
+    if weights.len() != layout.head_weights() || biases.len() != layout.head_biases() {
+        return Err(inconsistent("the head"));
+    }
     let mut parts = Vec::new();
     for (i, matrix) in a.iter().enumerate() {
         parts.push(matrix.as_slice());
         parts.push(&values[layout.b_range(i)]);
     }
-    parts.extend([weight, bias]);
+    for HeadRanges { weight, bias } in layout.head_parts() {
+        parts.extend([&weights[weight], &biases[bias]]);
+    }
 
     let mut tensors = Vec::new();
     for ((name, shape), part) in shapes(layout).into_iter().zip(parts) {
@@ -107,15 +115,17 @@ pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout) -> Result<Parts, 
         a.push(matrix);
         values.extend(b);
     }
-    // `shapes` ends with the head's two tensors.
-    let (Some(weight), Some(bias)) = (tensors.next(), tensors.next()) else {
-        return Err("the classifier is missing".to_owned());
-    };
-    if layout.head_ranges().is_some() {
-        values.extend(&weight);
-        values.extend(&bias);
+    // `shapes` ends with the head's tensors, layer by layer.
+    let (mut weights, mut biases) = (Vec::with_capacity(layout.head_weights()), Vec::new());
+    while let (Some(weight), Some(bias)) = (tensors.next(), tensors.next()) {
+        weights.extend(weight);
+        biases.extend(bias);
     }
-    Ok((a, (weight, bias), values))
+    if layout.head_ranges().is_some() {
+        values.extend(&weights);
+        values.extend(&biases);
+    }
+    Ok((a, (weights, biases), values))
 }
 
 fn read(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {

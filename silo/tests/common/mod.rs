@@ -1,10 +1,11 @@
-//! A tiny BERT whose weights are a formula, the one of `tests/golden_hf.py`, and what the tests build on it.
+//! A tiny model of each family, whose weights are a formula, the one of `tests/golden_hf.py`, and what the tests build on
+//! it. Where no family is named it is BERT.
 #![allow(dead_code)] // each test file uses its own part
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method};
+use blindsum_adapter::{AdapterLayout, BaseShape, Family, Head, Init, LoraConfig, Method};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
 use safetensors::Dtype;
@@ -13,6 +14,22 @@ use safetensors::tensor::TensorView;
 pub const TINY_CONFIG: &str = r#"{"model_type": "bert", "vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2,
     "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 512, "type_vocab_size": 2,
     "hidden_act": "gelu", "layer_norm_eps": 1e-12}"#;
+
+pub const TINY_ROBERTA_CONFIG: &str = r#"{"model_type": "roberta", "vocab_size": 128, "hidden_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 514,
+    "type_vocab_size": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "pad_token_id": 1}"#;
+
+pub const TINY_DISTILBERT_CONFIG: &str = r#"{"model_type": "distilbert", "vocab_size": 128, "dim": 32, "n_layers": 2,
+    "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 512, "activation": "gelu"}"#;
+
+/// `config.json` of the tiny model of a family.
+pub fn tiny_config(family: Family) -> &'static str {
+    match family {
+        Family::Bert => TINY_CONFIG,
+        Family::Roberta => TINY_ROBERTA_CONFIG,
+        Family::DistilBert => TINY_DISTILBERT_CONFIG,
+    }
+}
 
 /// Tensors of a checkpoint by name: shape and values.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -29,24 +46,47 @@ pub fn uniform(stream: u32, count: usize) -> Vec<f64> {
 
 /// The tiny model's tensors, named with the prefix `bert.`.
 pub fn tiny_tensors() -> Tensors {
+    family_tensors(Family::Bert)
+}
+
+/// The tensors of the tiny model of a family, named with its prefix.
+pub fn family_tensors(family: Family) -> Tensors {
     let (hidden, inner) = (32, 64);
     let mut shapes = BTreeMap::new();
     let mut add = |name: &str, shape: &[usize]| {
-        shapes.insert(format!("bert.{name}"), shape.to_vec());
+        shapes.insert(format!("{}.{name}", family.model_type()), shape.to_vec());
+    };
+    let (positions, token_types) = match family {
+        Family::Bert => (512, 2),
+        Family::Roberta => (514, 1),
+        Family::DistilBert => (512, 0),
     };
     add("embeddings.word_embeddings.weight", &[128, hidden]);
-    add("embeddings.position_embeddings.weight", &[512, hidden]);
-    add("embeddings.token_type_embeddings.weight", &[2, hidden]);
-    let mut linears = vec![("pooler.dense".to_owned(), hidden, hidden)];
+    add("embeddings.position_embeddings.weight", &[positions, hidden]);
+    if token_types > 0 {
+        add("embeddings.token_type_embeddings.weight", &[token_types, hidden]);
+    }
+    let mut linears = Vec::new();
+    if family == Family::Bert {
+        linears.push(("pooler.dense".to_owned(), hidden, hidden));
+    }
     let mut norms = vec!["embeddings.LayerNorm".to_owned()];
-    for i in 0..2 {
-        let path = |rest: &str| format!("encoder.layer.{i}.{rest}");
-        for part in ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"] {
-            linears.push((path(part), hidden, hidden));
+    let bert = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
+    let (layer, square, [first, second], layer_norms) = match family {
+        Family::Bert | Family::Roberta => {
+            let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
+            ("encoder.layer", bert, ["intermediate.dense", "output.dense"], norms)
         }
-        linears.push((path("intermediate.dense"), hidden, inner));
-        linears.push((path("output.dense"), inner, hidden));
-        norms.extend([path("attention.output.LayerNorm"), path("output.LayerNorm")]);
+        Family::DistilBert => {
+            let square = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"];
+            ("transformer.layer", square, ["ffn.lin1", "ffn.lin2"], ["sa_layer_norm", "output_layer_norm"])
+        }
+    };
+    for i in 0..2 {
+        let path = |rest: &str| format!("{layer}.{i}.{rest}");
+        linears.extend(square.map(|part| (path(part), hidden, hidden)));
+        linears.extend([(path(first), hidden, inner), (path(second), inner, hidden)]);
+        norms.extend(layer_norms.map(path));
     }
     for (path, inputs, outputs) in linears {
         add(&format!("{path}.weight"), &[outputs, inputs]);
@@ -57,7 +97,8 @@ pub fn tiny_tensors() -> Tensors {
         add(&format!("{path}.bias"), &[hidden]);
     }
     let fill = |(t, (name, shape)): (usize, (String, Vec<usize>))| {
-        let middle = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+        let norm = name.ends_with("LayerNorm.weight") || name.ends_with("layer_norm.weight");
+        let middle = if norm { 1.0 } else { 0.0 };
         let count = shape.iter().product();
         let values = uniform(t as u32 + 1, count).into_iter().map(|u| (middle + 0.25 * u) as f32).collect();
         (name, (shape, values))
@@ -101,9 +142,14 @@ pub fn open(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, precision:
 
 /// The tiny model with its own A and head, and an adapter that is not zero.
 pub fn tiny_engine(precision: Precision, head: Head) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
+    family_engine(Family::Bert, precision, head)
+}
+
+/// The same in any family, with PEFT's default targets.
+pub fn family_engine(family: Family, precision: Precision, head: Head) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
     let dir = tempfile::tempdir().unwrap();
-    write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
-    let layout = layout_of(dir.path(), &lora(4, &["query", "value"], head), 3);
+    write_model(dir.path(), tiny_config(family), &family_tensors(family));
+    let layout = layout_of(dir.path(), &lora(4, family.default_target_modules(), head), 3);
     let adapter = uniform(999, layout.len()).into_iter().map(|u| 0.1 * u as f32).collect();
     let engine = open(dir.path(), &layout, &FrozenParts::from_seed(&layout), precision);
     (dir, engine, adapter)

@@ -1,7 +1,7 @@
 //! Reads the tensors of a base model from `model.safetensors`, memory-mapped, and checks them by name and shape.
 //!
-//! Contract: names are those of Hugging Face's BERT with or without the `bert.` prefix, layer norms also under their
-//! old names `gamma` and `beta`; integer tensors (`position_ids`) and the heads of other tasks (`cls.…`,
+//! Contract: names are those of Hugging Face's model with or without the family's prefix (`bert.`), layer norms also
+//! under their old names `gamma` and `beta`; integer tensors (`position_ids`) and the heads of other tasks (`cls.…`,
 //! `classifier.…`) are skipped; whatever else lies inside the encoder and is not read is an error, since it would
 //! change the model.
 
@@ -16,8 +16,15 @@ use tch::{Kind, Tensor};
 use super::torch_error;
 use crate::engine::EngineError;
 
-/// Parts of the file that belong to the encoder.
-const ENCODER: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
+/// What a family's checkpoint holds.
+pub(super) struct Contents {
+    /// Stands before every name of the encoder, unless the encoder was saved by itself: `bert.`, say.
+    pub prefix: &'static str,
+    /// Beginnings of the names (without prefix) that belong to the model; nothing of these may be left unread.
+    pub parts: &'static [&'static str],
+    /// What to say where a tensor whose name begins so is missing.
+    pub hints: &'static [(&'static str, &'static str)],
+}
 
 /// The mapped bytes of a `model.safetensors`.
 pub(super) struct Checkpoint {
@@ -38,11 +45,16 @@ impl Checkpoint {
     }
 
     /// Reads tensors through `build`, then checks that nothing of the encoder was left unread.
-    pub(super) fn read<T>(&self, build: impl FnOnce(&mut Reader) -> Result<T, EngineError>) -> Result<T, EngineError> {
+    pub(super) fn read<T>(
+        &self,
+        contents: &'static Contents,
+        build: impl FnOnce(&mut Reader) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         let tensors = SafeTensors::deserialize(&self.map)
             .map_err(|e| EngineError::Model(format!("{}: not a safetensors file: {e}", self.path.display())))?;
-        let prefix = if tensors.names().iter().any(|n| n.starts_with("bert.")) { "bert." } else { "" };
-        let mut reader = Reader { path: &self.path, tensors, prefix, read: HashSet::new() };
+        let prefixed = tensors.names().iter().any(|n| n.starts_with(contents.prefix));
+        let prefix = if prefixed { contents.prefix } else { "" };
+        let mut reader = Reader { path: &self.path, tensors, contents, prefix, read: HashSet::new() };
         let built = build(&mut reader)?;
         reader.check_all_read()?;
         Ok(built)
@@ -53,6 +65,7 @@ impl Checkpoint {
 pub(super) struct Reader<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
+    contents: &'static Contents,
     prefix: &'static str,
     read: HashSet<String>,
 }
@@ -62,13 +75,14 @@ impl Reader<'_> {
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
         let path = self.path.display();
         let full = self.find(name).ok_or_else(|| {
-            let hint = if name.starts_with("pooler.") {
-                "; the checkpoint was saved without its pooler, which BertForSequenceClassification needs: save the \
-                 model with it (Hugging Face: BertModel with add_pooling_layer=True)"
-            } else {
-                "; the file must hold every weight of the BERT model that config.json describes"
+            let full = format!("{}{name}", self.prefix);
+            let hint = match self.contents.hints.iter().find(|(start, _)| name.starts_with(start)) {
+                Some((_, hint)) => (*hint).to_owned(),
+                None => {
+                    format!("the file must hold every weight of the {} model that config.json describes", self.family())
+                }
             };
-            EngineError::Model(format!("{path}: the tensor {:?} is missing{hint}", format!("{}{name}", self.prefix)))
+            EngineError::Model(format!("{path}: the tensor {full:?} is missing; {hint}"))
         })?;
         let view = self.tensors.tensor(&full).map_err(|e| EngineError::Model(format!("{path}: {full}: {e}")))?;
         if view.shape() != shape {
@@ -92,6 +106,11 @@ impl Reader<'_> {
         tensor.f_to_dtype(Kind::Float, false, false).map_err(torch_error)
     }
 
+    /// The family's `model_type`.
+    fn family(&self) -> &'static str {
+        self.contents.prefix.trim_end_matches('.')
+    }
+
     /// The name under which the file holds `name`.
     fn find(&self, name: &str) -> Option<String> {
         let full = format!("{}{name}", self.prefix);
@@ -108,11 +127,12 @@ impl Reader<'_> {
                 .tensors
                 .tensor(name)
                 .is_ok_and(|view| !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64));
-            if ENCODER.iter().any(|part| inner.starts_with(part)) && !integer && !self.read.contains(name) {
+            if self.contents.parts.iter().any(|part| inner.starts_with(part)) && !integer && !self.read.contains(name) {
                 return Err(EngineError::Model(format!(
-                    "{}: the tensor {name:?} is not part of the BERT model that config.json describes; supported: \
-                     absolute positions and num_hidden_layers as stored",
-                    self.path.display()
+                    "{}: the tensor {name:?} is not part of the {} model that config.json describes; supported: \
+                     absolute positions and as many layers as are stored",
+                    self.path.display(),
+                    self.family()
                 )));
             }
         }

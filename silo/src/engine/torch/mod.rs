@@ -1,8 +1,9 @@
 //! The training engine on libtorch: the only place that knows `tch`.
 //!
 //! ```text
-//! checkpoint ─► bert (+ lora) ─┐
-//! packing: examples ─► rows ───┴► forward ─► loss ─► one backward pass ─► step: per-example gradients, clip, sum
+//! checkpoint ─► model: bert, roberta or distilbert (encoder + lora) ─┐
+//! packing: examples ─► rows ────────────────────────────────────────┴► head ─► loss ─► one backward pass
+//!                                                                        step: per-example gradients, clip, sum
 //! ```
 //!
 //! Contract: every call into libtorch is one of the fallible `f_` functions and its error is mapped; indices (token
@@ -11,20 +12,26 @@
 
 mod bert;
 mod checkpoint;
+mod distilbert;
+mod encoder;
+mod head;
 mod lora;
+mod model;
 mod packing;
 mod precision;
+mod roberta;
 mod step;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use blindsum_adapter::AdapterLayout;
+use blindsum_adapter::{AdapterLayout, HeadRanges};
 use tch::{Kind, TchError, Tensor};
 
-use self::bert::Bert;
 use self::checkpoint::Checkpoint;
+use self::head::Head;
 use self::lora::{Loras, cast};
+use self::model::Model;
 use self::packing::{Limits, Packed};
 use super::{Engine, EngineError, GradientSum};
 use crate::data::Example;
@@ -58,7 +65,8 @@ impl Default for TorchOptions {
 pub struct FrozenParts {
     /// A of each module, `[r, in]` row-major, in module order.
     pub a: Vec<Vec<f32>>,
-    /// Head weight `[labels, hidden]` row-major and bias `[labels]`; read only where the head is frozen.
+    /// The head's weights, row-major, layer after layer, and its biases ([`AdapterLayout::head_parts`]); read only where
+    /// the head is frozen.
     pub head: (Vec<f32>, Vec<f32>),
 }
 
@@ -69,7 +77,7 @@ impl FrozenParts {
     }
 }
 
-/// A BERT classifier with an FFA-LoRA adapter, on the CPU.
+/// A classifier of one of the supported families with an FFA-LoRA adapter, on the CPU.
 pub struct TorchEngine {
     layout: Arc<AdapterLayout>,
     options: TorchOptions,
@@ -79,9 +87,10 @@ pub struct TorchEngine {
 /// The model as one thread holds it; all share the same memory.
 struct Worker {
     layout: Arc<AdapterLayout>,
-    bert: Bert,
+    model: Box<dyn Model>,
     a: Vec<Tensor>,
-    head: (Tensor, Tensor),
+    /// The frozen head.
+    head: Head,
 }
 
 impl TorchEngine {
@@ -96,18 +105,17 @@ impl TorchEngine {
         };
         tch::set_num_threads(1);
         let _guard = tch::no_grad_guard();
-        let bert = Bert::load(&Checkpoint::open(weights)?, layout, options.precision.kind())?;
-        let kinds = bert.module_kinds(layout.modules().len());
+        let model = model::load(&Checkpoint::open(weights)?, layout, options.precision.kind())?;
+        let kinds = model.module_kinds(layout.modules().len());
         if frozen.a.len() != kinds.len() {
             return Err(EngineError::Argument("A has another number of modules than the layout".to_owned()));
         }
         let rank = layout.rank();
         let a = layout.modules().iter().zip(&frozen.a).zip(&kinds);
         let a = a.map(|((m, a), &kind)| cast(&matrix(a, &[rank, m.in_features])?, kind)).collect::<Result<_>>()?;
-        let weight = matrix(&frozen.head.0, &[layout.labels(), layout.hidden()])?;
-        let bias = matrix(&frozen.head.1, &[layout.labels()])?;
+        let head = Head::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation())?;
         let layout = Arc::new(layout.clone());
-        let first = Worker { layout: Arc::clone(&layout), bert, a, head: (weight, bias) };
+        let first = Worker { layout: Arc::clone(&layout), model, a, head };
         let mut workers: Vec<Worker> = (1..threads).map(|_| first.share()).collect();
         workers.push(first);
         Ok(TorchEngine { layout, options, workers })
@@ -228,30 +236,31 @@ impl Worker {
     fn share(&self) -> Self {
         Worker {
             layout: Arc::clone(&self.layout),
-            bert: self.bert.share(),
+            model: self.model.share(),
             a: self.a.iter().map(Tensor::shallow_clone).collect(),
-            head: (self.head.0.shallow_clone(), self.head.1.shallow_clone()),
+            head: self.head.share(),
         }
     }
 
-    /// Head weight and bias for this adapter vector.
-    fn head(&self, adapter: &[f32]) -> Result<(Tensor, Tensor)> {
-        let Some(ranges) = self.layout.head_ranges() else {
-            return Ok((self.head.0.shallow_clone(), self.head.1.shallow_clone()));
-        };
-        let weight = matrix(&adapter[ranges.weight], &[self.layout.labels(), self.layout.hidden()])?;
-        Ok((weight, matrix(&adapter[ranges.bias], &[self.layout.labels()])?))
+    /// The head for this adapter vector.
+    fn head(&self, adapter: &[f32]) -> Result<Head> {
+        match self.layout.head_ranges() {
+            None => Ok(self.head.share()),
+            Some(HeadRanges { weight, bias }) => {
+                Head::new(&self.layout, (&adapter[weight], &adapter[bias]), self.model.head_activation())
+            }
+        }
     }
 
     /// The logits of each packed example, with its index in the batch.
     fn logits(&self, adapter: &[f32], parts: Vec<Packed>) -> Result<Vec<(usize, Vec<f32>)>> {
         let _guard = tch::no_grad_guard();
         let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
-        let (weight, bias) = self.head(adapter)?;
+        let head = self.head(adapter)?;
         let mut rows = Vec::new();
         for packed in parts {
-            let pooled = self.bert.forward(&packed, &mut loras)?;
-            let logits = values(&pooled.f_linear(&weight, Some(&bias)).map_err(torch_error)?)?;
+            let (logits, _) = head.forward(&self.model.features(&packed, &mut loras)?)?;
+            let logits = values(&logits)?;
             let logits = logits.chunks_exact(self.layout.labels()).map(<[f32]>::to_vec);
             rows.extend(packed.members.iter().copied().zip(logits));
         }

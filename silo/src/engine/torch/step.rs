@@ -1,10 +1,11 @@
 //! One backward pass over a batch, and from it the sum of its examples' gradients, each clipped on its own.
 //!
 //! The per-example gradient of an adapted layer is `s · dyᵀ·h` over the example's own tokens ([`super::lora`]); that of
-//! the head is `dlogits ⊗ pooled`, so its norm needs no matrix (Goodfellow 2015).
+//! a layer of the head is `dy ⊗ x`, so its norm needs no matrix ([`super::head`]).
 
 use tch::{Kind, Reduction, Tensor};
 
+use super::head::{Head, Passed};
 use super::lora::{Loras, Rows, Taken, cast};
 use super::packing::{Limits, Packed, pack};
 use super::{Result, Worker, torch_error, values};
@@ -18,10 +19,8 @@ struct Backward {
     packed: Packed,
     /// Adapted layers in the order of the pass, `y` replaced by its gradient.
     layers: Vec<Taken>,
-    /// Pooler's output `[examples, hidden]`.
-    pooled: Tensor,
-    /// Gradient of the logits `[examples, labels]`.
-    dlogits: Tensor,
+    /// Layers of a trained head, inputs without history, `y` replaced by its gradient; empty where the head is frozen.
+    head: Vec<Passed>,
     losses: Vec<f32>,
 }
 
@@ -74,30 +73,27 @@ impl Worker {
     }
 
     /// Forward and backward; all numbers that leave are f32 and without history.
-    fn backward(
-        &self,
-        loras: &mut Loras,
-        head: &(Tensor, Tensor),
-        packed: Packed,
-        batch: &[&Example],
-    ) -> Result<Backward> {
+    fn backward(&self, loras: &mut Loras, head: &Head, packed: Packed, batch: &[&Example]) -> Result<Backward> {
         let targets: Vec<i64> = packed.members.iter().map(|&i| i64::from(batch[i].label)).collect();
         let targets = Tensor::f_from_slice(&targets).map_err(torch_error)?;
-        let pooled = self.bert.forward(&packed, loras)?;
-        let logits = pooled.f_linear(&head.0, Some(&head.1)).map_err(torch_error)?;
+        let (logits, mut head) = head.forward(&self.model.features(&packed, loras)?)?;
+        if self.layout.head_ranges().is_none() {
+            head.clear();
+        }
         let losses =
             logits.f_cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0).map_err(torch_error)?;
         let mut layers = loras.take();
-        let mut outputs: Vec<&Tensor> = layers.iter().map(|l| &l.y).collect();
-        outputs.push(&logits);
+        let outputs: Vec<&Tensor> = layers.iter().map(|l| &l.y).chain(head.iter().map(|l| &l.y)).collect();
         let loss = losses.f_sum(None).map_err(torch_error)?;
-        let mut gradients = Tensor::f_run_backward(&[loss], &outputs, false, false).map_err(torch_error)?;
-        let dlogits = gradients.pop().unwrap_or_else(Tensor::new);
-        for (layer, gradient) in layers.iter_mut().zip(gradients) {
-            layer.y = gradient;
+        let gradients = Tensor::f_run_backward(&[loss], &outputs, false, false).map_err(torch_error)?;
+        let places = layers.iter_mut().map(|l| &mut l.y).chain(head.iter_mut().map(|l| &mut l.y));
+        for (place, gradient) in places.zip(gradients) {
+            *place = gradient;
         }
-        let pooled = pooled.f_detach().map_err(torch_error)?;
-        Ok(Backward { packed, layers, pooled, dlogits, losses: values(&losses.f_detach().map_err(torch_error)?)? })
+        for layer in &mut head {
+            layer.x = layer.x.f_detach().map_err(torch_error)?;
+        }
+        Ok(Backward { packed, layers, head, losses: values(&losses.f_detach().map_err(torch_error)?)? })
     }
 
     /// Adds the unclipped gradients: one matrix product per layer.
@@ -109,10 +105,20 @@ impl Worker {
             let gradient = dy.f_transpose(0, 1).and_then(|dy| dy.f_mm(&h)).map_err(torch_error)?;
             accumulate(&mut sum[self.layout.b_range(layer.module)], &gradient)?;
         }
-        if let Some(ranges) = self.layout.head_ranges() {
-            let weight = back.dlogits.f_transpose(0, 1).and_then(|d| d.f_mm(&back.pooled)).map_err(torch_error)?;
-            accumulate(&mut sum[ranges.weight], &weight)?;
-            accumulate(&mut sum[ranges.bias], &column_sums(&back.dlogits)?)?;
+        self.add_head(back, None, sum)
+    }
+
+    /// Adds the gradients of a trained head, each example's times its factor if there are `factors` `[examples]`.
+    fn add_head(&self, back: &Backward, factors: Option<&Tensor>, sum: &mut [f32]) -> Result<()> {
+        let Some(ranges) = self.layout.head_ranges() else { return Ok(()) };
+        for (layer, part) in back.head.iter().zip(self.layout.head_parts()) {
+            let dy = match factors {
+                None => layer.y.shallow_clone(),
+                Some(factors) => factors.f_unsqueeze(1).and_then(|f| layer.y.f_mul(&f)).map_err(torch_error)?,
+            };
+            let weight = dy.f_transpose(0, 1).and_then(|d| d.f_mm(&layer.x)).map_err(torch_error)?;
+            accumulate(&mut sum[ranges.weight.clone()][part.weight], &weight)?;
+            accumulate(&mut sum[ranges.bias.clone()][part.bias], &column_sums(&dy)?)?;
         }
         Ok(())
     }
@@ -128,11 +134,10 @@ impl Worker {
                 *square += part;
             }
         }
-        let head = self.layout.head_ranges();
-        if head.is_some() {
-            let (d, p) = (row_square_norms(&back.dlogits)?, row_square_norms(&back.pooled)?);
-            for ((square, d), p) in squares.iter_mut().zip(d).zip(p) {
-                *square += d * (p + 1.0);
+        for layer in &back.head {
+            let (d, x) = (row_square_norms(&layer.y)?, row_square_norms(&layer.x)?);
+            for ((square, d), x) in squares.iter_mut().zip(d).zip(x) {
+                *square += d * (x + 1.0);
             }
         }
         let norms: Vec<f64> = squares.into_iter().map(f64::sqrt).collect();
@@ -152,12 +157,7 @@ impl Worker {
                 start += n;
             }
         }
-        if let Some(ranges) = head {
-            let d = factors.f_unsqueeze(1).and_then(|f| back.dlogits.f_mul(&f)).map_err(torch_error)?;
-            let weight = d.f_transpose(0, 1).and_then(|d| d.f_mm(&back.pooled)).map_err(torch_error)?;
-            accumulate(&mut sum[ranges.weight], &weight)?;
-            accumulate(&mut sum[ranges.bias], &column_sums(&d)?)?;
-        }
+        self.add_head(back, Some(&factors), sum)?;
         Ok(norms)
     }
 

@@ -1,0 +1,110 @@
+//! BERT (Devlin et al. 2019), as Hugging Face's `BertConfig` and `BertForSequenceClassification` name its parts.
+
+use serde::Deserialize;
+
+use super::{check_activation, default_activation, default_initializer_range, parse, stacked};
+use crate::shape::{Dimensions, Keys};
+use crate::{BaseShape, Family, Module, ShapeError};
+
+/// Linear layers inside `encoder.layer.<i>`, in order.
+pub(super) const LAYER: [&str; 6] = [
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+];
+
+const KEYS: Keys = Keys {
+    hidden: "hidden_size",
+    layers: "num_hidden_layers",
+    intermediate: "intermediate_size",
+    heads: "num_attention_heads",
+    heads_must_divide: "it must divide hidden_size",
+};
+
+/// The keys of `config.json` that are read, with the defaults of Hugging Face's `BertConfig` where a model may omit
+/// them. `RobertaConfig` has the same keys.
+#[derive(Deserialize)]
+pub(super) struct RawConfig {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    intermediate_size: usize,
+    num_attention_heads: usize,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "default_token_types")]
+    type_vocab_size: usize,
+    #[serde(default = "default_layer_norm_eps")]
+    layer_norm_eps: f64,
+    #[serde(default = "default_initializer_range")]
+    initializer_range: f64,
+    pad_token_id: Option<u32>,
+    #[serde(default = "default_activation")]
+    hidden_act: String,
+    #[serde(default = "default_positions")]
+    position_embedding_type: String,
+    #[serde(default)]
+    is_decoder: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+}
+
+fn default_token_types() -> usize {
+    2
+}
+fn default_layer_norm_eps() -> f64 {
+    1e-12
+}
+fn default_positions() -> String {
+    "absolute".to_owned()
+}
+
+impl RawConfig {
+    fn check_settings(&self) -> Result<(), ShapeError> {
+        let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
+        check_activation("hidden_act", &self.hidden_act)?;
+        if self.position_embedding_type != "absolute" {
+            let value = self.position_embedding_type.chars().take(64).collect::<String>();
+            return refuse("position_embedding_type", format!("{value:?}"), "\"absolute\"");
+        }
+        if self.is_decoder || self.add_cross_attention {
+            let key = if self.is_decoder { "is_decoder" } else { "add_cross_attention" };
+            return refuse(key, "true".to_owned(), "false (an encoder)");
+        }
+        Ok(())
+    }
+
+    /// Checks the settings; `default_pad` where the file names no padding token.
+    pub(super) fn dimensions(self, family: Family, default_pad: u32) -> Result<Dimensions, ShapeError> {
+        self.check_settings()?;
+        Ok(Dimensions {
+            family,
+            keys: KEYS,
+            hidden: self.hidden_size,
+            layers: self.num_hidden_layers,
+            intermediate: self.intermediate_size,
+            heads: self.num_attention_heads,
+            vocab: self.vocab_size,
+            position_rows: self.max_position_embeddings,
+            first_position: 0,
+            token_types: Some(self.type_vocab_size),
+            layer_norm_eps: self.layer_norm_eps,
+            initializer_range: self.initializer_range,
+            pad_token: self.pad_token_id.unwrap_or(default_pad),
+        })
+    }
+}
+
+pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+    parse::<RawConfig>(config)?.dimensions(Family::Bert, 0)
+}
+
+/// By layer, last the pooler.
+pub(super) fn linear_layers(shape: &BaseShape) -> Vec<Module> {
+    let (h, m) = (shape.hidden, shape.intermediate);
+    let mut layers = stacked("bert.encoder.layer", shape.layers, LAYER, h, m);
+    layers.push(Module { path: "bert.pooler.dense".to_owned(), in_features: h, out_features: h });
+    layers
+}

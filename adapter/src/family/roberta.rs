@@ -1,0 +1,17 @@
+//! RoBERTa (Liu et al. 2019), as Hugging Face's `RobertaConfig` and `RobertaForSequenceClassification` name its parts:
+//! BERT's layers without the pooler, positions that count from `pad_token_id + 1`, and a head of two layers.
+
+use super::bert::{self, RawConfig};
+use super::{parse, stacked};
+use crate::shape::Dimensions;
+use crate::{BaseShape, Family, Module, ShapeError};
+
+pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+    let mut dimensions = parse::<RawConfig>(config)?.dimensions(Family::Roberta, 1)?;
+    dimensions.first_position = dimensions.pad_token as usize + 1;
+    Ok(dimensions)
+}
+
+pub(super) fn linear_layers(shape: &BaseShape) -> Vec<Module> {
+    stacked("roberta.encoder.layer", shape.layers, bert::LAYER, shape.hidden, shape.intermediate)
+}

@@ -1,0 +1,76 @@
+//! The classification head: one linear layer or two with an activation between, all in f32.
+//!
+//! A layer's gradient for one example is `dy ⊗ x` with the layer's own input `x`, so its norm needs no matrix: it is
+//! `‖dy‖·‖x‖`, and `‖dy‖·√(‖x‖² + 1)` with the bias (Goodfellow 2015).
+
+use blindsum_adapter::{AdapterLayout, HeadRanges};
+use tch::Tensor;
+
+use super::{Result, matrix, torch_error};
+
+/// What stands between two layers of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activation {
+    /// Nothing: the head is a single layer.
+    None,
+    Tanh,
+    Relu,
+}
+
+/// The head of one adapter.
+pub(super) struct Head {
+    /// Weight `[out, in]` and bias `[out]` of each layer; the last gives the logits.
+    layers: Vec<(Tensor, Tensor)>,
+    activation: Activation,
+}
+
+/// One layer of the head in a forward pass.
+pub(super) struct Passed {
+    /// The layer's input `[examples, in]`.
+    pub x: Tensor,
+    /// The layer's output `[examples, out]`, in the backward pass replaced by its gradient.
+    pub y: Tensor,
+}
+
+impl Head {
+    /// Takes all the head's weights and biases apart.
+    pub(super) fn new(
+        layout: &AdapterLayout,
+        (weights, biases): (&[f32], &[f32]),
+        activation: Activation,
+    ) -> Result<Self> {
+        // an empty slice where the numbers do not suffice: `matrix` then refuses it
+        let part = |values: &[f32], range| values.get(range).map(<[f32]>::to_vec).unwrap_or_default();
+        let read = |(layer, HeadRanges { weight, bias }): (&blindsum_adapter::HeadLayer, HeadRanges)| {
+            let weight = matrix(&part(weights, weight), &[layer.out_features, layer.in_features])?;
+            Ok((weight, matrix(&part(biases, bias), &[layer.out_features])?))
+        };
+        let layers = layout.head_layers().iter().zip(layout.head_parts()).map(read).collect::<Result<_>>()?;
+        Ok(Head { layers, activation })
+    }
+
+    /// The same head for another thread, or another call.
+    pub(super) fn share(&self) -> Self {
+        let layers = self.layers.iter().map(|(w, b)| (w.shallow_clone(), b.shallow_clone())).collect();
+        Head { layers, activation: self.activation }
+    }
+
+    /// Applies the head to `features` `[examples, in]`; the last layer's output are the logits `[examples, labels]`.
+    pub(super) fn forward(&self, features: &Tensor) -> Result<(Tensor, Vec<Passed>)> {
+        let mut passed: Vec<Passed> = Vec::with_capacity(self.layers.len());
+        let mut x = features.shallow_clone();
+        for (i, (weight, bias)) in self.layers.iter().enumerate() {
+            if i > 0 {
+                x = match self.activation {
+                    Activation::None => x,
+                    Activation::Tanh => x.f_tanh().map_err(torch_error)?,
+                    Activation::Relu => x.f_relu().map_err(torch_error)?,
+                };
+            }
+            let y = x.f_linear(weight, Some(bias)).map_err(torch_error)?;
+            passed.push(Passed { x, y: y.shallow_clone() });
+            x = y;
+        }
+        Ok((x, passed))
+    }
+}

@@ -1,0 +1,237 @@
+//! What the torch engine promises in each family: exact per-example gradients, a trained head of two layers, checkpoints
+//! as published, and an export that Hugging Face PEFT computes alike.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_adapter::{Family, Head, init_a, init_head};
+use blindsum_silo::data::{Example, Tokens, read_texts};
+use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use blindsum_silo::engine::{Engine, evaluate};
+use common::{
+    Tensors, distance, examples, family_engine, family_tensors, layout_of, lora, norm, tiny_config, write_model,
+    write_tokenizer,
+};
+
+/// Odd in number, of very different lengths.
+const LENGTHS: [usize; 7] = [5, 129, 1, 33, 2, 64, 90];
+
+fn every() -> impl Iterator<Item = (Family, Head)> {
+    Family::ALL.into_iter().flat_map(|family| [Head::Frozen, Head::Trained].map(|head| (family, head)))
+}
+
+#[test]
+fn per_example_gradients_are_those_of_each_example_alone() {
+    for (family, head) in every() {
+        let (_dir, mut engine, adapter) = family_engine(family, Precision::F32, head);
+        for count in [0, 1, LENGTHS.len()] {
+            let owned = examples(&LENGTHS[..count]);
+            let batch: Vec<&Example> = owned.iter().collect();
+            // without a clip no gradient is taken apart by example: one backward pass over this example
+            let alone: Vec<Vec<f32>> =
+                batch.iter().map(|e| engine.gradient_sum(&adapter, &[e], None).unwrap().sum).collect();
+            let free = engine.gradient_sum(&adapter, &batch, Some(f64::INFINITY)).unwrap();
+            assert_eq!(free.norms.len(), count);
+            for (found, gradient) in free.norms.iter().zip(&alone) {
+                assert!((found / norm(gradient) - 1.0).abs() < 1e-5, "{family:?} {head:?}: {found} {}", norm(gradient));
+            }
+            let mut sorted = free.norms.clone();
+            sorted.sort_by(f64::total_cmp);
+            // above the largest norm nothing is clipped, at the middle one half of the examples
+            for clip in [f64::INFINITY, sorted.get(count / 2).copied().unwrap_or(1.0)] {
+                let mut expected = vec![0.0f32; adapter.len()];
+                for gradient in &alone {
+                    let factor = (clip / norm(gradient)).min(1.0) as f32;
+                    expected.iter_mut().zip(gradient).for_each(|(e, g)| *e += factor * g);
+                }
+                let found = engine.gradient_sum(&adapter, &batch, Some(clip)).unwrap().sum;
+                if count == 0 {
+                    assert_eq!(found, expected);
+                } else {
+                    let far = distance(&found, &expected);
+                    assert!(far < 1e-5, "{family:?} {head:?} {count}: {far}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_the_loss() {
+    for (family, head) in every() {
+        let (_dir, mut engine, adapter) = family_engine(family, Precision::F32, head);
+        let owned = examples(&[9, 40, 70]);
+        let batch: Vec<&Example> = owned.iter().collect();
+        let gradient = engine.gradient_sum(&adapter, &batch, None).unwrap().sum;
+        // all coordinates together, then each of the head's weights by itself, so that a small one is seen
+        let base = engine.layout().head_ranges().map_or(0, |ranges| ranges.weight.start);
+        let parts = if head == Head::Trained { engine.layout().head_parts() } else { Vec::new() };
+        let parts = parts.into_iter().map(|p| base + p.weight.start..base + p.weight.end);
+        let directions: Vec<_> = std::iter::once(0..adapter.len()).chain(parts).collect();
+        for range in directions {
+            let part = &gradient[range.clone()];
+            let step = 1e-2 / norm(part);
+            let mut loss_at = |sign: f64| {
+                let mut moved = adapter.clone();
+                moved[range.clone()].iter_mut().zip(part).for_each(|(a, g)| *a += (sign * step) as f32 * g);
+                evaluate(&mut engine, &moved, &batch).unwrap().mean_loss * batch.len() as f64
+            };
+            let slope = (loss_at(1.0) - loss_at(-1.0)) / (2.0 * step);
+            let expected = norm(part).powi(2);
+            assert!((slope / expected - 1.0).abs() < 1e-2, "{family:?} {head:?}: {slope} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn bf16_follows_f32() {
+    for family in Family::ALL {
+        let (_a, mut exact, adapter) = family_engine(family, Precision::F32, Head::Trained);
+        let (_b, mut fast, _) = family_engine(family, Precision::Bf16, Head::Trained);
+        let owned = examples(&LENGTHS);
+        let batch: Vec<&Example> = owned.iter().collect();
+        let (x, y) = (fast.logits(&adapter, &batch).unwrap(), exact.logits(&adapter, &batch).unwrap());
+        let far = distance(&x.concat(), &y.concat());
+        assert!(far > 0.0 && far < 0.02, "{family:?}: logits {far}");
+        if family == Family::DistilBert {
+            continue; // a unit near the kink of the head's ReLU has its whole gradient in one format and none in the other
+        }
+        let (x, y) = (fast.gradient_sum(&adapter, &batch, None), exact.gradient_sum(&adapter, &batch, None));
+        let far = distance(&x.unwrap().sum, &y.unwrap().sum);
+        assert!(far > 0.0 && far < 0.05, "{family:?}: gradient {far}");
+    }
+}
+
+#[test]
+fn a_roberta_reads_two_tokens_less_than_its_table_has_rows() {
+    let (_dir, mut engine, adapter) = family_engine(Family::Roberta, Precision::F32, Head::Frozen);
+    let longest = Example { ids: vec![5; 512], label: 0 };
+    assert_eq!(engine.logits(&adapter, &[&longest]).unwrap().len(), 1);
+    let longer = Example { ids: vec![5; 513], label: 0 };
+    let error = engine.logits(&adapter, &[&longer]).unwrap_err().to_string();
+    assert!(error.contains("1 to 512"), "{error}");
+}
+
+fn load(family: Family, tensors: &Tensors) -> Result<(TorchEngine, tempfile::TempDir), String> {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), tiny_config(family), tensors);
+    let layout = layout_of(dir.path(), &lora(4, family.default_target_modules(), Head::Frozen), 3);
+    let (file, options) = (dir.path().join("model.safetensors"), TorchOptions::default());
+    let engine = TorchEngine::open(&file, &layout, &FrozenParts::from_seed(&layout), options);
+    engine.map(|engine| (engine, dir)).map_err(|e| e.to_string())
+}
+
+#[test]
+fn checkpoints_are_read_as_published() {
+    // what the published files of a masked language model hold beside the encoder
+    let beside = |family| match family {
+        Family::Bert => ["cls.predictions.bias", "cls.seq_relationship.bias"],
+        Family::Roberta => ["lm_head.dense.weight", "roberta.pooler.dense.weight"],
+        Family::DistilBert => ["vocab_transform.weight", "vocab_layer_norm.weight"],
+    };
+    for family in Family::ALL {
+        let mut tensors = family_tensors(family);
+        for name in beside(family) {
+            tensors.insert(name.to_owned(), (vec![4], vec![0.5; 4]));
+        }
+        load(family, &tensors).unwrap();
+        // the encoder saved by itself
+        let prefix = format!("{}.", family.model_type());
+        let bare = |name: &String| name.strip_prefix(&prefix).unwrap().to_owned();
+        load(family, &family_tensors(family).iter().map(|(n, t)| (bare(n), t.clone())).collect()).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_match_its_config_is_refused_by_name() {
+    for (family, key, extra) in [
+        (
+            Family::Roberta,
+            "roberta.encoder.layer.1.attention.self.key.bias",
+            "roberta.encoder.layer.2.output.dense.bias",
+        ),
+        (
+            Family::DistilBert,
+            "distilbert.transformer.layer.1.attention.k_lin.bias",
+            "distilbert.transformer.layer.2.ffn.lin2.bias",
+        ),
+    ] {
+        let refused = |change: &dyn Fn(&mut Tensors), words: [&str; 3]| {
+            let mut tensors = family_tensors(family);
+            change(&mut tensors);
+            let error = load(family, &tensors).err().expect("must be refused");
+            assert!(words.iter().all(|w| error.contains(w)), "{error}");
+        };
+        let name = family.model_type();
+        refused(&|t| drop(t.remove(key)), [key, "missing", name]);
+        refused(&|t| drop(t.insert(key.to_owned(), (vec![16], vec![0.0; 16]))), [key, "[16]", "[32]"]);
+        refused(&|t| drop(t.insert(extra.to_owned(), (vec![32], vec![0.0; 32]))), [extra, "not part", name]);
+    }
+    let error = load(Family::Roberta, &family_tensors(Family::Bert)).err().unwrap();
+    assert!(error.contains("missing") && error.contains("roberta"), "{error}");
+}
+
+/// Writes model, tokenizer, an adapter that does something, rows, and our logits on them.
+fn export(dir: &Path, family: Family, head: Head) {
+    write_model(dir, tiny_config(family), &family_tensors(family));
+    write_tokenizer(dir, true);
+    let targets: &[&str] = match family {
+        Family::Bert => &["query", "value", "output.dense", "pooler.dense"],
+        Family::Roberta => &["query", "value", "output.dense"],
+        Family::DistilBert => &["q_lin", "v_lin", "lin2"],
+    };
+    let layout = layout_of(dir, &lora(4, targets, head), 3);
+    let values: Vec<f32> = common::uniform(99, layout.len()).into_iter().map(|u| 0.5 * u as f32).collect();
+    let frozen = (init_a(&layout), init_head(&layout));
+    // a frozen head at its seeded value is small: the adapter's effect on the logits should be seen
+    let frozen = (frozen.0, (frozen.1.0.iter().map(|w| 10.0 * w).collect(), frozen.1.1.iter().map(|_| 0.1).collect()));
+    let meta = PeftMeta {
+        base_model_name_or_path: dir.display().to_string(),
+        labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
+    };
+    peft::save(&dir.join("adapter"), &layout, &frozen.0, &frozen.1, &values, &meta).unwrap();
+
+    let loaded = peft::load(&dir.join("adapter"), layout.shape()).unwrap();
+    assert_eq!((&loaded.layout, &loaded.values, &loaded.a), (&layout, &values, &frozen.0));
+    let texts: Vec<String> =
+        (0..20).map(|k| (0..=k * 3).map(|t| format!("w{} ", (t * 7 + k * 13) % 100)).collect()).collect();
+    let rows: String = texts.iter().map(|text| serde_json::json!({"text": text}).to_string() + "\n").collect();
+    std::fs::write(dir.join("rows.jsonl"), rows).unwrap();
+    let tokens = Tokens::open(&dir.join("tokenizer.json"), layout.shape().max_positions).unwrap();
+    let found = read_texts(&dir.join("rows.jsonl"), "text", &tokens).unwrap().examples;
+    let batch: Vec<&Example> = found.iter().collect();
+    let parts = FrozenParts { a: loaded.a, head: loaded.head };
+    let logits = common::open(dir, &layout, &parts, Precision::F32).logits(&loaded.values, &batch).unwrap();
+    let before = FrozenParts { a: frozen.0, head: frozen.1 };
+    let own = common::open(dir, &layout, &before, Precision::F32).logits(&values, &batch).unwrap();
+    assert_eq!(logits, own, "{family:?} {head:?}: exported and imported");
+    let lines: String = logits.iter().map(|row| serde_json::json!({"logits": row}).to_string() + "\n").collect();
+    std::fs::write(dir.join("logits.jsonl"), lines).unwrap();
+}
+
+/// `BLINDSUM_HF_PYTHON` names a Python that has torch, transformers and peft; without it only our own half is checked.
+#[test]
+fn hugging_face_peft_computes_the_same_from_an_export() {
+    let python = std::env::var_os("BLINDSUM_HF_PYTHON").map(PathBuf::from);
+    if python.is_none() {
+        eprintln!("BLINDSUM_HF_PYTHON is not set: the exports were NOT compared with Hugging Face PEFT");
+    }
+    for (family, head) in every() {
+        let dir = tempfile::tempdir().unwrap();
+        export(dir.path(), family, head);
+        let Some(python) = &python else { continue };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peft_parity.py");
+        let mut command = Command::new(python);
+        command.arg(script).current_dir(dir.path()).args(["--model", ".", "--adapter", "adapter"]);
+        command.args(["--rows", "rows.jsonl", "--logits", "logits.jsonl"]);
+        let output = command.output().unwrap();
+        let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        println!("{family:?} {head:?}:\n{said}");
+        assert!(output.status.success(), "{family:?} {head:?}: {said}{error}");
+    }
+}
