@@ -222,12 +222,21 @@ pub fn outputs(record: &Path) -> Vec<Label> {
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Copies a folder of files.
+/// Copies a folder of files, which a running process may be renaming some of: what is gone when its turn comes has another
+/// name by then, and the folder is read again.
 pub fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    let once = || -> std::io::Result<()> {
+        std::fs::create_dir_all(to)?;
+        for entry in std::fs::read_dir(from)? {
+            let path = entry?.path();
+            std::fs::copy(&path, to.join(path.file_name().unwrap()))?;
+        }
+        Ok(())
+    };
+    while let Err(e) = once() {
+        assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}: {e}", from.display());
+        assert!(from.is_dir(), "{} is gone", from.display());
+        std::fs::remove_dir_all(to).unwrap();
     }
 }
 
