@@ -121,7 +121,7 @@ fn bf16_follows_f32() {
 fn what_does_not_fit_the_model_is_refused() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Frozen);
     let refused = |engine: &mut TorchEngine, adapter: &[f32], ids: Vec<u32>, label: u32, word: &str| {
-        let error = engine.gradient_sum(adapter, &[&Example { ids, label }], None).unwrap_err().to_string();
+        let error = engine.gradient_sum(adapter, &[&Example::labelled(ids, label)], None).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
     refused(&mut engine, &adapter[1..], vec![1], 0, "adapter");

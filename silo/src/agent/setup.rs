@@ -64,7 +64,7 @@ pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
     let model = ModelDir::open(&config.model_dir)?;
     model.check(&job.model)?;
     let in_job = |problem: &dyn std::fmt::Display| AgentError::Config(format!("{}: {problem}", config.job.display()));
-    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| in_job(&e))?;
     let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
     policy::check(&config.policy, &job, &roster, &plan.quorum())?;
     let rows = data::load(&config, &job, &model)?;

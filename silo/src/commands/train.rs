@@ -67,7 +67,7 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     let job = job(args)?;
     let model = ModelDir::open(&args.model)?;
     model.check(&job.model)?;
-    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.labels.len())?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task())?;
     let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
     if max_tokens > longest {
         let message =

@@ -1,7 +1,7 @@
 //! Labelled texts of one organisation: read, checked, and turned into token ids once.
 //!
 //! ```text
-//! rows.jsonl / .csv / .tsv ─► reader: (line, text, label) ─► Tokens ─► Example { ids, label }
+//! rows.jsonl / .csv / .tsv ─► reader: (line, text, label) ─► Tokens ─► Example { ids, target }
 //! ```
 //!
 //! Contract: nothing that this module returns, prints or logs, errors included, carries a record's text or label;
@@ -32,8 +32,45 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Example {
     /// Token ids with the tokenizer's special tokens, at least one.
     pub ids: Vec<u32>,
+    /// What the model should make of them.
+    pub target: Target,
+}
+
+/// What a model should make of an example.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Target {
     /// Index into the job's labels.
-    pub label: u32,
+    Label(u32),
+    /// Each token after so many, the prompt's; the first token of a text is never predicted.
+    After(u32),
+}
+
+impl Example {
+    /// A text and its label.
+    pub fn labelled(ids: Vec<u32>, label: u32) -> Self {
+        Example { ids, target: Target::Label(label) }
+    }
+
+    /// A text to continue, whose first `prompt` tokens are given.
+    pub fn text(ids: Vec<u32>, prompt: u32) -> Self {
+        Example { ids, target: Target::After(prompt) }
+    }
+
+    /// The label, where that is the target.
+    pub fn label(&self) -> Option<u32> {
+        match self.target {
+            Target::Label(label) => Some(label),
+            Target::After(_) => None,
+        }
+    }
+
+    /// The places in `ids` of the tokens to predict; none where the target is a label.
+    pub fn predicted(&self) -> std::ops::Range<usize> {
+        match self.target {
+            Target::Label(_) => 0..0,
+            Target::After(prompt) => (prompt as usize).max(1).min(self.ids.len())..self.ids.len(),
+        }
+    }
 }
 
 /// Shows the length only: ids are the text in another alphabet.
@@ -83,7 +120,7 @@ pub fn read(path: &Path, columns: &Columns, labels: &[String], tokens: &Tokens) 
         let label = label.and_then(|i| u32::try_from(i).ok()).ok_or_else(|| DataError::label(path, line, labels))?;
         let (ids, cut) = tokens.encode(text).map_err(|what| DataError::row(path, line, what))?;
         data.truncated += usize::from(cut);
-        data.examples.push(Example { ids, label });
+        data.examples.push(Example::labelled(ids, label));
         Ok(())
     })?;
     Ok(data)
@@ -98,7 +135,7 @@ pub fn read_texts(path: &Path, text_column: &str, tokens: &Tokens) -> Result<Dat
     each_row(path, text_column, None, &mut |line, text, _| {
         let (ids, cut) = tokens.encode(text).map_err(|what| DataError::row(path, line, what))?;
         data.truncated += usize::from(cut);
-        data.examples.push(Example { ids, label: 0 });
+        data.examples.push(Example::labelled(ids, 0));
         Ok(())
     })?;
     Ok(data)

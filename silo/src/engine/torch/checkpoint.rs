@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use blindsum_adapter::Family;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
@@ -22,6 +23,8 @@ pub(super) struct Contents {
     pub prefix: &'static str,
     /// Beginnings of the names (without prefix) that belong to the model; nothing of these may be left unread.
     pub parts: &'static [&'static str],
+    /// Ends of the names of tensors that belong to the model but follow from its configuration.
+    pub ignored: &'static [&'static str],
     /// What to say where a tensor whose name begins so is missing.
     pub hints: &'static [(&'static str, &'static str)],
 }
@@ -48,13 +51,14 @@ impl Checkpoint {
     pub(super) fn read<T>(
         &self,
         contents: &'static Contents,
+        family: Family,
         build: impl FnOnce(&mut Reader) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let tensors = SafeTensors::deserialize(&self.map)
             .map_err(|e| EngineError::Model(format!("{}: not a safetensors file: {e}", self.path.display())))?;
         let prefixed = tensors.names().iter().any(|n| n.starts_with(contents.prefix));
         let prefix = if prefixed { contents.prefix } else { "" };
-        let mut reader = Reader { path: &self.path, tensors, contents, prefix, read: HashSet::new() };
+        let mut reader = Reader { path: &self.path, tensors, contents, family, prefix, read: HashSet::new() };
         let built = build(&mut reader)?;
         reader.check_all_read()?;
         Ok(built)
@@ -66,6 +70,7 @@ pub(super) struct Reader<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
     contents: &'static Contents,
+    family: Family,
     prefix: &'static str,
     read: HashSet<String>,
 }
@@ -73,9 +78,18 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// The tensor `name` (without prefix) as f32, of exactly this shape.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
+        self.read_tensor(self.prefix, name, shape)
+    }
+
+    /// The same for a tensor that stands beside what the prefix names.
+    pub(super) fn outer_tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
+        self.read_tensor("", name, shape)
+    }
+
+    fn read_tensor(&mut self, prefix: &str, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
         let path = self.path.display();
-        let full = self.find(name).ok_or_else(|| {
-            let full = format!("{}{name}", self.prefix);
+        let full = self.find(prefix, name).ok_or_else(|| {
+            let full = format!("{prefix}{name}");
             let hint = match self.contents.hints.iter().find(|(start, _)| name.starts_with(start)) {
                 Some((_, hint)) => (*hint).to_owned(),
                 None => {
@@ -108,12 +122,12 @@ impl Reader<'_> {
 
     /// The family's `model_type`.
     fn family(&self) -> &'static str {
-        self.contents.prefix.trim_end_matches('.')
+        self.family.model_type()
     }
 
     /// The name under which the file holds `name`.
-    fn find(&self, name: &str) -> Option<String> {
-        let full = format!("{}{name}", self.prefix);
+    fn find(&self, prefix: &str, name: &str) -> Option<String> {
+        let full = format!("{prefix}{name}");
         let old = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         [full, old].into_iter().find(|n| self.tensors.tensor(n).is_ok())
     }
@@ -127,10 +141,12 @@ impl Reader<'_> {
                 .tensors
                 .tensor(name)
                 .is_ok_and(|view| !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64));
-            if self.contents.parts.iter().any(|part| inner.starts_with(part)) && !integer && !self.read.contains(name) {
+            let ours = self.contents.parts.iter().any(|part| inner.starts_with(part));
+            let ignored = integer || self.contents.ignored.iter().any(|end| inner.ends_with(end));
+            if ours && !ignored && !self.read.contains(name) {
                 return Err(EngineError::Model(format!(
                     "{}: the tensor {name:?} is not part of the {} model that config.json describes; supported: \
-                     absolute positions and as many layers as are stored",
+                     as many layers as are stored, and the settings that config.json can name",
                     self.path.display(),
                     self.family()
                 )));
