@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use blindsum_protocol::job::Job;
-use blindsum_silo::data::{Columns, Example, Tokens, read};
+use blindsum_silo::data::{Columns, Example, Goal, Tokens, read};
 
 use crate::statistics::accuracy;
 
@@ -50,7 +50,7 @@ impl Corpus {
         let tokens = Tokens::open(&model.join("tokenizer.json"), job.model.max_sequence_tokens as usize)?;
         let read = |source: &str, split: &str| -> Result<Vec<Example>> {
             let path = data.join(source).join(format!("{split}.jsonl"));
-            Ok(read(&path, &Columns::default(), &job.model.labels, &tokens)?.examples)
+            Ok(read(&path, &Columns::default(), Goal::Label(&job.model.labels), &tokens)?.examples)
         };
         let sources = SOURCES
             .into_iter()

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "batch", "precision", "pass", "examples/s", "tokens/s", "CPU ms/ex."
     );
     for precision in [Precision::F32, Precision::Bf16] {
-        let options = TorchOptions { precision, threads, micro_batch_tokens };
+        let options = TorchOptions { precision, threads, micro_batch_tokens, ..TorchOptions::default() };
         let frozen = FrozenParts::from_seed(&layout);
         let mut engine = TorchEngine::open(&dir.join("model.safetensors"), &layout, &frozen, options)?;
         for (name, batch) in [("32×64", &even), ("96 short", &short)] {

@@ -7,10 +7,11 @@ use std::path::Path;
 use blindsum_crypto::Digest;
 use blindsum_protocol::job::Job;
 use sha2::Digest as _;
+use tracing::warn;
 
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::data::{self, Columns, DataError, Example, Tokens};
+use crate::data::{self, DataError, Example, Goal, Tokens};
 use crate::model::ModelDir;
 
 /// What the agent trains on and measures with.
@@ -37,9 +38,19 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
         )));
     }
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
-    let columns = Columns { text: config.data.text_column.clone(), label: config.data.label_column.clone() };
-    let read = |path: &Path| data::read(path, &columns, &job.model.labels, &tokens);
+    let columns = config.data.columns();
+    let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
+    let read = |path: &Path| data::read(path, &columns, goal, &tokens);
     let (train, train_sha256) = unchanged(&config.data.train, read)?;
+    if train.all_prompt > 0 {
+        warn!(
+            event = "all_prompt",
+            "{}: in {} of {} rows the prompt alone fills model.max_sequence_tokens; they teach nothing",
+            config.data.train.display(),
+            train.all_prompt,
+            train.examples.len()
+        );
+    }
     let train = train.examples;
     let held_out = match &config.data.held_out {
         Some(path) => read(path)?.examples,

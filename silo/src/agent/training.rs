@@ -132,7 +132,7 @@ impl Trainer {
             let examples: Vec<&Example> = chunk.iter().collect();
             let result = engine::evaluate(&mut *self.engine, global, &examples)?;
             let count = |n: u64| u32::try_from(n).map_err(|_| EngineError::Argument("too many held-out rows".into()));
-            counts.examples = counts.examples.saturating_add(count(result.examples)?);
+            counts.examples = counts.examples.saturating_add(count(result.counted)?);
             counts.correct = counts.correct.saturating_add(count(result.correct)?);
         }
         Ok(counts)
