@@ -10,6 +10,7 @@ use blindsum_protocol::job::{Job, Optimizer};
 use blindsum_transport::{ExitCode, Exits};
 
 use super::*;
+use crate::data::{Columns, Goal, StoreKey};
 use crate::engine::GradientSum;
 use crate::ledger::Covers;
 use crate::local::StepPrivacy;
@@ -53,7 +54,10 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
     };
     let spec = TrainSpec { local_steps: 2, expected_batch: 1, optimizer: Optimizer::Sgd, learning_rate: 0.1, privacy };
     let example = || Example::labelled(vec![1], 0);
-    let rows = Rows { train: vec![example(), example()], train_sha256: Digest([0; 32]), held_out: vec![example()] };
+    let goal = Goal::Continue { end_token: None };
+    let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), goal, 64);
+    let (train, held_out) = (vec![example(), example()].into(), vec![example()].into());
+    let rows = Rows { train, train_sha256: Digest([0; 32]), held_out, keys: [key, key] };
     (Trainer::new(Box::new(Still(layout)), rows, spec, ledger).unwrap(), request)
 }
 

@@ -10,6 +10,7 @@
 mod delimited;
 mod error;
 mod json_lines;
+mod store;
 mod tokens;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use blindsum_adapter::{BaseShape, TaskKind};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::error::DataError;
+pub use self::store::{Store, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
 
 /// Longest row in bytes, line break included.
