@@ -10,6 +10,7 @@ use clap::Args;
 use crate::agent::{Agent, AgentError, Ended, EngineFactory, Prepared, prepare};
 use crate::config::SiloConfig;
 use crate::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
+use crate::model;
 
 /// Version, commit, and the libtorch that the program was built for.
 pub const VERSION: &str = concat!(
@@ -113,7 +114,7 @@ pub fn torch() -> EngineFactory {
         };
         let layout = plan.layout();
         let frozen = FrozenParts::from_seed(layout);
-        let engine = TorchEngine::open(&config.model_dir.join("model.safetensors"), layout, &frozen, options)?;
+        let engine = TorchEngine::open(&model::weights(&config.model_dir), layout, &frozen, options)?;
         tracing::info!(
             event = "engine",
             bf16 = engine.uses_bf16(),

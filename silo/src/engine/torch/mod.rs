@@ -94,7 +94,7 @@ struct Worker {
 }
 
 impl TorchEngine {
-    /// Loads the base model from `weights` (a `model.safetensors`) for adapters of this layout.
+    /// Loads the base model from `weights` ([`crate::model::weights`]) for adapters of this layout.
     ///
     /// # Errors
     /// Names the file, and the tensor where one is missing, has another shape, or is not part of the model.
@@ -143,7 +143,7 @@ impl TorchEngine {
             if example.ids.iter().any(|&id| id as usize >= shape.vocab) {
                 return wrong(format!(
                     "the tokenizer gives ids beyond the base model's vocabulary of {}: tokenizer.json and \
-                     model.safetensors do not belong together",
+                     the weights do not belong together",
                     shape.vocab
                 ));
             }
