@@ -2,8 +2,10 @@
 //! its layer norm after the sum (Vaswani et al. 2017), on packed rows with dropout off.
 //!
 //! A family says where its tensors lie ([`LayerPaths`]), which row of the position embedding each token takes, and what
-//! it makes of an example's first token. Contract: the last layer goes on after attention with the first token of each
-//! example alone, since nothing else reaches a classification head.
+//! it makes of an example's first token. Contract: the last layer goes on with the first token of each example alone,
+//! since nothing else reaches a classification head: of the other tokens it needs keys and values.
+
+mod first;
 
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use tch::{Device, Kind, Tensor};
@@ -241,13 +243,18 @@ impl Encoder {
         let mut x = cast(&self.embeddings.forward(packed, positions)?, self.kind)?;
         let last = self.layers.len() - 1;
         for (i, layer) in self.layers.iter().enumerate() {
-            let mut context = self.attend(&layer.attention, &x, &mask, packed, loras)?;
-            let mut rows = Rows::Tokens;
+            let attention = &layer.attention;
+            let key = self.split(&attention.key.forward(&x, loras, Rows::Tokens)?, packed)?;
+            let value = self.split(&attention.value.forward(&x, loras, Rows::Tokens)?, packed)?;
+            let rows = if i == last { Rows::Examples } else { Rows::Tokens };
             if i == last {
-                rows = Rows::Examples;
-                context = context.f_index_select(0, &firsts).map_err(torch_error)?;
                 x = x.f_index_select(0, &firsts).map_err(torch_error)?;
             }
+            let query = attention.query.forward(&x, loras, rows)?;
+            let context = match rows {
+                Rows::Tokens => self.attend(&self.split(&query, packed)?, &key, &value, &mask, packed)?,
+                Rows::Examples => first::attend(self.heads as i64, &query, &key, &value, packed)?,
+            };
             let attended = layer.attention.output.forward(&context, loras, rows)?;
             let x1 = layer.attention_norm.forward(&add(attended, &x)?)?;
             let outer = layer.feed_forward.forward(&x1, loras, rows)?;
@@ -268,31 +275,25 @@ impl Encoder {
         mask.map_err(torch_error)
     }
 
-    /// Self-attention of every sequence, before its output layer: `[tokens, hidden]`.
+    /// `[tokens, hidden]` by head: `[rows·heads, width, head]`.
+    fn split(&self, x: &Tensor, packed: &Packed) -> Result<Tensor> {
+        let (rows, width, heads) = (packed.rows as i64, packed.width as i64, self.heads as i64);
+        let per_head = self.head_width as i64;
+        x.f_view([rows, width, heads, per_head])
+            .and_then(|t| t.f_transpose(1, 2)?.f_reshape([rows * heads, width, per_head]))
+            .map_err(torch_error)
+    }
+
+    /// Self-attention of every token, before its output layer: `[tokens, hidden]` from query, key and value by head.
     ///
     /// Spelt out rather than by `scaled_dot_product_attention`: its backward pass in bf16 on a CPU takes five times as
     /// long as these products.
-    fn attend(
-        &self,
-        layer: &Attention,
-        x: &Tensor,
-        mask: &Tensor,
-        packed: &Packed,
-        loras: &mut Loras,
-    ) -> Result<Tensor> {
+    fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, packed: &Packed) -> Result<Tensor> {
         let (rows, width, heads) = (packed.rows as i64, packed.width as i64, self.heads as i64);
         let per_head = self.head_width as i64;
-        let split = |t: Tensor| {
-            t.f_view([rows, width, heads, per_head])
-                .and_then(|t| t.f_transpose(1, 2)?.f_reshape([rows * heads, width, per_head]))
-                .map_err(torch_error)
-        };
-        let query = split(layer.query.forward(x, loras, Rows::Tokens)?)?;
-        let key = split(layer.key.forward(x, loras, Rows::Tokens)?)?;
-        let value = split(layer.value.forward(x, loras, Rows::Tokens)?)?;
         let context = mask
-            .f_baddbmm(&query, &key.f_transpose(1, 2).map_err(torch_error)?, 1.0, (per_head as f64).powf(-0.5))
-            .and_then(|scores| scores.f_softmax(-1, None)?.f_bmm(&value))
+            .f_baddbmm(query, &key.f_transpose(1, 2).map_err(torch_error)?, 1.0, (per_head as f64).powf(-0.5))
+            .and_then(|scores| scores.f_softmax(-1, None)?.f_bmm(value))
             .and_then(|c| c.f_view([rows, heads, width, per_head])?.f_transpose(1, 2))
             .and_then(|c| c.f_reshape([rows * width, heads * per_head]));
         context.map_err(torch_error)
