@@ -10,6 +10,7 @@
 //! ids, labels, lengths) are checked before they reach it. Threads share out micro-batches; inside an operation libtorch
 //! uses one thread, a setting that this engine makes for the whole process.
 
+mod allocator;
 mod bert;
 mod checkpoint;
 mod distilbert;
@@ -103,6 +104,7 @@ impl TorchEngine {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
+        allocator::keep_freed_memory();
         tch::set_num_threads(1);
         let _guard = tch::no_grad_guard();
         let model = model::load(&Checkpoint::open(weights)?, layout, options.precision.kind())?;
