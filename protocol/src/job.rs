@@ -62,7 +62,7 @@ pub struct JobFile {
 pub struct ModelSection {
     /// SHA-256 of the model's `config.json`, hex.
     pub config_sha256: String,
-    /// SHA-256 of the model's `model.safetensors`, hex.
+    /// SHA-256 of the model's weights, hex: of the file, or of the list of shards (`blindsum-silo hashes`).
     pub weights_sha256: String,
     /// SHA-256 of the model's `tokenizer.json`, hex.
     pub tokenizer_sha256: String,

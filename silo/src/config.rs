@@ -29,7 +29,7 @@ pub struct SiloConfig {
     /// The folder that `blindsum-certs` filled: `authority.pem`, `certificate.pem`, `tls.key` and `identity.key` (both
     /// 0600 or refused), `revoked.pem` where the authority has issued one.
     pub credentials_dir: PathBuf,
-    /// A Hugging Face directory: `config.json`, `model.safetensors`, `tokenizer.json`. Their hashes must be the job's.
+    /// A Hugging Face directory: `config.json`, `tokenizer.json` and the weights. Their hashes must be the job's.
     pub model_dir: PathBuf,
     /// Where the journal, the ledger and the global adapter live. One job per directory; made with mode 0700.
     pub state_dir: PathBuf,

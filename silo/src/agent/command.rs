@@ -11,6 +11,7 @@ use crate::agent::{Agent, AgentError, Ended, EngineFactory, Prepared, prepare};
 use crate::config::SiloConfig;
 use crate::engine::EngineError;
 use crate::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
+use crate::model;
 
 /// Version, commit, and the libtorch that the program was built for.
 pub const VERSION: &str = concat!(
@@ -116,7 +117,7 @@ pub fn torch() -> EngineFactory {
         };
         let layout = plan.layout();
         let frozen = FrozenParts::from_seed(layout);
-        let engine = TorchEngine::open(&config.model_dir.join("model.safetensors"), layout, &frozen, options)?;
+        let engine = TorchEngine::open(&model::weights(&config.model_dir), layout, &frozen, options)?;
         tracing::info!(
             event = "engine",
             bf16 = engine.uses_bf16(),

@@ -1,10 +1,12 @@
-//! The commands that need no federation: train one silo alone, evaluate an adapter, predict with it.
+//! The commands that need no federation: train one silo alone, evaluate an adapter, predict with it, and
+//! say what a job pins of a base model.
 //!
 //! Contract: each reads its files, prints what it found on standard output, and ends with one sentence and an exit code
 //! of the common table where something is wrong. Nothing that is printed quotes a record.
 
 mod error;
 mod evaluate;
+mod hashes;
 mod predict;
 mod train;
 
@@ -20,6 +22,7 @@ use crate::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, T
 use crate::model::ModelDir;
 
 pub use self::evaluate::{EvaluateArgs, evaluate};
+pub use self::hashes::{HashesArgs, hashes};
 pub use self::predict::{PredictArgs, predict};
 pub use self::train::{TrainArgs, train};
 
@@ -51,7 +54,7 @@ impl EngineArgs {
 /// A base model and a trained adapter on it.
 #[derive(Debug, Args)]
 struct AdapterArgs {
-    /// Base model: a Hugging Face directory with config.json, model.safetensors and tokenizer.json
+    /// Base model: a Hugging Face directory with config.json, tokenizer.json and the weights
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Adapter: the directory that training wrote (PEFT's format)

@@ -29,7 +29,7 @@ pub struct TrainArgs {
     /// The job: what is trained, for how many steps, under which privacy
     #[arg(long, value_name = "FILE")]
     job: PathBuf,
-    /// Base model: a Hugging Face directory with config.json, model.safetensors and tokenizer.json, as the job pins them
+    /// Base model: a Hugging Face directory with config.json, tokenizer.json and the weights, as the job pins them
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Training rows: .jsonl, .csv or .tsv

@@ -2,12 +2,12 @@
 //! its layer norm after the sum (Vaswani et al. 2017), on packed rows with dropout off.
 //!
 //! A family says where its tensors lie ([`LayerPaths`]), which row of the position embedding each token takes, and what
-//! it makes of an example's first token. Contract: the last layer goes on after attention with the first token of each
-//! example alone, since nothing else reaches a classification head.
+//! it makes of an example's first token. Contract: the last layer goes on with the first token of each example alone,
+//! since nothing else reaches a classification head: of the other tokens it needs keys and values.
 
 use tch::{Kind, Tensor};
 
-use super::attention::{Heads, Mask, Reads, attend};
+use super::attention::{Heads, Kept, Mask, Reads, attend};
 use super::builder::{Builder, Place};
 use super::lora::{Linear, Loras, Rows, cast};
 use super::model::Pass;
@@ -145,7 +145,7 @@ impl Encoder {
     pub(super) fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
         let mask = Mask::new(packed, self.heads, Reads::All, self.place)?;
         let firsts: Vec<i64> = packed.starts.iter().map(|&s| s as i64).collect();
-        let kept = Some(indices(&firsts, self.place.device)?);
+        let kept = Some(Kept::new(packed, &firsts, self.heads, Reads::All, self.place)?);
         Ok(Pass { packed, mask, window_mask: None, turn: None, kept })
     }
 
@@ -167,11 +167,19 @@ impl Encoder {
     /// Layer `i` on `x` `[tokens, hidden]`; the last gives `[examples, hidden]`.
     pub(super) fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
         let layer = &self.layers[i];
-        let query = layer.query.forward(x, loras, Rows::Tokens)?;
         let key = layer.key.forward(x, loras, Rows::Tokens)?;
         let value = layer.value.forward(x, loras, Rows::Tokens)?;
-        let context = attend(self.heads, &query, &key, &value, &pass.mask)?;
-        let (rows, context, x) = pass.keep(i + 1 == self.layers.len(), context, x)?;
+        let (rows, x, context) = match pass.kept.as_ref().filter(|_| i + 1 == self.layers.len()) {
+            None => {
+                let query = layer.query.forward(x, loras, Rows::Tokens)?;
+                (Rows::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, &pass.mask)?)
+            }
+            Some(kept) => {
+                let x = kept.select(x)?;
+                let query = layer.query.forward(&x, loras, Rows::Examples)?;
+                (Rows::Examples, x, kept.attend(&query, &key, &value)?)
+            }
+        };
         let attended = layer.attention_output.forward(&context, loras, rows)?;
         let x1 = layer.attention_norm.forward(&add(attended, &x)?)?;
         let inner = layer.intermediate.forward(&x1, loras, rows)?.f_gelu("none").map_err(torch_error)?;

@@ -11,6 +11,7 @@
 //! ids, labels, lengths) are checked before they reach it. Threads share out micro-batches; inside an operation libtorch
 //! uses one thread, a setting that this engine makes for the whole process.
 
+mod allocator;
 mod attention;
 mod bert;
 mod builder;
@@ -117,7 +118,7 @@ struct Worker {
 }
 
 impl TorchEngine {
-    /// Loads the base model from `weights` (a `model.safetensors`) for adapters of this layout.
+    /// Loads the base model from `weights` ([`crate::model::weights`]) for adapters of this layout.
     ///
     /// # Errors
     /// Names the file, and the tensor where one is missing, has another shape, or is not part of the model.
@@ -128,6 +129,7 @@ impl TorchEngine {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
+        allocator::keep_freed_memory();
         tch::set_num_threads(1);
         let _guard = tch::no_grad_guard();
         let place = Place { kind: options.precision.kind(device), device };
@@ -182,7 +184,7 @@ impl TorchEngine {
             if example.ids.iter().any(|&id| id as usize >= shape.vocab) {
                 return wrong(format!(
                     "the tokenizer gives ids beyond the base model's vocabulary of {}: tokenizer.json and \
-                     model.safetensors do not belong together",
+                     the weights do not belong together",
                     shape.vocab
                 ));
             }

