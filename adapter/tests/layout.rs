@@ -1,7 +1,7 @@
 //! The layout against PEFT's rules of matching and against its own arithmetic.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LayoutError, LoraConfig, Method, initial_values};
+use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LayoutError, LoraConfig, Method, Phase, initial_values};
 
 fn shape() -> BaseShape {
     let text = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16,
@@ -18,6 +18,7 @@ fn lora(targets: &[&str], head: Head) -> LoraConfig {
         init: Init::KaimingUniform,
         seed: 1,
         head,
+        refresh_rounds: None,
     }
 }
 
@@ -68,8 +69,8 @@ fn ranges_tile_the_vector() {
             end = head.bias.end;
         }
         assert_eq!(end, layout.len());
-        assert_eq!(layout.segments().iter().map(|(_, length)| length).sum::<usize>(), layout.len());
-        assert_eq!(layout.segments().len(), if head == Head::Trained { 2 } else { 1 });
+        assert_eq!(layout.segments(Phase::B).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
+        assert_eq!(layout.segments(Phase::B).len(), if head == Head::Trained { 2 } else { 1 });
         assert_eq!(initial_values(&layout).len(), layout.len());
     }
 }
@@ -128,5 +129,5 @@ fn the_lora_table_is_closed_and_has_defaults() {
     assert_eq!(config.target_modules, ["query", "value"]);
     assert_eq!((config.init, config.head, config.scaling()), (Init::KaimingUniform, Head::Frozen, 2.0));
     assert!(serde_json::from_str::<LoraConfig>(&text.replace("\"r\"", "\"rank\": 1, \"r\"")).is_err());
-    assert!(serde_json::from_str::<LoraConfig>(&text.replace("ffa-lora", "lora")).is_err());
+    assert!(serde_json::from_str::<LoraConfig>(&text.replace("ffa-lora", "vera")).is_err());
 }

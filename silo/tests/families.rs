@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_adapter::{Family, Head, init_a, init_head};
+use blindsum_adapter::{Adapter, Family, Head, LoraConfig, Method, Phase, a_stack, init_a, init_head};
 use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
 use blindsum_silo::engine::{Engine, evaluate};
@@ -33,9 +33,11 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             let owned = examples(&LENGTHS[..count]);
             let batch: Vec<&Example> = owned.iter().collect();
             // without a clip no gradient is taken apart by example: one backward pass over this example
-            let alone: Vec<Vec<f32>> =
-                batch.iter().map(|e| engine.gradient_sum(&adapter, &[e], None).unwrap().sum).collect();
-            let free = engine.gradient_sum(&adapter, &batch, Some(f64::INFINITY)).unwrap();
+            let alone: Vec<Vec<f32>> = batch
+                .iter()
+                .map(|e| engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[e], None).unwrap().sum)
+                .collect();
+            let free = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
             assert_eq!(free.norms.len(), count);
             for (found, gradient) in free.norms.iter().zip(&alone) {
                 assert!((found / norm(gradient) - 1.0).abs() < 1e-5, "{family:?} {head:?}: {found} {}", norm(gradient));
@@ -49,7 +51,7 @@ fn per_example_gradients_are_those_of_each_example_alone() {
                     let factor = (clip / norm(gradient)).min(1.0) as f32;
                     expected.iter_mut().zip(gradient).for_each(|(e, g)| *e += factor * g);
                 }
-                let found = engine.gradient_sum(&adapter, &batch, Some(clip)).unwrap().sum;
+                let found = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(clip)).unwrap().sum;
                 if count == 0 {
                     assert_eq!(found, expected);
                 } else {
@@ -67,7 +69,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let (_dir, mut engine, adapter) = family_engine(family, Precision::F32, head);
         let owned = examples(&[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let gradient = engine.gradient_sum(&adapter, &batch, None).unwrap().sum;
+        let gradient = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None).unwrap().sum;
         // all coordinates together, then each of the head's weights by itself, so that a small one is seen
         let base = engine.layout().head_ranges().map_or(0, |ranges| ranges.weight.start);
         let parts = if head == Head::Trained { engine.layout().head_parts() } else { Vec::new() };
@@ -79,7 +81,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
             let mut loss_at = |sign: f64| {
                 let mut moved = adapter.clone();
                 moved[range.clone()].iter_mut().zip(part).for_each(|(a, g)| *a += (sign * step) as f32 * g);
-                evaluate(&mut engine, &moved, &batch).unwrap().mean_loss * batch.len() as f64
+                evaluate(&mut engine, Adapter::of(&moved), &batch).unwrap().mean_loss * batch.len() as f64
             };
             let slope = (loss_at(1.0) - loss_at(-1.0)) / (2.0 * step);
             let expected = norm(part).powi(2);
@@ -95,13 +97,17 @@ fn bf16_follows_f32() {
         let (_b, mut fast, _) = family_engine(family, Precision::Bf16, Head::Trained);
         let owned = examples(&LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let (x, y) = (fast.logits(&adapter, &batch).unwrap(), exact.logits(&adapter, &batch).unwrap());
+        let (x, y) =
+            (fast.logits(Adapter::of(&adapter), &batch).unwrap(), exact.logits(Adapter::of(&adapter), &batch).unwrap());
         let far = distance(&x.concat(), &y.concat());
         assert!(far > 0.0 && far < 0.02, "{family:?}: logits {far}");
         if family == Family::DistilBert {
             continue; // a unit near the kink of the head's ReLU has its whole gradient in one format and none in the other
         }
-        let (x, y) = (fast.gradient_sum(&adapter, &batch, None), exact.gradient_sum(&adapter, &batch, None));
+        let (x, y) = (
+            fast.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
+            exact.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
+        );
         let far = distance(&x.unwrap().sum, &y.unwrap().sum);
         assert!(far > 0.0 && far < 0.05, "{family:?}: gradient {far}");
     }
@@ -111,9 +117,9 @@ fn bf16_follows_f32() {
 fn a_roberta_reads_two_tokens_less_than_its_table_has_rows() {
     let (_dir, mut engine, adapter) = family_engine(Family::Roberta, Precision::F32, Head::Frozen);
     let longest = Example { ids: vec![5; 512], label: 0 };
-    assert_eq!(engine.logits(&adapter, &[&longest]).unwrap().len(), 1);
+    assert_eq!(engine.logits(Adapter::of(&adapter), &[&longest]).unwrap().len(), 1);
     let longer = Example { ids: vec![5; 513], label: 0 };
-    let error = engine.logits(&adapter, &[&longer]).unwrap_err().to_string();
+    let error = engine.logits(Adapter::of(&adapter), &[&longer]).unwrap_err().to_string();
     assert!(error.contains("1 to 512"), "{error}");
 }
 
@@ -177,7 +183,7 @@ fn a_checkpoint_that_does_not_match_its_config_is_refused_by_name() {
 }
 
 /// Writes model, tokenizer, an adapter that does something, rows, and our logits on them.
-fn export(dir: &Path, family: Family, head: Head) {
+fn export(dir: &Path, family: Family, head: Head, method: Method, folded: usize) {
     write_model(dir, tiny_config(family), &family_tensors(family));
     write_tokenizer(dir, true);
     let targets: &[&str] = match family {
@@ -185,19 +191,23 @@ fn export(dir: &Path, family: Family, head: Head) {
         Family::Roberta => &["query", "value", "output.dense"],
         Family::DistilBert => &["q_lin", "v_lin", "lin2"],
     };
-    let layout = layout_of(dir, &lora(4, targets, head), 3);
-    let values: Vec<f32> = common::uniform(99, layout.len()).into_iter().map(|u| 0.5 * u as f32).collect();
-    let frozen = (init_a(&layout), init_head(&layout));
+    let refresh_rounds = (folded > 0).then_some(1);
+    let layout = layout_of(dir, &LoraConfig { method, refresh_rounds, ..lora(4, targets, head) }, 3);
+    let numbers = |seed, len| -> Vec<f32> { common::uniform(seed, len).into_iter().map(|u| 0.5 * u as f32).collect() };
+    let (values, folded) = (numbers(99, layout.len()), numbers(98, folded * layout.b_len()));
+    let adapter = Adapter { values: &values, folded: &folded };
+    let frozen = (a_stack(&layout, adapter.generations(&layout).unwrap()), init_head(&layout));
     // a frozen head at its seeded value is small: the adapter's effect on the logits should be seen
     let frozen = (frozen.0, (frozen.1.0.iter().map(|w| 10.0 * w).collect(), frozen.1.1.iter().map(|_| 0.1).collect()));
     let meta = PeftMeta {
         base_model_name_or_path: dir.display().to_string(),
         labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
     };
-    peft::save(&dir.join("adapter"), &layout, &frozen.0, &frozen.1, &values, &meta).unwrap();
+    peft::save(&dir.join("adapter"), &layout, &frozen.0, &frozen.1, adapter, &meta).unwrap();
 
     let loaded = peft::load(&dir.join("adapter"), layout.shape()).unwrap();
-    assert_eq!((&loaded.layout, &loaded.values, &loaded.a), (&layout, &values, &frozen.0));
+    assert_eq!((&loaded.layout, loaded.adapter()), (&layout, adapter));
+    assert!(layout.trains_a() || loaded.a == frozen.0);
     let texts: Vec<String> =
         (0..20).map(|k| (0..=k * 3).map(|t| format!("w{} ", (t * 7 + k * 13) % 100)).collect()).collect();
     let rows: String = texts.iter().map(|text| serde_json::json!({"text": text}).to_string() + "\n").collect();
@@ -205,11 +215,12 @@ fn export(dir: &Path, family: Family, head: Head) {
     let tokens = Tokens::open(&dir.join("tokenizer.json"), layout.shape().max_positions).unwrap();
     let found = read_texts(&dir.join("rows.jsonl"), "text", &tokens).unwrap().examples;
     let batch: Vec<&Example> = found.iter().collect();
-    let parts = FrozenParts { a: loaded.a, head: loaded.head };
-    let logits = common::open(dir, &layout, &parts, Precision::F32).logits(&loaded.values, &batch).unwrap();
-    let before = FrozenParts { a: frozen.0, head: frozen.1 };
-    let own = common::open(dir, &layout, &before, Precision::F32).logits(&values, &batch).unwrap();
-    assert_eq!(logits, own, "{family:?} {head:?}: exported and imported");
+    let parts = FrozenParts { a: loaded.a.clone(), head: loaded.head.clone() };
+    let logits = common::open(dir, &layout, &parts, Precision::F32).logits(loaded.adapter(), &batch).unwrap();
+    // the first A alone: the engine draws the others
+    let before = FrozenParts { a: init_a(&layout), head: frozen.1 };
+    let own = common::open(dir, &layout, &before, Precision::F32).logits(adapter, &batch).unwrap();
+    assert_eq!(logits, own, "{family:?} {head:?} {method:?}: exported and imported");
     let lines: String = logits.iter().map(|row| serde_json::json!({"logits": row}).to_string() + "\n").collect();
     std::fs::write(dir.join("logits.jsonl"), lines).unwrap();
 }
@@ -221,9 +232,15 @@ fn hugging_face_peft_computes_the_same_from_an_export() {
     if python.is_none() {
         eprintln!("BLINDSUM_HF_PYTHON is not set: the exports were NOT compared with Hugging Face PEFT");
     }
-    for (family, head) in every() {
+    let ffa = every().map(|(family, head)| (family, head, Method::FfaLora, 0));
+    let others =
+        [(Method::Lora, 0), (Method::RoLora, 0), (Method::FfaLora, 2)].into_iter().flat_map(|(method, folded)| {
+            [(Family::Bert, Head::Trained), (Family::DistilBert, Head::Frozen)]
+                .map(|(f, head)| (f, head, method, folded))
+        });
+    for (family, head, method, folded) in ffa.chain(others) {
         let dir = tempfile::tempdir().unwrap();
-        export(dir.path(), family, head);
+        export(dir.path(), family, head, method, folded);
         let Some(python) = &python else { continue };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peft_parity.py");
         let mut command = Command::new(python);
@@ -231,7 +248,7 @@ fn hugging_face_peft_computes_the_same_from_an_export() {
         command.args(["--rows", "rows.jsonl", "--logits", "logits.jsonl"]);
         let output = command.output().unwrap();
         let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        println!("{family:?} {head:?}:\n{said}");
+        println!("{family:?} {head:?} {method:?}, {folded} folded parts:\n{said}");
         assert!(output.status.success(), "{family:?} {head:?}: {said}{error}");
     }
 }

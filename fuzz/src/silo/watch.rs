@@ -146,7 +146,7 @@ impl Watch {
     /// under fresh noise.
     fn may_mask(&self, at: AttemptId) {
         let kind = self.world.plan().kind(at.round).unwrap();
-        if kind == RoundKind::Train && self.world.plan().job().is_private() {
+        if kind.trains() && self.world.plan().job().is_private() {
             return;
         }
         let open = &self.openings[&at];

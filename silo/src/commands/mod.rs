@@ -61,6 +61,7 @@ struct Ready {
     engine: TorchEngine,
     tokens: crate::data::Tokens,
     values: Vec<f32>,
+    folded: Vec<f32>,
     labels: Vec<String>,
 }
 
@@ -73,7 +74,7 @@ impl AdapterArgs {
         let tokens = crate::data::Tokens::open(&model.tokenizer(), wanted.min(longest))?;
         let frozen = FrozenParts { a: adapter.a, head: adapter.head };
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
-        Ok(Ready { engine, tokens, values: adapter.values, labels: adapter.meta.labels })
+        Ok(Ready { engine, tokens, values: adapter.values, folded: adapter.folded, labels: adapter.meta.labels })
     }
 }
 
