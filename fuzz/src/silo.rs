@@ -17,7 +17,7 @@ use blindsum_protocol::silo::{
     HeldResult, JournalEntry, JournalState, LocalUpdate, SetupError, SiloConfig, SiloMachine, SiloOutput, SiloWork,
     TrainFailure, TrainOutcome, TrainRequest,
 };
-use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts, RoundKind};
+use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts};
 
 use crate::input::Input;
 use crate::operations::{MOST, OPERATION};

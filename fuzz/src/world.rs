@@ -4,8 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use blindsum_crypto::{Digest, IdentityKey, SegmentKind, SiloId, fixed_point, packing, transcript};
-use blindsum_protocol::limits::Limits;
 use blindsum_protocol::Plan;
+use blindsum_protocol::limits::Limits;
 
 use crate::common::{DP, NONE, Setup, job_text};
 

@@ -8,7 +8,7 @@ use blindsum_crypto::{SiloId, SurvivorList};
 use blindsum_protocol::limits::Wire;
 use blindsum_protocol::message::Open;
 use blindsum_protocol::silo::{JournalEntry, SiloEvent, SiloOutput};
-use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, RoundKind, SiloMessage, codec};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage, codec};
 
 use crate::world::{Chain, World};
 
