@@ -13,7 +13,7 @@ MUTANTS_VERSION := 27.1.0
 # The crates whose tests switch checks off (crypto/src/teeth.rs).
 TEETH := -p blindsum-crypto -p blindsum-protocol
 
-.PHONY: help demo test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash
+.PHONY: help demo test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -26,6 +26,7 @@ help:
 	@echo "make fuzz        every fuzz target for SECONDS each (600)"
 	@echo "make mutants     change every line of the verify modules and see that a test notices (hours; docs/testing.md)"
 	@echo "make bench       benchmarks of the training step and of secure aggregation"
+	@echo "make bench-training  training steps beside Hugging Face PEFT and Opacus (fetches 3 GB with pip, or HF_PYTHON=…)"
 	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
 	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
 	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes)"
@@ -110,6 +111,18 @@ bench: bench-crypto libtorch inputs
 
 # On one processor, so that the figures are those of one core.
 PINNED := $(shell command -v taskset >/dev/null && echo taskset -c 0)
+
+# An environment with the packages of silo/benches/requirements.txt serves as well: make bench-training HF_PYTHON=…/python
+HF_PYTHON ?= .tools/bench-training/bin/python
+
+.tools/bench-training/bin/python: silo/benches/requirements.txt | prerequisites
+	@$(PYTHON) -m venv .tools/bench-training
+	@.tools/bench-training/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-training: libtorch inputs $(HF_PYTHON)
+	$(CARGO) bench --profile release --locked -p blindsum-silo --bench training --no-run
+	@$(HF_PYTHON) -B silo/benches/training.py $(ARGS) -- $(CARGO) bench --profile release --locked -q -p blindsum-silo --bench training --
 
 bench-crypto:
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run

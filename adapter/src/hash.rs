@@ -45,7 +45,7 @@ impl Hasher {
 pub struct BaseHashes {
     /// Of `config.json`.
     pub config: [u8; 32],
-    /// Of `model.safetensors`.
+    /// Of the weights: of `model.safetensors`, or of the list of its shards.
     pub weights: [u8; 32],
     /// Of `tokenizer.json`.
     pub tokenizer: [u8; 32],

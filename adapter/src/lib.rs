@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! config.json ─► BaseShape ─┐   (by Family: one file for each architecture)
-//! job [lora]  ─► LoraConfig ┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
+//! job [lora], task ─────────┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
 //!                                    │              │
 //! job [server] ─► ServerStep ────────┼─► StateLayout┴─► state ─► step ─► state ─► model_hash
 //!                                    └─► peft::save / peft::load
@@ -19,6 +19,7 @@
 //! hash for itself, so all arithmetic here is scalar `f64` in a fixed order, with `libm` instead of the platform's
 //! mathematics library, and the outcome is frozen in tests.
 
+mod decoder;
 mod family;
 mod hash;
 mod init;
@@ -29,7 +30,10 @@ pub mod peft;
 pub mod server;
 mod shape;
 mod state;
+mod targets;
+mod task;
 
+pub use decoder::{Activation, Biases, Decoder, Rotary, RotaryScaling, Window};
 pub use family::Family;
 pub use hash::{BaseHashes, a_hash, a_hashes, model_hash};
 pub use init::{a_stack, init_a, init_head, initial_values};
@@ -39,3 +43,5 @@ pub use method::Phase;
 pub use server::ServerStep;
 pub use shape::{BaseShape, ShapeError};
 pub use state::{Adapter, MAX_GENERATIONS, StateLayout};
+pub use targets::Targets;
+pub use task::{Task, TaskKind};

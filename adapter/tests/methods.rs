@@ -4,7 +4,7 @@
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
     Adapter, AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, Phase, ServerStep, StateLayout,
-    a_hash, a_hashes, a_stack, init_a, init_head, model_hash,
+    Targets, Task, a_hash, a_hashes, a_stack, init_a, init_head, model_hash,
 };
 
 fn shape() -> BaseShape {
@@ -14,12 +14,12 @@ fn shape() -> BaseShape {
 }
 
 fn lora(method: Method, head: Head, refresh_rounds: Option<u32>) -> LoraConfig {
-    let target_modules = vec!["query".to_owned(), "intermediate.dense".to_owned()];
+    let target_modules = Some(Targets::names(&["query", "intermediate.dense"]));
     LoraConfig { method, r: 2, lora_alpha: 5.0, target_modules, init: Init::Orthonormal, seed: 1, head, refresh_rounds }
 }
 
 fn layout(method: Method, head: Head, refresh_rounds: Option<u32>) -> AdapterLayout {
-    AdapterLayout::new(&shape(), &lora(method, head, refresh_rounds), 3).unwrap()
+    AdapterLayout::new(&shape(), &lora(method, head, refresh_rounds), Task::classify(3)).unwrap()
 }
 
 /// B has 8·2 + 16·2 numbers, A 2·8 + 2·8, the head 3·8 + 3.
@@ -231,7 +231,7 @@ fn the_exported_product_is_the_sum_of_the_parts() {
 
 #[test]
 fn refreshes_that_make_no_sense_are_refused_by_key() {
-    let refused = |lora: LoraConfig| AdapterLayout::new(&shape(), &lora, 3).unwrap_err().to_string();
+    let refused = |lora: LoraConfig| AdapterLayout::new(&shape(), &lora, Task::classify(3)).unwrap_err().to_string();
     assert!(
         refused(lora(Method::FfaLora, Head::Frozen, Some(0))).contains("lora.refresh_rounds is 0: give at least 1")
     );

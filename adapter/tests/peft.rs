@@ -6,7 +6,8 @@ use std::path::Path;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, a_hash, init_a, init_head, initial_values,
+    Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head,
+    initial_values,
 };
 
 fn shape(hidden: usize) -> BaseShape {
@@ -18,7 +19,7 @@ fn shape(hidden: usize) -> BaseShape {
 }
 
 fn layout(head: Head) -> AdapterLayout {
-    let target_modules = vec!["query".to_owned(), "value".to_owned()];
+    let target_modules = Some(Targets::names(&["query", "value"]));
     let init = Init::Orthonormal;
     let lora = LoraConfig {
         method: Method::FfaLora,
@@ -30,7 +31,7 @@ fn layout(head: Head) -> AdapterLayout {
         head,
         refresh_rounds: None,
     };
-    AdapterLayout::new(&shape(8), &lora, 3).unwrap()
+    AdapterLayout::new(&shape(8), &lora, Task::classify(3)).unwrap()
 }
 
 /// Initial values moved off zero, every coordinate to a number of its own.

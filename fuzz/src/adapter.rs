@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, LoraConfig, Phase, init_a, init_head, initial_values, peft};
+use blindsum_adapter::{
+    Adapter, AdapterLayout, BaseShape, LoraConfig, Phase, Task, init_a, init_head, initial_values, peft,
+};
 
 use crate::input::Input;
 use crate::world::World;
@@ -80,7 +82,7 @@ fn config(bytes: &[u8]) {
     let Ok(shape) = BaseShape::from_config_json(text) else { return };
     assert_eq!(shape.head_width() * shape.heads, shape.hidden);
     let lora: &LoraConfig = &World::get(false).plan().job().lora;
-    if let Ok(layout) = AdapterLayout::new(&shape, lora, 2) {
+    if let Ok(layout) = AdapterLayout::new(&shape, lora, Task::classify(2)) {
         assert_eq!(layout.segments(Phase::B).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ops::Deref;
 
-use blindsum_adapter::{LoraConfig, ServerStep};
+use blindsum_adapter::{LoraConfig, ServerStep, Task, TaskKind};
 use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
 
@@ -61,20 +61,31 @@ pub struct JobFile {
     pub server: ServerSection,
 }
 
-/// `[model]`: the base model by content, and what it is taught to tell apart.
+/// `[model]`: the base model by content, and what it is taught.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
     /// SHA-256 of the model's `config.json`, hex.
     pub config_sha256: String,
-    /// SHA-256 of the model's `model.safetensors`, hex.
+    /// SHA-256 of the model's weights, hex: of the file, or of the list of shards (`blindsum-silo hashes`).
     pub weights_sha256: String,
     /// SHA-256 of the model's `tokenizer.json`, hex.
     pub tokenizer_sha256: String,
-    /// Names of the labels, in the order of the classifier's outputs (2 to 1,000).
+    /// `sequence-classification` (default): one of the labels for each text; `causal-lm`: continue texts.
+    #[serde(default)]
+    pub task: TaskKind,
+    /// Names of the labels, in the order of the classifier's outputs (2 to 1,000). Left out for `causal-lm`.
+    #[serde(default)]
     pub labels: Vec<String>,
     /// Longer texts are cut to this many tokens (8 to 8,192).
     pub max_sequence_tokens: u32,
+}
+
+impl ModelSection {
+    /// The task, with what it needs to lay the adapter out.
+    pub fn task(&self) -> Task {
+        self.task.with_labels(self.labels.len())
+    }
 }
 
 /// `[training]`: what a silo does in one round.
@@ -339,6 +350,13 @@ fn check_model(model: &ModelSection) -> Result<(), JobError> {
         sha256_hex(key, value)?;
     }
     let labels = &model.labels;
+    if model.task == TaskKind::CausalLm {
+        if !labels.is_empty() {
+            let remedy = "leave it out: with model.task = \"causal-lm\" texts are continued, not labelled";
+            return Err(JobError::new("model.labels", "is set", remedy));
+        }
+        return within("model.max_sequence_tokens", model.max_sequence_tokens, 8, 8_192);
+    }
     if !(2..=1000).contains(&labels.len()) {
         let problem = format!("has {} names", labels.len());
         return Err(JobError::new("model.labels", problem, "name 2 to 1,000 labels in the classifier's order"));

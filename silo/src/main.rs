@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use blindsum_silo::agent::command::{self, CheckArgs, RunArgs};
-use blindsum_silo::commands::{self, EvaluateArgs, PredictArgs, TrainArgs};
+use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PredictArgs, TrainArgs};
 use clap::{Parser, Subcommand};
 
 /// One organisation's side of a federation.
 ///
 /// `run` takes part in a federation; `check` looks whether it could. `train`, `evaluate` and `predict` need nobody else:
-/// they train the same job on this organisation's rows alone, measure an adapter, and use it.
+/// they train the same job on this organisation's rows alone, measure an adapter, and use it; `hashes` prints what a job
+/// pins of a base model.
 #[derive(Parser)]
 #[command(name = "blindsum-silo", version = command::VERSION, after_help = EXIT_CODES)]
 struct Cli {
@@ -32,6 +33,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Answer rows without labels by an adapter.
     Predict(PredictArgs),
+    /// Print the lines of a job that pin a base model.
+    Hashes(HashesArgs),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train(&args),
         Command::Evaluate(args) => commands::evaluate(&args),
         Command::Predict(args) => commands::predict(&args),
+        Command::Hashes(args) => commands::hashes(&args),
     }
     .into()
 }

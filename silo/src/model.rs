@@ -1,6 +1,15 @@
 //! The base model's directory: which files it holds, what shape they say, and whether they are the job's.
 //!
-//! Contract: a job pins three files by SHA-256; what is not pinned is not read.
+//! Contract: a job pins configuration, weights and tokenizer by SHA-256; what is not pinned is not read. The weights are,
+//! in this order, `model.safetensors`, `model.safetensors.index.json` with its shards, or `pytorch_model.bin`, as Hugging
+//! Face chooses. Of one file the job pins the SHA-256; of shards it pins the SHA-256 of the lines that `sha256sum` prints
+//! for the index and the shards, sorted by file name:
+//!
+//! ```sh
+//! sha256sum model.safetensors.index.json model-*.safetensors | LC_ALL=C sort -k 2 | sha256sum
+//! ```
+
+pub(crate) mod index;
 
 use std::fs::File;
 use std::io::Read;
@@ -11,15 +20,21 @@ use blindsum_protocol::job::ModelSection;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use self::index::Index;
+
 /// Longest `config.json`, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Weights, in order of preference.
+const WEIGHTS: [&str; 3] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
 
 /// Why a directory is not the base model that is needed.
 #[derive(Debug, Error)]
 pub enum ModelError {
     /// A file is missing or unreadable.
     #[error(
-        "{path}: {kind}; the base model's directory must hold config.json, model.safetensors and tokenizer.json",
+        "{path}: {kind}; the base model's directory must hold config.json, tokenizer.json and the weights as \
+         model.safetensors, model.safetensors.index.json with its shards, or pytorch_model.bin",
         path = path.display()
     )]
     File {
@@ -35,6 +50,14 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with it.
         source: ShapeError,
+    },
+    /// The index of a sharded checkpoint is not one.
+    #[error("{path}: {problem}", path = path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Another model than the job's.
     #[error(
@@ -80,9 +103,9 @@ impl ModelDir {
         &self.shape
     }
 
-    /// Path of `model.safetensors`.
+    /// Path of the weights: of the index where they are sharded.
     pub fn weights(&self) -> PathBuf {
-        self.dir.join("model.safetensors")
+        weights(&self.dir)
     }
 
     /// Path of `tokenizer.json`.
@@ -90,19 +113,19 @@ impl ModelDir {
         self.dir.join("tokenizer.json")
     }
 
-    /// SHA-256 of the three files.
+    /// What a job pins: see the contract above.
     ///
     /// # Errors
-    /// If one is missing or unreadable.
+    /// If a file is missing or unreadable, or if the index is none.
     pub fn hashes(&self) -> Result<BaseHashes, ModelError> {
         Ok(BaseHashes {
             config: sha256(&self.dir.join("config.json"))?,
-            weights: sha256(&self.weights())?,
+            weights: weights_hash(&self.weights())?,
             tokenizer: sha256(&self.tokenizer())?,
         })
     }
 
-    /// Checks the three files against the job.
+    /// Checks the files against the job.
     ///
     /// # Errors
     /// Names the first file that is another one.
@@ -120,6 +143,36 @@ impl ModelDir {
         }
         Ok(())
     }
+}
+
+/// Path of the weights in a base model's directory; that of `model.safetensors` where there are none.
+pub fn weights(dir: &Path) -> PathBuf {
+    let path = |name: &&str| dir.join(name);
+    WEIGHTS.iter().map(path).find(|p| p.exists()).unwrap_or_else(|| dir.join(WEIGHTS[0]))
+}
+
+/// Whether this is the index of a sharded checkpoint.
+pub(crate) fn is_index(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "json")
+}
+
+/// What the job pins of these weights.
+fn weights_hash(path: &Path) -> Result<[u8; 32], ModelError> {
+    if !is_index(path) {
+        return sha256(path);
+    }
+    let wrong = |problem| ModelError::Index { path: path.to_owned(), problem };
+    let index = Index::read(path).map_err(wrong)?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let mut names = index.shards();
+    // sorts before, between or behind the shards, as `sort` would put it
+    names.push(WEIGHTS[1]);
+    names.sort_unstable();
+    let mut list = String::new();
+    for name in names {
+        list += &format!("{}  {name}\n", hex::encode(sha256(&dir.join(name))?));
+    }
+    Ok(Sha256::digest(list).into())
 }
 
 fn sha256(path: &Path) -> Result<[u8; 32], ModelError> {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use blindsum_adapter::{Adapter, Head, Phase};
+use blindsum_adapter::{Adapter, Head, Phase, Task};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
 use blindsum_silo::engine::{Engine, evaluate};
@@ -127,7 +127,7 @@ fn what_does_not_fit_the_model_is_refused() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Frozen);
     let refused = |engine: &mut TorchEngine, adapter: &[f32], ids: Vec<u32>, label: u32, word: &str| {
         let error = engine
-            .gradient_sum(Adapter::of(adapter), Phase::B, &[&Example { ids, label }], None)
+            .gradient_sum(Adapter::of(adapter), Phase::B, &[&Example::labelled(ids, label)], None)
             .unwrap_err()
             .to_string();
         assert!(error.contains(word), "{error}");
@@ -142,7 +142,7 @@ fn what_does_not_fit_the_model_is_refused() {
 fn load(tensors: &Tensors) -> Result<TorchEngine, String> {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), TINY_CONFIG, tensors);
-    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), 3);
+    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), Task::classify(3));
     let (file, options) = (dir.path().join("model.safetensors"), TorchOptions::default());
     TorchEngine::open(&file, &layout, &FrozenParts::from_seed(&layout), options).map_err(|e| e.to_string())
 }
@@ -187,7 +187,7 @@ fn a_checkpoint_that_does_not_match_its_config_is_refused_by_name() {
 fn a_file_that_is_no_checkpoint_is_refused_by_path() {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
-    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), 3);
+    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), Task::classify(3));
     let file = dir.path().join("model.safetensors");
     let open = || {
         let engine = TorchEngine::open(&file, &layout, &FrozenParts::from_seed(&layout), TorchOptions::default());

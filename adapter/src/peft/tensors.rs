@@ -46,7 +46,9 @@ fn shapes(layout: &AdapterLayout, generations: usize) -> Vec<(String, Vec<usize>
     }
     for layer in layout.head_layers() {
         shapes.push((name(&format!("{}.weight", layer.path)), vec![layer.out_features, layer.in_features]));
-        shapes.push((name(&format!("{}.bias", layer.path)), vec![layer.out_features]));
+        if layer.bias {
+            shapes.push((name(&format!("{}.bias", layer.path)), vec![layer.out_features]));
+        }
     }
     shapes
 }
@@ -82,8 +84,11 @@ pub(super) fn to_bytes(
         parts.push(layout.a_range(i).map_or(matrix.as_slice(), |range| &adapter.values[range]).into());
         parts.push(adapter.b_stack(layout, i).into());
     }
-    for HeadRanges { weight, bias } in layout.head_parts() {
-        parts.extend([weights[weight].into(), biases[bias].into()]);
+    for (layer, HeadRanges { weight, bias }) in layout.head_layers().iter().zip(layout.head_parts()) {
+        parts.push(weights[weight].into());
+        if layer.bias {
+            parts.push(biases[bias].into());
+        }
     }
 
     let mut tensors = Vec::new();
@@ -132,9 +137,11 @@ pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout, generations: usiz
     let mut values = b.pop().unwrap_or_default();
     // `shapes` ends with the head's tensors, layer by layer.
     let (mut weights, mut biases) = (Vec::with_capacity(layout.head_weights()), Vec::new());
-    while let (Some(weight), Some(bias)) = (tensors.next(), tensors.next()) {
-        weights.extend(weight);
-        biases.extend(bias);
+    for layer in layout.head_layers() {
+        weights.extend(tensors.next().into_iter().flatten());
+        if layer.bias {
+            biases.extend(tensors.next().into_iter().flatten());
+        }
     }
     if layout.head_ranges().is_some() {
         values.extend(&weights);

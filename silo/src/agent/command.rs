@@ -9,7 +9,9 @@ use clap::Args;
 
 use crate::agent::{Agent, AgentError, Ended, EngineFactory, Prepared, prepare};
 use crate::config::SiloConfig;
+use crate::engine::EngineError;
 use crate::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
+use crate::model;
 
 /// Version, commit, and the libtorch that the program was built for.
 pub const VERSION: &str = concat!(
@@ -107,17 +109,20 @@ fn load(common: &Common) -> Result<Prepared, AgentError> {
 pub fn torch() -> EngineFactory {
     Box::new(|config, plan| {
         let options = TorchOptions {
+            device: config.device.parse().map_err(EngineError::Argument)?,
+            gradient_checkpointing: config.gradient_checkpointing,
             precision: config.precision,
             threads: config.threads.map_or(0, |threads| threads.get().into()),
             ..TorchOptions::default()
         };
         let layout = plan.layout();
         let frozen = FrozenParts::from_seed(layout);
-        let engine = TorchEngine::open(&config.model_dir.join("model.safetensors"), layout, &frozen, options)?;
+        let engine = TorchEngine::open(&model::weights(&config.model_dir), layout, &frozen, options)?;
         tracing::info!(
             event = "engine",
             bf16 = engine.uses_bf16(),
-            "engine: libtorch on the CPU, {}",
+            "engine: libtorch on {}, {}",
+            config.device,
             match engine.uses_bf16() {
                 true => "matrix products in bf16",
                 false => "f32",

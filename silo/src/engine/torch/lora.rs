@@ -11,6 +11,7 @@
 use blindsum_adapter::{Adapter, AdapterLayout, Phase};
 use tch::{Kind, Tensor};
 
+use super::builder::on;
 use super::{Result, matrix, torch_error};
 
 /// What the rows of a layer's input stand for.
@@ -39,19 +40,21 @@ pub(super) struct Taken {
 /// A layer's frozen weights.
 pub(super) struct Linear {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     /// Index of the module in the layout, if adapted.
     module: Option<usize>,
 }
 
 impl Linear {
-    pub(super) fn new(weight: Tensor, bias: Tensor, module: Option<usize>, kind: Kind) -> Result<Self> {
-        Ok(Linear { weight: cast(&weight, kind)?, bias: cast(&bias, kind)?, module })
+    /// `weight` `[out, in]` and `bias` `[out]` in the format and on the device where the layer computes.
+    pub(super) fn new(weight: Tensor, bias: Option<Tensor>, module: Option<usize>) -> Self {
+        Linear { weight, bias, module }
     }
 
     /// The same weights for another thread.
     pub(super) fn share(&self) -> Self {
-        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), module: self.module }
+        let bias = self.bias.as_ref().map(Tensor::shallow_clone);
+        Linear { weight: self.weight.shallow_clone(), bias, module: self.module }
     }
 
     /// Number format of input and output.
@@ -65,7 +68,7 @@ impl Linear {
 
     /// Applies the layer to `x` `[rows, in]`.
     pub(super) fn forward(&self, x: &Tensor, loras: &mut Loras, rows: Rows) -> Result<Tensor> {
-        let mut y = x.f_linear(&self.weight, Some(&self.bias)).map_err(torch_error)?;
+        let mut y = x.f_linear(&self.weight, self.bias.as_ref()).map_err(torch_error)?;
         let Some(module) = self.module else { return Ok(y) };
         let h = x.f_linear(&loras.a[module], None::<&Tensor>).map_err(torch_error)?;
         let delta = h.f_linear(&loras.b[module], None::<&Tensor>).map_err(torch_error)?;
@@ -107,13 +110,16 @@ impl Loras {
             let stack = adapter.b_stack(layout, i);
             let rows = stack.len() / module.out_features;
             a.push(match layout.a_range(i) {
-                Some(range) => cast(&matrix(&adapter.values[range], &[rows, module.in_features])?, frozen.kind())?,
+                Some(range) => {
+                    let a = matrix(&adapter.values[range], &[rows, module.in_features])?;
+                    on(&cast(&a, frozen.kind())?, frozen.device())?
+                }
                 None => frozen.f_narrow(0, 0, rows as i64).map_err(torch_error)?,
             });
             let values = matrix(&stack, &[module.out_features, rows])?.f_mul_scalar(scaling).map_err(torch_error)?;
             // a leaf, so that every adapted output has a history down to its own layer
-            let leaf = cast(&values, frozen.kind())?.f_set_requires_grad(gradient.is_some());
-            b.push(leaf.map_err(torch_error)?);
+            let leaf = on(&cast(&values, frozen.kind())?, frozen.device())?;
+            b.push(leaf.f_set_requires_grad(gradient.is_some()).map_err(torch_error)?);
         }
         Ok(Loras { rank: layout.rank() as i64, a, b, taken: gradient.map(|phase| (phase, Vec::new())) })
     }

@@ -1,0 +1,148 @@
+//! One contender of `make bench-training`: this engine, step by step, as `training.py` beside this file asks for it.
+//!
+//! `training floor [TOKENS HIDDEN INNER]` prints the rates of matrix products through tch, `training CONTENDER MODEL
+//! BATCHES` serves steps: it reads the number of a batch from a line of standard input, takes one training step of the
+//! product on it (gradients, noise, optimiser), and answers with milliseconds; at the end of the input it prints its
+//! memory. Contenders are `f32`, `bf16` and, under DP-SGD, `f32-dp` and `bf16-dp`.
+
+#![allow(missing_docs)]
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use blindsum_adapter::{Adapter, AdapterLayout, Head, Init, LoraConfig, Method, Targets, Task, initial_values};
+use blindsum_protocol::job::Optimizer;
+use blindsum_silo::data::Example;
+use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use blindsum_silo::local::{LocalTrainer, StepPrivacy, TrainSpec, os_rng};
+use blindsum_silo::model::ModelDir;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// As `training.py` has it for every contender.
+const THREADS: usize = 2;
+
+#[derive(Deserialize)]
+struct Batches {
+    labels: usize,
+    targets: Vec<String>,
+    batches: Vec<Vec<Row>>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    ids: Vec<u32>,
+    label: u32,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["floor", tokens, hidden, inner] => floor(tokens.parse()?, hidden.parse()?, inner.parse()?),
+        [contender, model, batches] => serve(contender, Path::new(model), Path::new(batches)),
+        _ => Err("make bench-training runs this".into()),
+    }
+}
+
+fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Error>> {
+    let (precision, private) = match contender.strip_suffix("-dp") {
+        Some(precision) => (precision, true),
+        None => (contender, false),
+    };
+    let Batches { labels, targets, batches } = serde_json::from_str(&std::fs::read_to_string(batches)?)?;
+    let model = ModelDir::open(model)?;
+    let lora = LoraConfig {
+        method: Method::FfaLora,
+        r: 8,
+        lora_alpha: 16.0,
+        target_modules: Some(Targets::Names(targets)),
+        init: Init::Orthonormal,
+        seed: 1,
+        head: Head::Trained,
+        refresh_rounds: None,
+    };
+    let layout = AdapterLayout::new(model.shape(), &lora, Task::classify(labels))?;
+    let options =
+        TorchOptions { precision: precision.parse::<Precision>()?, threads: THREADS, ..TorchOptions::default() };
+    let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
+    let privacy = match private {
+        true => StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 1.0 },
+        false => StepPrivacy::None { max_grad_norm: 1.0 },
+    };
+    let trainer = |rows: Vec<Row>| {
+        let rows: Vec<Example> = rows.into_iter().map(|r| Example::labelled(r.ids, r.label)).collect();
+        let expected_batch = rows.len() as u32;
+        let (optimizer, learning_rate) = (Optimizer::Sgd, 0.01.into());
+        LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate, privacy })
+    };
+    let trainers = batches.into_iter().map(trainer).collect::<Result<Vec<_>, _>>()?;
+    let mut rng = os_rng()?;
+    let mut values = initial_values(&layout);
+    let loaded = peak_kb();
+    let mut out = std::io::stdout();
+    writeln!(out, "ready")?;
+    for line in std::io::stdin().lock().lines() {
+        let batch: usize = line?.parse()?;
+        let started = Instant::now();
+        let update = trainers[batch].round(&mut engine, 1, Adapter::of(&values), &mut rng, &mut |_| true)?;
+        values.iter_mut().zip(&update.values).for_each(|(value, step)| *value += step);
+        writeln!(out, "{:.4}", started.elapsed().as_secs_f64() * 1e3)?;
+    }
+    writeln!(out, "{{\"loaded_kb\": {loaded}, \"peak_kb\": {}}}", peak_kb())?;
+    Ok(())
+}
+
+/// GFLOP/s of the feed-forward products of one layer, in each format, one product on each of two threads at a time as
+/// the engine works, and each product on both threads as PyTorch works; the best of several runs.
+fn floor(tokens: i64, hidden: i64, inner: i64) -> Result<(), Box<dyn Error>> {
+    let rate = |kind: Kind, threads: usize, each: i32| -> Result<f64, Box<dyn Error>> {
+        let rows = tokens / threads as i64;
+        let mut best = 0.0f64;
+        for _ in 0..5 {
+            let started = Instant::now();
+            let work = || -> Result<(), tch::TchError> {
+                tch::set_num_threads(each);
+                let x = Tensor::f_ones([rows, hidden], (kind, Device::Cpu))?;
+                let w = Tensor::f_ones([inner, hidden], (kind, Device::Cpu))?.f_transpose(0, 1)?;
+                let y = Tensor::f_ones([rows, inner], (kind, Device::Cpu))?;
+                for _ in 0..100 {
+                    // into memory that is there already: what allocation costs is not the product's
+                    drop(x.f_mm_out(&y, &w)?);
+                }
+                Ok(())
+            };
+            let run = || {
+                std::thread::scope(|s| {
+                    (0..threads)
+                        .map(|_| s.spawn(work))
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .try_for_each(|t| t.join().unwrap_or(Ok(())))
+                })
+            };
+            run()?;
+            let flop = 100.0 * 2.0 * (rows * threads as i64 * hidden * inner) as f64;
+            best = best.max(flop / started.elapsed().as_secs_f64() / 1e9);
+        }
+        Ok(best)
+    };
+    let _guard = tch::no_grad_guard();
+    let (apart, together) = ((THREADS, 1), (1, THREADS as i32));
+    println!(
+        "{{\"bf16\": {:.0}, \"f32\": {:.0}, \"bf16_together\": {:.0}, \"f32_together\": {:.0}}}",
+        rate(Kind::BFloat16, apart.0, apart.1)?,
+        rate(Kind::Float, apart.0, apart.1)?,
+        rate(Kind::BFloat16, together.0, together.1)?,
+        rate(Kind::Float, together.0, together.1)?
+    );
+    Ok(())
+}
+
+/// Highest resident memory so far, from Linux's /proc; 0 elsewhere.
+fn peak_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
