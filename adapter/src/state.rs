@@ -111,11 +111,6 @@ impl StateLayout {
         self.layout.len() * (1 + self.server.moments()) + self.folded(round) * self.layout.b_len()
     }
 
-    /// Never true: a layout has at least one module.
-    pub fn is_empty(&self) -> bool {
-        self.layout.is_empty()
-    }
-
     /// The state that the first round starts from.
     pub fn initial(&self) -> Vec<f32> {
         let mut state = initial_values(&self.layout);
@@ -145,8 +140,9 @@ impl StateLayout {
         assert_eq!(state.len(), self.len(round.saturating_sub(1)), "the state is not that before round {round}");
         let mut state = state.to_vec();
         let len = self.layout.len();
-        let (adapter, _) = state.split_at_mut(len * (1 + self.server.moments()));
-        let (values, moments) = adapter.split_at_mut(len);
+        // folded parts stand behind the moments and stay
+        let (values, moments) = state.split_at_mut(len);
+        let moments = &mut moments[..len * self.server.moments()];
         let trained = self.layout.trained(self.layout.phase(round));
         self.server.step(values, moments, trained, sum, survivors);
         if self.folded(round) > self.folded(round.saturating_sub(1)) {

@@ -92,6 +92,32 @@ fn a_job_without_the_later_keys_has_the_digest_that_it_always_had() {
     assert_eq!(spelt.unwrap().digest(), base.digest());
 }
 
+/// Every optional key of the sample file that belongs to its job, as it stands there.
+#[test]
+fn the_sample_files_later_keys_are_keys() {
+    let sample = include_str!("../job.sample.toml");
+    let mut text = sample.to_owned();
+    for line in [
+        "refresh_rounds = 10",
+        "learning_rate_schedule = \"cosine\"",
+        "warmup_rounds = 2",
+        "[server]",
+        "optimizer = \"fedadam\"",
+        "learning_rate = 0.01",
+        "beta1 = 0.9",
+        "beta2 = 0.99",
+        "tau = 0.001",
+    ] {
+        let commented = format!("\n# {line}\n");
+        assert!(text.contains(&commented), "{line}");
+        text = text.replacen(&commented, &format!("\n{line}\n"), 1);
+    }
+    let (plain, all): (Job, Job) = (toml::from_str(sample).unwrap(), toml::from_str(&text).unwrap());
+    assert_eq!(plain.server_step(), ServerStep::FedAvg);
+    let defaults = ServerStep::FedAdam { learning_rate: 0.01, beta1: 0.9, beta2: 0.99, tau: 0.001 };
+    assert_eq!((all.server_step(), all.lora.refresh_rounds, all.training.warmup_rounds), (defaults, Some(10), 2));
+}
+
 #[test]
 fn the_keys_of_each_server_optimizer_have_defaults() {
     let server =

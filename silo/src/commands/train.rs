@@ -50,10 +50,10 @@ pub struct TrainArgs {
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Rounds instead of the job's; the noise is planned anew for them
+    /// Rounds instead of the job's; noise and learning-rate schedule are planned anew for them
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Learning rate instead of the job's
+    /// Learning rate instead of the job's; with a schedule the largest
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     #[command(flatten)]
