@@ -85,14 +85,14 @@ fn a_lost_silo_and_restarts_of_a_silo_and_of_the_coordinator_lead_to_the_same_st
         let mut undisturbed = losing(&setup);
         undisturbed.finish();
         check(&undisturbed, SiloId(3));
-        for after in (1..undisturbed.silos[1].executed).step_by(13) {
+        for after in (1..undisturbed.silos[1].executed).step_by(29) {
             let mut cluster = losing(&setup);
             cluster.silos[1].crash = Some(Crash { after, restart_ms: Some(30) });
             cluster.silos[1].forgets_adapter = after % 2 == 0;
             cluster.finish();
             check(&cluster, SiloId(3));
         }
-        for after in (1..undisturbed.coordinator_executed).step_by(37) {
+        for after in (1..undisturbed.coordinator_executed).step_by(83) {
             let mut cluster = losing(&setup);
             cluster.coordinator_crash = Some(Crash { after, restart_ms: Some(200) });
             cluster.finish();
