@@ -14,7 +14,9 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use blindsum_adapter::{AdapterLayout, Head, Init, LoraConfig, Method, Targets, TaskKind, initial_values};
+use blindsum_adapter::{
+    Adapter, AdapterLayout, Head, Init, LoraConfig, Method, Phase, Targets, TaskKind, initial_values,
+};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::Engine;
@@ -65,6 +67,7 @@ fn lora(targets: Option<Targets>, task: TaskKind) -> LoraConfig {
         init: Init::Orthonormal,
         seed: 1,
         head: if task == TaskKind::CausalLm { Head::Frozen } else { Head::Trained },
+        refresh_rounds: None,
     }
 }
 
@@ -85,8 +88,8 @@ fn parity(model: &Path, task: &str) -> Result<(), Box<dyn Error>> {
     let compute = |device, precision| -> Result<[Vec<f32>; 2], Box<dyn Error>> {
         let options = TorchOptions { device, precision, threads: THREADS, ..TorchOptions::default() };
         let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
-        let logits = engine.logits(&values, &batch)?.concat();
-        Ok([logits, engine.gradient_sum(&values, &batch, Some(1.0))?.sum])
+        let logits = engine.logits(Adapter::of(&values), &batch)?.concat();
+        Ok([logits, engine.gradient_sum(Adapter::of(&values), Phase::B, &batch, Some(1.0))?.sum])
     };
     let exact = compute(ComputeDevice::Cpu, Precision::F32)?;
     for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
@@ -131,8 +134,8 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         };
         let rows: Vec<Example> = rows.into_iter().map(example).collect();
         let expected_batch = rows.len() as u32;
-        let optimizer = Optimizer::Sgd;
-        LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate: 0.01, privacy })
+        let (optimizer, learning_rate) = (Optimizer::Sgd, 0.01.into());
+        LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate, privacy })
     };
     let trainers = batches.into_iter().map(trainer).collect::<Result<Vec<_>, _>>()?;
     let mut rng = os_rng()?;
@@ -143,7 +146,7 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
     for line in std::io::stdin().lock().lines() {
         let batch: usize = line?.parse()?;
         let started = Instant::now();
-        let update = trainers[batch].round(&mut engine, &values, &mut rng, &mut |_| true)?;
+        let update = trainers[batch].round(&mut engine, 1, Adapter::of(&values), &mut rng, &mut |_| true)?;
         values.iter_mut().zip(&update.values).for_each(|(value, step)| *value += step);
         writeln!(out, "{:.4}", started.elapsed().as_secs_f64() * 1e3)?;
     }

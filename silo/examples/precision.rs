@@ -11,7 +11,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use blindsum_adapter::{AdapterLayout, Head, Init, LoraConfig, Method, TaskKind, initial_values};
+use blindsum_adapter::{Adapter, AdapterLayout, Head, Init, LoraConfig, Method, TaskKind, initial_values};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::{self, Columns, Example, Goal, Tokens};
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         init: Init::Orthonormal,
         seed: 1,
         head: if causal { Head::Frozen } else { Head::Trained },
+        refresh_rounds: None,
     };
     let layout = AdapterLayout::new(model.shape(), &lora, task.with_labels(labels.len()))?;
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
@@ -57,17 +58,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
         let privacy = StepPrivacy::None { max_grad_norm: 1.0 };
         let optimizer = Optimizer::Sgd;
-        let spec = TrainSpec { local_steps: SHOWN, expected_batch: batch, optimizer, learning_rate, privacy };
+        let spec = TrainSpec {
+            local_steps: SHOWN,
+            expected_batch: batch,
+            optimizer,
+            learning_rate: learning_rate.into(),
+            privacy,
+        };
         let trainer = LocalTrainer::new(train.clone(), spec)?;
         let mut rng = ChaCha20Rng::seed_from_u64(7);
         let mut values = initial_values(&layout);
         let mut losses = Vec::new();
         for _ in 0..STEPS / SHOWN {
-            let update = trainer.round(&mut engine, &values, &mut rng, &mut |_| true)?;
+            let update = trainer.round(&mut engine, 1, Adapter::of(&values), &mut rng, &mut |_| true)?;
             values.iter_mut().zip(&update.values).for_each(|(value, step)| *value += step);
             losses.push(update.mean_loss.unwrap_or(f64::NAN));
         }
-        Ok((losses, evaluate(&mut engine as &mut dyn Engine, &values, &held_out)?.accuracy()))
+        Ok((losses, evaluate(&mut engine as &mut dyn Engine, Adapter::of(&values), &held_out)?.accuracy()))
     };
     let (f32, f32_accuracy) = curve(Precision::F32)?;
     let (bf16, bf16_accuracy) = curve(Precision::Bf16)?;
