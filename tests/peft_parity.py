@@ -4,7 +4,8 @@
     blindsum-silo predict --logits ... > logits.jsonl          (in f32)
     python3 tests/peft_parity.py --model DIR --adapter DIR --rows rows.jsonl --logits logits.jsonl
 
-rows.jsonl has one {"text": ...} per line, logits.jsonl one {"logits": [...]} per row, in the same order. Prints the
+rows.jsonl has one {"text": ...} per line, logits.jsonl one {"logits": [...]} per row, in the same order: of the classes, or
+of the token after the text where the adapter's task is to continue texts. Prints the
 largest difference between the two, and the largest difference between the adapter's logits and those of the same model
 and head with B at zero, so that a match cannot come from an adapter that does nothing.
 
@@ -56,7 +57,7 @@ def main():
         import torch
         from peft import PeftModel
         from tokenizers import Tokenizer
-        from transformers import AutoModelForSequenceClassification
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     except ImportError as error:
         fail(f"{error}; this check needs PyTorch, transformers and peft: pip install torch transformers peft")
 
@@ -66,16 +67,17 @@ def main():
         fail(f"{len(texts)} rows but {len(ours)} lines of logits")
     try:
         with open(os.path.join(arguments.adapter, "blindsum.json"), encoding="utf-8") as file:
-            labels = json.load(file)["labels"]
+            meta = json.load(file)
+        labels, lm = meta["labels"], meta.get("task") == "causal-lm"
         tokenizer = Tokenizer.from_file(os.path.join(arguments.model, "tokenizer.json"))
-        base = AutoModelForSequenceClassification.from_pretrained(
-            arguments.model, num_labels=len(labels), dtype=torch.float32
-        )
+        auto, options = (AutoModelForCausalLM, {}) if lm else (AutoModelForSequenceClassification, {"num_labels": len(labels)})
+        base = auto.from_pretrained(arguments.model, dtype=torch.float32, **options)
         model = PeftModel.from_pretrained(base, arguments.adapter).eval()
     except Exception as error:  # whatever these libraries raise: the check could not run
         fail(f"cannot load: {error}")
-    if any(len(row) != len(labels) for row in ours):
-        fail(f"{arguments.logits}: a line does not have {len(labels)} logits")
+    width = base.config.vocab_size if lm else len(labels)
+    if any(len(row) != width for row in ours):
+        fail(f"{arguments.logits}: a line does not have {width} logits")
 
     # Each text alone: no padding, so nothing but the adapter is compared.
     tokenizer.no_padding()
@@ -87,7 +89,8 @@ def main():
 
     def logits():
         with torch.no_grad():
-            return torch.cat([model(input_ids=torch.tensor([ids])).logits for ids in encoded])
+            found = [model(input_ids=torch.tensor([ids])).logits for ids in encoded]
+            return torch.cat([x[:, -1] if lm else x for x in found])
 
     adapted = logits()
     with torch.no_grad():
@@ -98,7 +101,7 @@ def main():
     effect = (adapted - logits()).abs().max().item()
     # Written so that a NaN fails.
     agree, acts = difference <= arguments.tolerance, effect >= arguments.effect
-    print(f"{len(texts)} rows, {len(labels)} labels, {len(zeroed)} modules")
+    print(f"{len(texts)} rows, {'next tokens' if lm else f'{len(labels)} labels'}, {len(zeroed)} modules")
     print(f"largest difference from PEFT: {difference:.2e} (at most {arguments.tolerance:.0e}): {'ok' if agree else 'FAILED'}")
     print(f"largest effect of the adapter: {effect:.3f} (at least {arguments.effect}): {'ok' if acts else 'FAILED'}")
     sys.exit(0 if agree and acts else 1)

@@ -14,7 +14,8 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::hash::Hasher;
-use crate::{BaseShape, Family, Head, LoraConfig};
+use crate::targets::{Matcher, Targets};
+use crate::{BaseShape, Family, Head, LoraConfig, Task};
 
 /// Labels that a job may have.
 const MAX_LABELS: usize = 1000;
@@ -35,18 +36,27 @@ pub enum LayoutError {
         why: String,
     },
     /// A target that names no linear layer of the base model.
-    #[error("lora.target_modules names {0:?}, which matches no layer that can be adapted; {layers}", layers = Family::all_adaptable())]
-    NoSuchModule(String),
+    #[error("lora.target_modules names {target:?}, which matches no layer that can be adapted; {layers}", layers = family.describe_layers())]
+    NoSuchModule {
+        /// The entry of `target_modules`, or the pattern.
+        target: String,
+        /// The base model's family.
+        family: Family,
+    },
     /// A target that names layers of the head too, where PEFT would put an adapter and we do not.
     #[error(
-        "lora.target_modules names {target:?}, which also matches {layer} in the classification head; the head is \
-         trained or frozen as a whole (lora.head): name more of the path, as in \"output.dense\""
+        "lora.target_modules also matches {layer} in the classification head; the head is trained or frozen as a whole \
+         (lora.head): name more of the path, as in \"output.dense\""
     )]
     InHead {
-        /// The entry of `target_modules`.
-        target: String,
         /// Path of the head's layer.
         layer: &'static str,
+    },
+    /// A family that cannot do the job's task.
+    #[error("model.task is \"causal-lm\", but a {name} model reads texts in both directions and cannot continue them; take one of {decoders}, or model.task = \"sequence-classification\"", name = family.model_type(), decoders = Family::decoder_names())]
+    NotADecoder {
+        /// The base model's family.
+        family: Family,
     },
     /// The job's labels do not make a classifier.
     #[error("the job names {0} labels; a classifier needs 2 to {MAX_LABELS}")]
@@ -61,7 +71,7 @@ pub enum LayoutError {
 /// One adapted linear layer, `y = x·W0ᵀ + scaling · (x·Aᵀ)·Bᵀ`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Path inside Hugging Face's model for sequence classification, e.g. `bert.encoder.layer.0.attention.self.query`.
+    /// Path inside Hugging Face's model, e.g. `bert.encoder.layer.0.attention.self.query`.
     pub path: String,
     /// Columns of W0 and of A `[r, in_features]`.
     pub in_features: usize,
@@ -78,6 +88,15 @@ pub struct HeadLayer {
     pub in_features: usize,
     /// Rows of W `[out_features, in_features]` and length of b.
     pub out_features: usize,
+    /// Whether there is a b.
+    pub bias: bool,
+}
+
+impl HeadLayer {
+    /// Numbers in b.
+    pub fn biases(&self) -> usize {
+        if self.bias { self.out_features } else { 0 }
+    }
 }
 
 /// Where the weights and the biases of a head lie, or of one of its layers.
@@ -94,7 +113,8 @@ pub struct HeadRanges {
 pub struct AdapterLayout {
     shape: BaseShape,
     lora: LoraConfig,
-    labels: usize,
+    task: Task,
+    targets: Targets,
     modules: Vec<Module>,
     head_layers: Vec<HeadLayer>,
     /// Start of each module's B, then the end of the last.
@@ -102,30 +122,36 @@ pub struct AdapterLayout {
 }
 
 impl AdapterLayout {
-    /// Lays out the adapter that `lora` asks for on a base model of this shape with `labels` classes.
-    ///
-    /// A target matches a layer if it is the layer's path or the end of it after a dot, as in PEFT.
+    /// Lays out the adapter that `lora` asks for on a base model of this shape, for this task.
     ///
     /// # Errors
-    /// Names the key where a value is out of range, a target matches nothing or a part of the head, or the adapter is
-    /// too large.
-    pub fn new(shape: &BaseShape, lora: &LoraConfig, labels: usize) -> Result<Self, LayoutError> {
+    /// Names the key where a value is out of range, the family cannot do the task, a target matches nothing or a part of
+    /// the head, or the adapter is too large.
+    pub fn new(shape: &BaseShape, lora: &LoraConfig, task: Task) -> Result<Self, LayoutError> {
         check_lora(lora)?;
-        if !(2..=MAX_LABELS).contains(&labels) {
-            return Err(LayoutError::Labels(labels));
+        match task {
+            Task::SequenceClassification { labels } if !(2..=MAX_LABELS).contains(&labels) => {
+                return Err(LayoutError::Labels(labels));
+            }
+            Task::CausalLm if !shape.family.is_decoder() => {
+                return Err(LayoutError::NotADecoder { family: shape.family });
+            }
+            Task::CausalLm if lora.head == Head::Trained => {
+                let why = "a causal language model has no head to train; leave the key out".to_owned();
+                return Err(LayoutError::Value { key: "head", value: "\"trained\"".to_owned(), why });
+            }
+            _ => {}
         }
+        let (matcher, targets) = Matcher::new(lora.target_modules.as_ref(), shape.family)?;
         let linear = shape.family.linear_layers(shape);
-        let head_layers = shape.family.head_layers(shape, labels);
-        for target in &lora.target_modules {
-            if !linear.iter().any(|m| matches(target, &m.path)) {
-                return Err(LayoutError::NoSuchModule(target.clone()));
-            }
-            if let Some(layer) = head_layers.iter().find(|l| matches(target, l.path)) {
-                return Err(LayoutError::InHead { target: target.clone(), layer: layer.path });
-            }
+        let head_layers = shape.family.head_layers(shape, task);
+        if let Some(target) = matcher.without_match(linear.iter().map(|m| m.path.as_str())) {
+            return Err(LayoutError::NoSuchModule { target, family: shape.family });
         }
-        let modules: Vec<Module> =
-            linear.into_iter().filter(|m| lora.target_modules.iter().any(|t| matches(t, &m.path))).collect();
+        if let Some(layer) = head_layers.iter().find(|l| matcher.matches(l.path)) {
+            return Err(LayoutError::InHead { layer: layer.path });
+        }
+        let modules: Vec<Module> = linear.into_iter().filter(|m| matcher.matches(&m.path)).collect();
         let r = lora.r as usize;
         let mut b_offsets = vec![0];
         let mut end = 0usize;
@@ -135,12 +161,12 @@ impl AdapterLayout {
                 let why = format!("it exceeds {side}, the smaller side of {}", module.path);
                 return Err(LayoutError::Value { key: "r", value: r.to_string(), why });
             }
-            // r ≤ out ≤ 2^20 and at most 1000 layers of 6 modules: far below usize::MAX.
+            // r ≤ out ≤ 2^32 and at most 1000 layers of 7 modules: far below usize::MAX.
             end += module.out_features * r;
             b_offsets.push(end);
         }
-        let layout =
-            AdapterLayout { shape: shape.clone(), lora: lora.clone(), labels, modules, head_layers, b_offsets };
+        let (shape, lora) = (shape.clone(), lora.clone());
+        let layout = AdapterLayout { shape, lora, task, targets, modules, head_layers, b_offsets };
         if layout.len() > MAX_LEN {
             return Err(LayoutError::TooLarge(layout.len()));
         }
@@ -172,9 +198,19 @@ impl AdapterLayout {
         &self.shape
     }
 
-    /// Number of classes.
+    /// What the model is taught.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// Number of classes; 0 where the model continues texts.
     pub fn labels(&self) -> usize {
-        self.labels
+        self.task.labels()
+    }
+
+    /// The targets in force: the job's, or PEFT's default for the family.
+    pub fn target_modules(&self) -> &Targets {
+        &self.targets
     }
 
     /// Rank r.
@@ -218,7 +254,7 @@ impl AdapterLayout {
         for layer in &self.head_layers {
             let (weight, bias) = parts.last().map_or((0, 0), |before| (before.weight.end, before.bias.end));
             let weight = weight..weight + layer.out_features * layer.in_features;
-            parts.push(HeadRanges { weight, bias: bias..bias + layer.out_features });
+            parts.push(HeadRanges { weight, bias: bias..bias + layer.biases() });
         }
         parts
     }
@@ -230,7 +266,7 @@ impl AdapterLayout {
 
     /// Numbers in all the head's biases together.
     pub fn head_biases(&self) -> usize {
-        self.head_layers.iter().map(|layer| layer.out_features).sum()
+        self.head_layers.iter().map(HeadLayer::biases).sum()
     }
 
     /// The head that the model uses, weights and biases: from `values` where it is trained, else `frozen`.
@@ -243,7 +279,7 @@ impl AdapterLayout {
         }
     }
 
-    /// Numbers in the head, trained or not: `labels · hidden + labels`, and those of a dense layer before.
+    /// Numbers in the head, trained or not: `labels · hidden`, the biases, and those of a dense layer before.
     pub fn head_len(&self) -> usize {
         self.head_weights() + self.head_biases()
     }
@@ -269,7 +305,7 @@ impl AdapterLayout {
             .field(name_of(init).as_bytes())
             .u64(*seed)
             .field(name_of(head).as_bytes())
-            .u64(self.labels as u64)
+            .u64(self.task.labels() as u64)
             .u64(self.shape.hidden as u64)
             .u64(self.shape.initializer_range.to_bits())
             .u64(self.modules.len() as u64);
@@ -295,11 +331,6 @@ fn name_of(choice: &impl serde::Serialize) -> String {
     }
 }
 
-/// PEFT's rule for a list of targets: the whole path or its end after a dot.
-fn matches(target: &str, path: &str) -> bool {
-    path == target || path.strip_suffix(target).is_some_and(|before| before.ends_with('.'))
-}
-
 fn check_lora(lora: &LoraConfig) -> Result<(), LayoutError> {
     let value = |key, value: String, why: &str| Err(LayoutError::Value { key, value, why: why.to_owned() });
     if lora.r == 0 {
@@ -307,14 +338,6 @@ fn check_lora(lora: &LoraConfig) -> Result<(), LayoutError> {
     }
     if !(lora.lora_alpha.is_finite() && lora.lora_alpha > 0.0) {
         return value("lora_alpha", lora.lora_alpha.to_string(), "it must be a finite number above 0");
-    }
-    if lora.target_modules.is_empty() || lora.target_modules.len() > 64 {
-        return value("target_modules", format!("{} names", lora.target_modules.len()), "give 1 to 64 names");
-    }
-    for (i, name) in lora.target_modules.iter().enumerate() {
-        if lora.target_modules[..i].contains(name) {
-            return value("target_modules", format!("{name:?} twice"), "give each name once");
-        }
     }
     Ok(())
 }

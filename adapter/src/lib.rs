@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! config.json ─► BaseShape ─┐   (by Family: one file for each architecture)
-//! job [lora]  ─► LoraConfig ┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
+//! job [lora], task ─────────┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
 //!                                    │              │
 //!                                    │              └─► model_hash ◄── values after fed_avg
 //!                                    └─► peft::save / peft::load
@@ -16,6 +16,7 @@
 //! hash for itself, so all arithmetic here is scalar `f64` in a fixed order, with `libm` instead of the platform's
 //! mathematics library, and the outcome is frozen in tests.
 
+mod decoder;
 mod family;
 mod hash;
 mod init;
@@ -24,10 +25,15 @@ mod lora;
 pub mod peft;
 pub mod server;
 mod shape;
+mod targets;
+mod task;
 
+pub use decoder::{Activation, Biases, Decoder, Rotary, RotaryScaling, Window};
 pub use family::Family;
 pub use hash::{BaseHashes, a_hash, model_hash};
 pub use init::{init_a, init_head, initial_values};
 pub use layout::{AdapterLayout, HeadLayer, HeadRanges, LayoutError, Module};
 pub use lora::{Head, Init, LoraConfig, Method};
 pub use shape::{BaseShape, ShapeError};
+pub use targets::Targets;
+pub use task::{Task, TaskKind};

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Targets;
+
 /// How the adapter is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,7 +26,8 @@ pub enum Init {
     Orthonormal,
 }
 
-/// What happens to the classification head (BERT: `classifier`; RoBERTa and DistilBERT have a dense layer before).
+/// What happens to the classification head (BERT: `classifier`; RoBERTa and DistilBERT have a dense layer before;
+/// decoders: `score`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
@@ -45,11 +48,10 @@ pub struct LoraConfig {
     pub r: u32,
     /// Numerator of the scaling `lora_alpha / r`; finite and above 0.
     pub lora_alpha: f64,
-    /// Layers to adapt: each entry names a linear layer by its path or the end of its path at a dot, as in PEFT
-    /// (`"query"` is `bert.encoder.layer.<i>.attention.self.query` for every i). Without the key `query` and `value`,
-    /// which is PEFT's default for BERT and RoBERTa; DistilBERT's, `q_lin` and `v_lin`, must be named.
-    #[serde(default = "query_and_value")]
-    pub target_modules: Vec<String>,
+    /// Layers to adapt, by PEFT's rules: a list of paths or their ends at a dot (`["query", "value"]`), or a regular
+    /// expression for whole paths. Without the key PEFT's default for the family: query and value (GPT-2: `c_attn`).
+    #[serde(default)]
+    pub target_modules: Option<Targets>,
     /// How A is drawn; `"kaiming-uniform"` (default) or `"orthonormal"`.
     #[serde(default)]
     pub init: Init,
@@ -65,8 +67,4 @@ impl LoraConfig {
     pub fn scaling(&self) -> f64 {
         self.lora_alpha / f64::from(self.r)
     }
-}
-
-fn query_and_value() -> Vec<String> {
-    vec!["query".to_owned(), "value".to_owned()]
 }

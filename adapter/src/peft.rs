@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/blindsum.json              what PEFT has no place for: the job's [lora] table and the labels in order
-//! DIR/adapter_config.json        PEFT's LoraConfig (peft_type LORA, task_type SEQ_CLS)
+//! DIR/adapter_config.json        PEFT's LoraConfig (peft_type LORA, task_type SEQ_CLS or CAUSAL_LM)
 //! DIR/adapter_model.safetensors  lora_A, lora_B and the whole head, f32, under PEFT's names
 //! ```
 //!
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AdapterLayout, BaseShape, LayoutError, LoraConfig};
+use crate::{AdapterLayout, BaseShape, LayoutError, LoraConfig, Targets, TaskKind};
 
 const META_FILE: &str = "blindsum.json";
 const CONFIG_FILE: &str = "adapter_config.json";
@@ -70,7 +70,7 @@ impl PeftError {
 pub struct PeftMeta {
     /// Name or directory under which PEFT finds the base model.
     pub base_model_name_or_path: String,
-    /// The classes in the order of the classifier's rows.
+    /// The classes in the order of the classifier's rows; empty where the model continues texts.
     pub labels: Vec<String>,
 }
 
@@ -95,6 +95,8 @@ pub struct Loaded {
 #[serde(deny_unknown_fields)]
 struct MetaFile {
     schema: u32,
+    #[serde(default)]
+    task: TaskKind,
     labels: Vec<String>,
     lora: LoraConfig,
 }
@@ -111,10 +113,10 @@ struct ConfigFile {
     init_lora_weights: bool,
     lora_alpha: serde_json::Number,
     lora_dropout: f64,
-    modules_to_save: Vec<String>,
+    modules_to_save: Option<Vec<String>>,
     peft_type: String,
     r: u32,
-    target_modules: Vec<String>,
+    target_modules: Targets,
     task_type: String,
     use_dora: bool,
     use_rslora: bool,
@@ -130,16 +132,16 @@ impl ConfigFile {
         Ok(ConfigFile {
             base_model_name_or_path: base.to_owned(),
             bias: "none".to_owned(),
-            fan_in_fan_out: false,
+            fan_in_fan_out: layout.shape().family.stores_transposed(),
             inference_mode: true,
             init_lora_weights: true,
             lora_alpha: lora_alpha.ok_or_else(|| PeftError::Inconsistent("lora_alpha is not finite".to_owned()))?,
             lora_dropout: 0.0,
-            modules_to_save: layout.shape().family.modules_to_save(),
+            modules_to_save: layout.shape().family.modules_to_save(layout.task()),
             peft_type: "LORA".to_owned(),
             r: lora.r,
-            target_modules: lora.target_modules.clone(),
-            task_type: "SEQ_CLS".to_owned(),
+            target_modules: layout.target_modules().clone(),
+            task_type: layout.task().peft_name().to_owned(),
             use_dora: false,
             use_rslora: false,
         })
@@ -167,7 +169,8 @@ pub fn save(
         return Err(PeftError::Inconsistent(why));
     }
     let weights = tensors::to_bytes(layout, a, head, values)?;
-    let meta_file = MetaFile { schema: 1, labels: meta.labels.clone(), lora: layout.lora().clone() };
+    let (task, labels, lora) = (layout.task().kind(), meta.labels.clone(), layout.lora().clone());
+    let meta_file = MetaFile { schema: 1, task, labels, lora };
     let config = ConfigFile::of(layout, &meta.base_model_name_or_path)?;
     files::create_dir(dir)?;
     files::replace(dir, META_FILE, &to_json(&meta_file)?)?;
@@ -188,7 +191,7 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
         let why = format!("schema is {}; this version reads schema 1", meta_file.schema);
         return Err(PeftError::invalid(&meta_path, why));
     }
-    let layout = AdapterLayout::new(shape, &meta_file.lora, meta_file.labels.len())
+    let layout = AdapterLayout::new(shape, &meta_file.lora, meta_file.task.with_labels(meta_file.labels.len()))
         .map_err(|source| PeftError::Layout { path: meta_path, source })?;
 
     let config_path = dir.join(CONFIG_FILE);

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::Family;
+use crate::{Decoder, Family};
 
 /// Longest `config.json` that is parsed, in bytes.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -47,33 +47,36 @@ pub enum ShapeError {
     },
 }
 
-/// Dimensions and constants of an encoder with a classification head.
+/// Dimensions and constants of an encoder or a decoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BaseShape {
     /// Which architecture it is (`model_type`).
     pub family: Family,
-    /// Width of the residual stream (`hidden_size`; DistilBERT: `dim`).
+    /// Width of the residual stream (`hidden_size`; DistilBERT: `dim`; GPT-2: `n_embd`).
     pub hidden: usize,
-    /// Number of encoder layers (`num_hidden_layers`; DistilBERT: `n_layers`).
+    /// Number of layers (`num_hidden_layers`; DistilBERT: `n_layers`; GPT-2: `n_layer`).
     pub layers: usize,
-    /// Width of the feed-forward layer (`intermediate_size`; DistilBERT: `hidden_dim`).
+    /// Width of the feed-forward layer (`intermediate_size`; DistilBERT: `hidden_dim`; GPT-2: `n_inner`).
     pub intermediate: usize,
-    /// Number of attention heads (`num_attention_heads`; DistilBERT: `n_heads`); divides `hidden`.
+    /// Number of attention heads (`num_attention_heads`; DistilBERT: `n_heads`; GPT-2: `n_head`).
     pub heads: usize,
     /// Rows of the word embedding (`vocab_size`).
     pub vocab: usize,
-    /// The longest input in tokens: `max_position_embeddings − first_position`.
+    /// The longest input in tokens: `max_position_embeddings − first_position` (GPT-2: `n_positions`).
     pub max_positions: usize,
     /// Row of the position embedding that the first token of an input takes: 0, RoBERTa `pad_token_id + 1`.
     pub first_position: usize,
     /// Rows of the token-type embedding (`type_vocab_size`); 0 where the family has none.
     pub token_types: usize,
-    /// ε inside every layer norm (`layer_norm_eps`; DistilBERT: always 1e-12).
-    pub layer_norm_eps: f64,
+    /// ε inside every norm (`layer_norm_eps`; DistilBERT: always 1e-12; decoders: `rms_norm_eps`, GPT-2:
+    /// `layer_norm_epsilon`).
+    pub norm_eps: f64,
     /// Standard deviation of the head's initial weights (`initializer_range`).
     pub initializer_range: f64,
-    /// Id of the padding token (`pad_token_id`).
-    pub pad_token: u32,
+    /// Id of the padding token (`pad_token_id`), where there is one.
+    pub pad_token: Option<u32>,
+    /// What only a decoder has; `None` for an encoder.
+    pub decoder: Option<Decoder>,
 }
 
 /// What a family calls its dimensions in `config.json`.
@@ -84,6 +87,8 @@ pub(crate) struct Keys {
     pub heads: &'static str,
     /// "it must divide …", with the name of `hidden`.
     pub heads_must_divide: &'static str,
+    pub positions: &'static str,
+    pub norm_eps: &'static str,
 }
 
 /// The numbers of a `config.json` before they are checked.
@@ -100,9 +105,10 @@ pub(crate) struct Dimensions {
     pub first_position: usize,
     /// Rows of the token-type embedding, where the family has one.
     pub token_types: Option<usize>,
-    pub layer_norm_eps: f64,
+    pub norm_eps: f64,
     pub initializer_range: f64,
-    pub pad_token: u32,
+    pub pad_token: Option<u32>,
+    pub decoder: Option<Decoder>,
 }
 
 impl BaseShape {
@@ -110,7 +116,7 @@ impl BaseShape {
     ///
     /// # Errors
     /// Names the key and what is supported where the file is unreadable, of another architecture, or asks for something
-    /// that the engine does not compute (another activation, relative positions, a decoder).
+    /// that the engine does not compute (another activation, relative positions, another kind of rotary scaling).
     pub fn from_config_json(text: &str) -> Result<Self, ShapeError> {
         #[derive(Deserialize)]
         struct Kind {
@@ -126,7 +132,12 @@ impl BaseShape {
 
     /// Width of one attention head.
     pub fn head_width(&self) -> usize {
-        self.hidden / self.heads
+        self.decoder.as_ref().map_or(self.hidden / self.heads, |decoder| decoder.head_width)
+    }
+
+    /// Heads of keys and values: fewer than `heads` with grouped-query attention.
+    pub fn kv_heads(&self) -> usize {
+        self.decoder.as_ref().map_or(self.heads, |decoder| decoder.kv_heads)
     }
 
     /// Rows of the position embedding (`max_position_embeddings`).
@@ -144,7 +155,7 @@ impl Dimensions {
             (self.keys.intermediate, self.intermediate),
             (self.keys.heads, self.heads),
             ("vocab_size", self.vocab),
-            ("max_position_embeddings", self.position_rows),
+            (self.keys.positions, self.position_rows),
             ("type_vocab_size", self.token_types.unwrap_or(1)),
         ];
         for (key, value) in dimensions {
@@ -155,8 +166,12 @@ impl Dimensions {
         if self.layers > 1000 {
             return wrong(self.keys.layers, self.layers, "at most 1000 layers are supported");
         }
-        if !self.hidden.is_multiple_of(self.heads) {
-            return wrong(self.keys.heads, self.heads, self.keys.heads_must_divide);
+        match &self.decoder {
+            None if !self.hidden.is_multiple_of(self.heads) => {
+                return wrong(self.keys.heads, self.heads, self.keys.heads_must_divide);
+            }
+            None => {}
+            Some(decoder) => decoder.check(self.hidden, self.heads, &self.keys)?,
         }
         if self.first_position >= self.position_rows {
             let why = "it must exceed pad_token_id + 1, the place of an input's first token";
@@ -164,8 +179,8 @@ impl Dimensions {
         }
         let refuse =
             |key, value: f64, supported| Err(ShapeError::Unsupported { key, value: value.to_string(), supported });
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return refuse("layer_norm_eps", self.layer_norm_eps, "a number between 0 and 1");
+        if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
+            return refuse(self.keys.norm_eps, self.norm_eps, "a number between 0 and 1");
         }
         if !(self.initializer_range > 0.0 && self.initializer_range < 10.0) {
             return refuse("initializer_range", self.initializer_range, "a number between 0 and 10");
@@ -180,9 +195,10 @@ impl Dimensions {
             max_positions: self.position_rows - self.first_position,
             first_position: self.first_position,
             token_types: self.token_types.unwrap_or(0),
-            layer_norm_eps: self.layer_norm_eps,
+            norm_eps: self.norm_eps,
             initializer_range: self.initializer_range,
             pad_token: self.pad_token,
+            decoder: self.decoder,
         })
     }
 }
@@ -212,7 +228,7 @@ mod tests {
         let shape = read(|_| ()).unwrap();
         assert_eq!((shape.hidden, shape.layers, shape.intermediate, shape.heads), (384, 6, 1536, 12));
         assert_eq!((shape.vocab, shape.max_positions, shape.token_types, shape.head_width()), (30522, 512, 2, 32));
-        assert_eq!((shape.layer_norm_eps, shape.initializer_range, shape.pad_token), (1e-12, 0.02, 0));
+        assert_eq!((shape.norm_eps, shape.initializer_range, shape.pad_token), (1e-12, 0.02, Some(0)));
     }
 
     #[test]

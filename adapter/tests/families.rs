@@ -5,8 +5,8 @@ use std::fs;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, ShapeError, init_a, init_head,
-    initial_values,
+    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, ShapeError, Targets, Task, init_a,
+    init_head, initial_values,
 };
 use serde_json::{Value, json};
 
@@ -33,14 +33,14 @@ fn small() -> [BaseShape; 2] {
     [roberta, distilbert].map(|config| BaseShape::from_config_json(&config.to_string()).unwrap())
 }
 
-fn lora(shape: &BaseShape, head: Head) -> LoraConfig {
-    let target_modules = shape.family.default_target_modules().iter().map(|&t| t.to_owned()).collect();
+fn lora(head: Head) -> LoraConfig {
+    let target_modules = None;
     let init = Init::KaimingUniform;
     LoraConfig { method: Method::FfaLora, r: 2, lora_alpha: 4.0, target_modules, init, seed: 1, head }
 }
 
 fn layout(shape: &BaseShape, head: Head) -> AdapterLayout {
-    AdapterLayout::new(shape, &lora(shape, head), 3).unwrap()
+    AdapterLayout::new(shape, &lora(head), Task::classify(3)).unwrap()
 }
 
 #[test]
@@ -49,13 +49,13 @@ fn published_configs_are_read() {
     assert_eq!(shape.family, Family::Roberta);
     assert_eq!((shape.hidden, shape.layers, shape.intermediate, shape.heads), (768, 12, 3072, 12));
     assert_eq!((shape.max_positions, shape.first_position, shape.position_rows()), (512, 2, 514));
-    assert_eq!((shape.token_types, shape.layer_norm_eps, shape.pad_token), (1, 1e-5, 1));
+    assert_eq!((shape.token_types, shape.norm_eps, shape.pad_token), (1, 1e-5, Some(1)));
 
     let shape = BaseShape::from_config_json(&distilbert().to_string()).unwrap();
     assert_eq!(shape.family, Family::DistilBert);
     assert_eq!((shape.hidden, shape.layers, shape.intermediate, shape.heads), (768, 6, 3072, 12));
     assert_eq!((shape.max_positions, shape.first_position, shape.position_rows()), (512, 0, 512));
-    assert_eq!((shape.token_types, shape.layer_norm_eps, shape.pad_token), (0, 1e-12, 0));
+    assert_eq!((shape.token_types, shape.norm_eps, shape.pad_token), (0, 1e-12, Some(0)));
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn what_is_not_computed_is_refused_by_the_familys_own_key() {
 fn targets_match_as_in_peft_and_never_the_head() {
     let [roberta, distilbert] = small();
     let paths = |shape: &BaseShape, target: &str| -> Result<Vec<String>, LayoutError> {
-        let lora = LoraConfig { target_modules: vec![target.to_owned()], ..lora(shape, Head::Frozen) };
-        Ok(AdapterLayout::new(shape, &lora, 3)?.modules().iter().map(|m| m.path.clone()).collect())
+        let lora = LoraConfig { target_modules: Some(Targets::names(&[target])), ..lora(Head::Frozen) };
+        Ok(AdapterLayout::new(shape, &lora, Task::classify(3))?.modules().iter().map(|m| m.path.clone()).collect())
     };
     assert_eq!(paths(&roberta, "output.dense").unwrap().len(), 4);
     assert_eq!(paths(&roberta, "layer.1.attention.self.key").unwrap(), ["roberta.encoder.layer.1.attention.self.key"]);
@@ -106,7 +106,7 @@ fn targets_match_as_in_peft_and_never_the_head() {
     );
     // PEFT would put an adapter on classifier.dense too
     let error = paths(&roberta, "dense").unwrap_err();
-    assert_eq!(error, LayoutError::InHead { target: "dense".to_owned(), layer: "classifier.dense" });
+    assert_eq!(error, LayoutError::InHead { layer: "classifier.dense" });
     assert!(error.to_string().contains("output.dense"), "{error}");
     for (shape, target) in [
         (&roberta, "pooler.dense"),
@@ -116,8 +116,8 @@ fn targets_match_as_in_peft_and_never_the_head() {
         (&distilbert, "lin"),
     ] {
         let error = paths(shape, target).unwrap_err();
-        assert_eq!(error, LayoutError::NoSuchModule(target.to_owned()));
-        assert!(error.to_string().contains("q_lin, v_lin"), "{error}");
+        assert_eq!(error, LayoutError::NoSuchModule { target: target.to_owned(), family: shape.family });
+        assert!(error.to_string().contains(&shape.family.default_target_modules().join(", ")), "{error}");
     }
 }
 
@@ -127,9 +127,9 @@ fn modules_have_the_shapes_of_their_layers() {
         let every = ["attention.output.dense", "intermediate.dense", "output.dense", "query", "key", "value"];
         let other = ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"];
         let targets = if shape.family == Family::Roberta { every } else { other };
-        let target_modules = targets.map(str::to_owned).to_vec();
-        let lora = LoraConfig { target_modules, ..lora(&shape, Head::Frozen) };
-        let layout = AdapterLayout::new(&shape, &lora, 3).unwrap();
+        let target_modules = Some(Targets::names(&targets));
+        let lora = LoraConfig { target_modules, ..lora(Head::Frozen) };
+        let layout = AdapterLayout::new(&shape, &lora, Task::classify(3)).unwrap();
         let sizes: Vec<_> = layout.modules().iter().map(|m| (m.in_features, m.out_features)).collect();
         let layer = [(8, 8), (8, 8), (8, 8), (8, 8), (8, 16), (16, 8)];
         assert_eq!(sizes, [layer, layer].concat());
@@ -224,5 +224,5 @@ fn an_adapter_of_another_family_is_refused() {
     let meta = PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels: vec!["x".to_owned(); 3] };
     save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), &initial_values(&layout), &meta).unwrap();
     let error = load(dir.path(), &distilbert).unwrap_err().to_string();
-    assert!(error.contains("blindsum.json") && error.contains("query"), "{error}");
+    assert!(error.contains("modules_to_save") && error.contains("pre_classifier"), "{error}");
 }

@@ -2,17 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use blindsum_adapter::{
-    AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, a_hash, init_a, init_head, initial_values,
-    model_hash,
+    AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head,
+    initial_values, model_hash,
 };
 
 /// The shape of all-MiniLM-L6-v2.
 fn minilm(init: Init, seed: u64, head: Head) -> AdapterLayout {
     let text = r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536,
         "num_attention_heads": 12, "vocab_size": 30522, "max_position_embeddings": 512}"#;
-    let target_modules = vec!["query".to_owned(), "value".to_owned()];
+    let target_modules = Some(Targets::names(&["query", "value"]));
     let lora = LoraConfig { method: Method::FfaLora, r: 8, lora_alpha: 16.0, target_modules, init, seed, head };
-    AdapterLayout::new(&BaseShape::from_config_json(text).unwrap(), &lora, 2).unwrap()
+    AdapterLayout::new(&BaseShape::from_config_json(text).unwrap(), &lora, Task::classify(2)).unwrap()
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The layout against PEFT's rules of matching and against its own arithmetic.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LayoutError, LoraConfig, Method, initial_values};
+use blindsum_adapter::{
+    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Targets, Task, initial_values,
+};
 
 fn shape() -> BaseShape {
     let text = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16,
@@ -14,7 +16,7 @@ fn lora(targets: &[&str], head: Head) -> LoraConfig {
         method: Method::FfaLora,
         r: 2,
         lora_alpha: 4.0,
-        target_modules: targets.iter().map(|t| t.to_string()).collect(),
+        target_modules: Some(Targets::names(targets)),
         init: Init::KaimingUniform,
         seed: 1,
         head,
@@ -22,7 +24,7 @@ fn lora(targets: &[&str], head: Head) -> LoraConfig {
 }
 
 fn paths(targets: &[&str]) -> Vec<String> {
-    let layout = AdapterLayout::new(&shape(), &lora(targets, Head::Frozen), 3).unwrap();
+    let layout = AdapterLayout::new(&shape(), &lora(targets, Head::Frozen), Task::classify(3)).unwrap();
     layout.modules().iter().map(|m| m.path.clone()).collect()
 }
 
@@ -46,15 +48,17 @@ fn targets_match_the_end_of_a_path_at_a_dot() {
     assert_eq!(paths(&["bert.pooler.dense"]), ["bert.pooler.dense"]);
     assert_eq!(paths(&["layer.1.attention.self.key"]), ["bert.encoder.layer.1.attention.self.key"]);
     for target in ["uery", "ense", "classifier", "word_embeddings", "", ".query", "all-linear"] {
-        let error = AdapterLayout::new(&shape(), &lora(&["query", target], Head::Frozen), 3).unwrap_err();
-        assert_eq!(error, LayoutError::NoSuchModule(target.to_owned()));
+        let error =
+            AdapterLayout::new(&shape(), &lora(&["query", target], Head::Frozen), Task::classify(3)).unwrap_err();
+        assert_eq!(error, LayoutError::NoSuchModule { target: target.to_owned(), family: Family::Bert });
     }
 }
 
 #[test]
 fn ranges_tile_the_vector() {
     for head in [Head::Frozen, Head::Trained] {
-        let layout = AdapterLayout::new(&shape(), &lora(&["query", "intermediate.dense"], head), 3).unwrap();
+        let layout =
+            AdapterLayout::new(&shape(), &lora(&["query", "intermediate.dense"], head), Task::classify(3)).unwrap();
         let mut end = 0;
         for (i, module) in layout.modules().iter().enumerate() {
             let range = layout.b_range(i);
@@ -79,17 +83,17 @@ fn values_out_of_range_are_refused_by_key() {
     let refused = |change: fn(&mut LoraConfig)| {
         let mut lora = lora(&["query"], Head::Frozen);
         change(&mut lora);
-        AdapterLayout::new(&shape(), &lora, 3).unwrap_err().to_string()
+        AdapterLayout::new(&shape(), &lora, Task::classify(3)).unwrap_err().to_string()
     };
     assert!(refused(|l| l.r = 0).contains("lora.r is 0"));
     let message = refused(|l| l.r = 9);
     assert!(message.contains("lora.r is 9") && message.contains("layer.0.attention.self.query"), "{message}");
     assert!(refused(|l| l.lora_alpha = f64::NAN).contains("lora.lora_alpha"));
     assert!(refused(|l| l.lora_alpha = -1.0).contains("lora.lora_alpha"));
-    assert!(refused(|l| l.target_modules.clear()).contains("lora.target_modules"));
-    assert!(refused(|l| l.target_modules.push("query".to_owned())).contains("twice"));
+    assert!(refused(|l| l.target_modules = Some(Targets::names(&[]))).contains("lora.target_modules"));
+    assert!(refused(|l| l.target_modules = Some(Targets::names(&["query", "value", "query"]))).contains("twice"));
     for labels in [0, 1, 1001] {
-        let error = AdapterLayout::new(&shape(), &lora(&["query"], Head::Frozen), labels).unwrap_err();
+        let error = AdapterLayout::new(&shape(), &lora(&["query"], Head::Frozen), Task::classify(labels)).unwrap_err();
         assert_eq!(error, LayoutError::Labels(labels));
     }
 }
@@ -97,7 +101,7 @@ fn values_out_of_range_are_refused_by_key() {
 #[test]
 fn the_hash_depends_on_everything_that_gives_the_vector_its_meaning() {
     let base = lora(&["query", "value"], Head::Frozen);
-    let hash = |l: &LoraConfig, labels| AdapterLayout::new(&shape(), l, labels).unwrap().hash();
+    let hash = |l: &LoraConfig, labels| AdapterLayout::new(&shape(), l, Task::classify(labels)).unwrap().hash();
     let mut all = vec![hash(&base, 3), hash(&base, 2)];
     let changes: [fn(&mut LoraConfig); 6] = [
         |l| l.r = 3,
@@ -105,7 +109,7 @@ fn the_hash_depends_on_everything_that_gives_the_vector_its_meaning() {
         |l| l.init = Init::Orthonormal,
         |l| l.seed = 2,
         |l| l.head = Head::Trained,
-        |l| l.target_modules = vec!["query".to_owned()],
+        |l| l.target_modules = Some(Targets::names(&["query"])),
     ];
     for change in changes {
         let mut other = base.clone();
@@ -117,7 +121,7 @@ fn the_hash_depends_on_everything_that_gives_the_vector_its_meaning() {
     all.dedup();
     assert_eq!(all.len(), count);
     let mut reordered = base.clone();
-    reordered.target_modules.reverse();
+    reordered.target_modules = Some(Targets::names(&["value", "query"]));
     assert_eq!(hash(&base, 3), hash(&reordered, 3), "the order in which targets are named means nothing");
 }
 
@@ -125,7 +129,7 @@ fn the_hash_depends_on_everything_that_gives_the_vector_its_meaning() {
 fn the_lora_table_is_closed_and_has_defaults() {
     let text = r#"{"method": "ffa-lora", "r": 8, "lora_alpha": 16, "seed": 7}"#;
     let config: LoraConfig = serde_json::from_str(text).unwrap();
-    assert_eq!(config.target_modules, ["query", "value"]);
+    assert_eq!(config.target_modules, None);
     assert_eq!((config.init, config.head, config.scaling()), (Init::KaimingUniform, Head::Frozen, 2.0));
     assert!(serde_json::from_str::<LoraConfig>(&text.replace("\"r\"", "\"rank\": 1, \"r\"")).is_err());
     assert!(serde_json::from_str::<LoraConfig>(&text.replace("ffa-lora", "lora")).is_err());

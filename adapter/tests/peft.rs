@@ -6,7 +6,7 @@ use std::path::Path;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, a_hash, init_a, init_head, initial_values,
+    AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head, initial_values,
 };
 
 fn shape(hidden: usize) -> BaseShape {
@@ -18,10 +18,10 @@ fn shape(hidden: usize) -> BaseShape {
 }
 
 fn layout(head: Head) -> AdapterLayout {
-    let target_modules = vec!["query".to_owned(), "value".to_owned()];
+    let target_modules = Some(Targets::names(&["query", "value"]));
     let init = Init::Orthonormal;
     let lora = LoraConfig { method: Method::FfaLora, r: 2, lora_alpha: 4.0, target_modules, init, seed: 1, head };
-    AdapterLayout::new(&shape(8), &lora, 3).unwrap()
+    AdapterLayout::new(&shape(8), &lora, Task::classify(3)).unwrap()
 }
 
 /// Initial values moved off zero, every coordinate to a number of its own.

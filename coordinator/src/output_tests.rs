@@ -33,7 +33,7 @@ impl Fixture {
         let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
             "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
         let shape = BaseShape::from_config_json(config).unwrap();
-        let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).unwrap();
+        let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).unwrap();
         let plan = Plan::derive(&job, &roster, &layout).unwrap();
         Self { dir, roster, plan }
     }

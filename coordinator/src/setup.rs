@@ -60,7 +60,7 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
     let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
     let in_job =
         |problem: &dyn std::fmt::Display| CoordinatorError::Config(format!("{}: {problem}", config.job.display()));
-    let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
+    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| in_job(&e))?;
     let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
     Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
 }

@@ -134,7 +134,7 @@ pub fn hits(engine: &mut dyn Engine, values: &[f32], sources: &[&[Example]]) -> 
         .map(|rows| {
             let examples: Vec<&Example> = rows.iter().collect();
             let logits = engine.logits(values, &examples).context("cannot evaluate the adapter")?;
-            Ok(logits.iter().zip(&examples).map(|(row, example)| best(row) == example.label as usize).collect())
+            Ok(logits.iter().zip(&examples).map(|(row, example)| Some(best(row) as u32) == example.label()).collect())
         })
         .collect()
 }

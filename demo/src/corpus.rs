@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use blindsum_protocol::job::Job;
-use blindsum_silo::data::{Columns, Example, Tokens, read};
+use blindsum_silo::data::{Columns, Example, Goal, Tokens, read};
 
 use crate::statistics::accuracy;
 
@@ -46,11 +46,11 @@ impl Corpus {
         let config = model.join("config.json");
         let text = std::fs::read_to_string(&config)
             .with_context(|| format!("cannot read {}; make demo fetches it", config.display()))?;
-        let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.labels.len())?;
+        let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.task())?;
         let tokens = Tokens::open(&model.join("tokenizer.json"), job.model.max_sequence_tokens as usize)?;
         let read = |source: &str, split: &str| -> Result<Vec<Example>> {
             let path = data.join(source).join(format!("{split}.jsonl"));
-            Ok(read(&path, &Columns::default(), &job.model.labels, &tokens)?.examples)
+            Ok(read(&path, &Columns::default(), Goal::Label(&job.model.labels), &tokens)?.examples)
         };
         let sources = SOURCES
             .into_iter()
@@ -95,12 +95,12 @@ impl Corpus {
 /// The label that most rows have, the first of equals.
 fn most_frequent<'a>(rows: impl IntoIterator<Item = &'a Example>) -> u32 {
     let mut counts = BTreeMap::<u32, usize>::new();
-    rows.into_iter().for_each(|row| *counts.entry(row.label).or_default() += 1);
+    rows.into_iter().filter_map(Example::label).for_each(|label| *counts.entry(label).or_default() += 1);
     let most = counts.values().copied().max().unwrap_or(0);
     counts.into_iter().find(|(_, count)| *count == most).map_or(0, |(label, _)| label)
 }
 
 /// Share of rows with this label.
 fn share(rows: &[Example], label: u32) -> f64 {
-    accuracy(&rows.iter().map(|row| row.label == label).collect::<Vec<_>>())
+    accuracy(&rows.iter().map(|row| row.label() == Some(label)).collect::<Vec<_>>())
 }

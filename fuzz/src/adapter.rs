@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, LoraConfig, init_a, init_head, initial_values, peft};
+use blindsum_adapter::{AdapterLayout, BaseShape, LoraConfig, init_a, init_head, initial_values, peft, Task};
 
 use crate::input::Input;
 use crate::world::World;
@@ -79,7 +79,7 @@ fn config(bytes: &[u8]) {
     let Ok(shape) = BaseShape::from_config_json(text) else { return };
     assert_eq!(shape.head_width() * shape.heads, shape.hidden);
     let lora: &LoraConfig = &World::get(false).plan().job().lora;
-    if let Ok(layout) = AdapterLayout::new(&shape, lora, 2) {
+    if let Ok(layout) = AdapterLayout::new(&shape, lora, Task::classify(2)) {
         assert_eq!(layout.segments().iter().map(|(_, length)| length).sum::<usize>(), layout.len());
     }
 }

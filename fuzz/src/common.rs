@@ -77,7 +77,7 @@ pub fn layout(file: &JobFile) -> AdapterLayout {
         "intermediate_size": 16, "vocab_size": 32, "max_position_embeddings": 64, "type_vocab_size": 2,
         "hidden_act": "gelu", "layer_norm_eps": 1e-12, "initializer_range": 0.02, "pad_token_id": 0}"#;
     let shape = BaseShape::from_config_json(config).unwrap();
-    AdapterLayout::new(&shape, &file.lora, file.model.labels.len()).unwrap()
+    AdapterLayout::new(&shape, &file.lora, file.model.task()).unwrap()
 }
 
 pub fn rng(seed: u64) -> ChaCha20Rng {

@@ -174,7 +174,7 @@ pub fn texts(bytes: &[u8]) {
     let again: Job = toml::from_str(&toml::to_string(&file).unwrap()).unwrap();
     assert_eq!((again.digest(), &again), (job.digest(), &job));
     let shape = crate::adapter::shape();
-    let Ok(layout) = blindsum_adapter::AdapterLayout::new(shape, &job.lora, job.model.labels.len()) else { return };
+    let Ok(layout) = blindsum_adapter::AdapterLayout::new(shape, &job.lora, job.model.task()) else { return };
     let world = World::get(false);
     if layout.len() > 1 << 16 {
         return;

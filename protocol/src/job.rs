@@ -6,7 +6,7 @@
 
 use std::ops::Deref;
 
-use blindsum_adapter::LoraConfig;
+use blindsum_adapter::{LoraConfig, Task, TaskKind};
 use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ pub struct JobFile {
     pub deadlines: DeadlineSection,
 }
 
-/// `[model]`: the base model by content, and what it is taught to tell apart.
+/// `[model]`: the base model by content, and what it is taught.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
@@ -66,10 +66,21 @@ pub struct ModelSection {
     pub weights_sha256: String,
     /// SHA-256 of the model's `tokenizer.json`, hex.
     pub tokenizer_sha256: String,
-    /// Names of the labels, in the order of the classifier's outputs (2 to 1,000).
+    /// `sequence-classification` (default): one of the labels for each text; `causal-lm`: continue texts.
+    #[serde(default)]
+    pub task: TaskKind,
+    /// Names of the labels, in the order of the classifier's outputs (2 to 1,000). Left out for `causal-lm`.
+    #[serde(default)]
     pub labels: Vec<String>,
     /// Longer texts are cut to this many tokens (8 to 8,192).
     pub max_sequence_tokens: u32,
+}
+
+impl ModelSection {
+    /// The task, with what it needs to lay the adapter out.
+    pub fn task(&self) -> Task {
+        self.task.with_labels(self.labels.len())
+    }
 }
 
 /// `[training]`: what a silo does in one round.
@@ -282,6 +293,13 @@ fn check_model(model: &ModelSection) -> Result<(), JobError> {
         sha256_hex(key, value)?;
     }
     let labels = &model.labels;
+    if model.task == TaskKind::CausalLm {
+        if !labels.is_empty() {
+            let remedy = "leave it out: with model.task = \"causal-lm\" texts are continued, not labelled";
+            return Err(JobError::new("model.labels", "is set", remedy));
+        }
+        return within("model.max_sequence_tokens", model.max_sequence_tokens, 8, 8_192);
+    }
     if !(2..=1000).contains(&labels.len()) {
         let problem = format!("has {} names", labels.len());
         return Err(JobError::new("model.labels", problem, "name 2 to 1,000 labels in the classifier's order"));

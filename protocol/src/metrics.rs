@@ -11,18 +11,19 @@ use crate::plan::Plan;
 /// One silo's held-out counts for the adapter that the round starts from. Stays inside the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeldOutCounts {
-    /// Held-out examples; 0 if the silo holds none out.
+    /// Held-out examples, or the predicted tokens of all of them where the job continues texts; 0 if the silo holds none
+    /// out.
     pub examples: u32,
-    /// Of them, how many the adapter labels rightly.
+    /// Of them, how many the adapter labels, or predicts, rightly.
     pub correct: u32,
 }
 
 /// Held-out accuracy over all survivors, of the global adapter that the round started from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeldOut {
-    /// Held-out examples of all survivors.
+    /// Held-out examples (where the job continues texts: their predicted tokens) of all survivors.
     pub examples: u64,
-    /// Of them, labelled rightly.
+    /// Of them, answered rightly.
     pub correct: u64,
     /// Mean over the survivors that measured of each one's accuracy (macro mean), 0 to 1, exact to 1e-6.
     pub mean_accuracy: f64,

@@ -73,7 +73,7 @@ impl Plan {
     /// A [`JobError`] that names the key where the job does not fit the roster or the adapter.
     pub fn derive(job: &Job, roster: &Roster, layout: &AdapterLayout) -> Result<Plan, JobError> {
         of_one_federation(job, roster)?;
-        if layout.lora() != &job.lora || layout.labels() != job.model.labels.len() {
+        if layout.lora() != &job.lora || layout.task() != job.model.task() {
             let problem = "is not what the adapter was laid out from";
             return Err(JobError::new("lora", problem, "lay the adapter out from this job"));
         }

@@ -12,7 +12,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use blindsum_adapter::{AdapterLayout, Head, Init, LoraConfig, Method, initial_values};
+use blindsum_adapter::{AdapterLayout, Head, Init, LoraConfig, Method, Targets, Task, initial_values};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
@@ -57,12 +57,12 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         method: Method::FfaLora,
         r: 8,
         lora_alpha: 16.0,
-        target_modules: targets,
+        target_modules: Some(Targets::names(&targets.iter().map(String::as_str).collect::<Vec<_>>())),
         init: Init::Orthonormal,
         seed: 1,
         head: Head::Trained,
     };
-    let layout = AdapterLayout::new(model.shape(), &lora, labels)?;
+    let layout = AdapterLayout::new(model.shape(), &lora, Task::classify(labels))?;
     let options =
         TorchOptions { precision: precision.parse::<Precision>()?, threads: THREADS, ..TorchOptions::default() };
     let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
@@ -71,7 +71,7 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         false => StepPrivacy::None { max_grad_norm: 1.0 },
     };
     let trainer = |rows: Vec<Row>| {
-        let rows: Vec<Example> = rows.into_iter().map(|r| Example { ids: r.ids, label: r.label }).collect();
+        let rows: Vec<Example> = rows.into_iter().map(|r| Example::labelled(r.ids, r.label)).collect();
         let expected_batch = rows.len() as u32;
         let optimizer = Optimizer::Sgd;
         LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate: 0.01, privacy })

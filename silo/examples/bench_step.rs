@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method};
+use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Task};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
@@ -23,15 +23,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         method: Method::FfaLora,
         r: 8,
         lora_alpha: 16.0,
-        target_modules: vec!["query".to_owned(), "value".to_owned()],
+        target_modules: None,
         init: Init::Orthonormal,
         seed: 1,
         head: Head::Frozen,
     };
-    let layout = AdapterLayout::new(&shape, &lora, 2)?;
+    let layout = AdapterLayout::new(&shape, &lora, Task::classify(2))?;
     let adapter: Vec<f32> = (0..layout.len()).map(|i| 0.01 * (i as f32).sin()).collect();
     let id = |i: usize| 1000 + (i * 7919 % 20_000) as u32;
-    let of = |n: usize, k: usize| Example { ids: (0..n).map(|t| id(t + 64 * k)).collect(), label: (k % 2) as u32 };
+    let of = |n: usize, k: usize| Example::labelled((0..n).map(|t| id(t + 64 * k)).collect(), (k % 2) as u32);
     let even: Vec<Example> = (0..32).map(|k| of(64, k)).collect();
     let lengths = [6, 9, 12, 15, 18, 21, 24, 27, 30, 36, 44, 58];
     let short: Vec<Example> = (0..96).map(|k| of(lengths[k % 12], k)).collect();
@@ -40,9 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "batch", "precision", "pass", "examples/s", "tokens/s", "CPU ms/ex."
     );
     for precision in [Precision::F32, Precision::Bf16] {
-        let options = TorchOptions { precision, threads, micro_batch_tokens };
+        let options = TorchOptions { precision, threads, micro_batch_tokens, ..TorchOptions::default() };
         let frozen = FrozenParts::from_seed(&layout);
-        let mut engine = TorchEngine::open(&dir.join("model.safetensors"), &layout, &frozen, options)?;
+        let mut engine = TorchEngine::open(&blindsum_silo::model::weights(&dir), &layout, &frozen, options)?;
         for (name, batch) in [("32×64", &even), ("96 short", &short)] {
             let batch: Vec<&Example> = batch.iter().collect();
             let tokens: usize = batch.iter().map(|e| e.ids.len()).sum();

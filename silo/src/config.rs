@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::data::Columns;
 use crate::engine::torch::Precision;
 
 /// The whole of `silo.toml`.
@@ -35,12 +36,15 @@ pub struct SiloConfig {
     /// Where to put the adapter in PEFT's format after each round; nothing is written when absent.
     #[serde(default)]
     pub output_dir: Option<PathBuf>,
-    /// `cpu`; this version trains nowhere else.
+    /// Where to train: `cpu`, or `cuda:0` for the first NVIDIA card (libtorch's CUDA library is loaded only then).
     #[serde(default = "default_device")]
     pub device: String,
     /// Matrix products: `auto` (bf16 where the processor has it), `f32` or `bf16`.
     #[serde(default)]
     pub precision: Precision,
+    /// Compute each layer again in the backward pass instead of keeping its activations: for long sequences.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Threads for libtorch; all cores when absent.
     #[serde(default)]
     pub threads: Option<NonZeroU16>,
@@ -65,6 +69,19 @@ pub struct DataFiles {
     /// Name of the column (or JSON key) with the label, spelled as in the job's `labels`.
     #[serde(default = "default_label")]
     pub label_column: String,
+    /// Where the job continues texts: name of the column (or JSON key) with what stands before each text and is not
+    /// predicted; when absent, whole texts are predicted.
+    #[serde(default)]
+    pub prompt_column: Option<String>,
+}
+
+impl DataFiles {
+    /// The columns that are read.
+    #[must_use]
+    pub fn columns(&self) -> Columns {
+        let (text, label, prompt) = (self.text_column.clone(), self.label_column.clone(), self.prompt_column.clone());
+        Columns { text, label, prompt }
+    }
 }
 
 /// `[policy]`: what this organisation accepts of a job. Checked before connecting and at every round.
@@ -146,12 +163,14 @@ mod tests {
             "output_dir",
             "device",
             "precision",
+            "gradient_checkpointing",
             "threads",
             "coordinator",
             "train",
             "held_out",
             "text_column",
             "label_column",
+            "prompt_column",
             "max_epsilon",
             "max_delta",
             "min_names",

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
 
-use crate::data::Example;
+use crate::data::{Example, Store};
 use crate::engine::{Engine, EngineError};
 
 /// How rows are protected in each step, with the numbers of this silo.
@@ -132,7 +132,7 @@ pub struct LocalUpdate {
 
 /// Trains on one silo's rows.
 pub struct LocalTrainer {
-    train: Vec<Example>,
+    train: Store,
     spec: TrainSpec,
     sampler: Option<PoissonSampler>,
 }
@@ -142,7 +142,8 @@ impl LocalTrainer {
     ///
     /// # Errors
     /// If a number of `spec` has no meaning.
-    pub fn new(train: Vec<Example>, spec: TrainSpec) -> Result<Self, LocalError> {
+    pub fn new(train: impl Into<Store>, spec: TrainSpec) -> Result<Self, LocalError> {
+        let train = train.into();
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let fine = match spec.privacy {
             StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } => {
@@ -196,7 +197,8 @@ impl LocalTrainer {
                 return Err(LocalError::Stopped);
             }
             let indices = self.sampler.map(|s| s.sample(self.train.len(), rng)).unwrap_or_default();
-            let batch: Vec<&Example> = indices.iter().map(|&i| &self.train[i]).collect();
+            let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
+            let batch: Vec<&Example> = rows.iter().collect();
             let clip = match self.spec.privacy {
                 StepPrivacy::RecordDp { clip_norm, .. } => Some(clip_norm),
                 StepPrivacy::None { .. } => None,

@@ -7,8 +7,9 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use blindsum_adapter::Family;
 use blindsum_silo::model::ModelDir;
-use common::{TINY_CONFIG, tiny_tensors, uniform, write_model, write_tokenizer};
+use common::{family_tensors, tiny_config, uniform, write_model, write_tokenizer};
 
 /// A word that stands in bad rows and must never be shown.
 const SECRET: &str = "xylophone";
@@ -20,8 +21,12 @@ struct Place {
 impl Place {
     /// A tiny model with tokenizer, rows of two kinds of sentences, and a job on them.
     fn new(privacy: &str) -> Self {
+        Place::of(Family::Bert, privacy)
+    }
+
+    fn of(family: Family, privacy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
+        write_model(dir.path(), tiny_config(family), &family_tensors(family));
         write_tokenizer(dir.path(), true);
         let place = Place { dir };
         place.write("train.jsonl", &rows(400, 1));
@@ -137,6 +142,43 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
         assert!((answer["probability"].as_f64().unwrap() - expected).abs() < 1e-6);
     }
     assert!(!place.read("out.jsonl").contains("w1"), "answers hold no text");
+}
+
+#[test]
+fn an_adapter_learns_to_continue_texts() {
+    let place = Place::of(Family::Llama, NONE);
+    let causal = |job: String| {
+        let job = job.replace("labels = [\"down\", \"up\"]", "task = \"causal-lm\"");
+        job.replace("head = \"trained\"\n", "")
+            .replace("learning_rate = 1.0", "learning_rate = 0.02")
+            .replace("sgd", "adamw")
+    };
+    place.write("job.toml", &causal(place.job(NONE)));
+    // after good always the film, after bad always the same word
+    let rows: String = (0..400)
+        .map(|k| {
+            let (prompt, text) = if k % 2 == 0 { ("good", "the film was fine") } else { ("bad", "w7 w7 poor") };
+            format!("{{\"prompt\": \"w{} {prompt}\", \"text\": \"{text}\"}}\n", k % 90)
+        })
+        .collect();
+    place.write("train.jsonl", &rows);
+    place.write("test.jsonl", &rows);
+    let said = place.good(&format!("{TRAIN} --prompt-column prompt"));
+    let (before, after) =
+        (number_after(&said, "before training: accuracy"), number_after(&said, "after training: accuracy"));
+    assert!(before < 0.3 && after > 0.9 && said.contains("next tokens"), "{said}");
+    let evaluate = "evaluate --model . --adapter adapter --data test.jsonl --prompt-column prompt --threads 1";
+    assert!((number_after(&place.good(evaluate), "accuracy") - after).abs() < 0.01);
+    let json: serde_json::Value = serde_json::from_str(&place.good(&format!("{evaluate} --json"))).unwrap();
+    assert_eq!((json["rows"].as_u64(), json["counted"].as_u64()), (Some(400), Some(200 * 5 + 200 * 4)));
+    place.bad(
+        "predict --model . --adapter adapter --input test.jsonl --output out.jsonl",
+        2,
+        &["generate", "evaluate"],
+    );
+
+    place.write("job.toml", &place.job(NONE).replace("max_seq", "task = \"causal-lm\"\nmax_seq"));
+    place.bad(TRAIN, 2, &["model.labels", "leave it out"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use blindsum_silo::data::{self, Columns, DataError, Dataset, MAX_ROW_BYTES, Tokens};
+use blindsum_silo::data::{self, Columns, DataError, Dataset, Goal, MAX_ROW_BYTES, Target, Tokens};
 use common::write_tokenizer;
 
 /// A word that stands in the bad rows and must stand nowhere else.
@@ -35,7 +35,8 @@ impl Files {
 
     fn read(&self, name: &str, content: impl AsRef<[u8]>) -> Result<Dataset, DataError> {
         let path = self.write(name, content);
-        data::read(&path, &Columns::default(), &["no".to_owned(), "yes".to_owned(), "3".to_owned()], &self.tokens(16))
+        let labels = ["no", "yes", "3"].map(str::to_owned);
+        data::read(&path, &Columns::default(), Goal::Label(&labels), &self.tokens(16))
     }
 
     /// The error for this file: one line, names file and line, and never the secret, however it is shown.
@@ -65,7 +66,7 @@ fn the_three_formats_give_the_same_examples() {
     let expected = json.unwrap();
     let ids: Vec<&[u32]> = expected.examples.iter().map(|e| e.ids.as_slice()).collect();
     assert_eq!(ids, [&[2, 8, 9, 10, 4, 3][..], &[2, 12, 13, 3], &[2, 3]]);
-    assert_eq!(expected.examples.iter().map(|e| e.label).collect::<Vec<_>>(), [1, 2, 0]);
+    assert_eq!(expected.examples.iter().filter_map(|e| e.label()).collect::<Vec<_>>(), [1, 2, 0]);
     assert_eq!(csv.unwrap(), expected);
     assert_eq!(tsv.unwrap(), expected);
 }
@@ -85,8 +86,8 @@ fn booleans_count_as_their_spelling_and_a_byte_order_mark_is_passed_over() {
     let files = Files::new();
     let path = files.write("a.jsonl", "\u{feff}{\"text\": \"w1\", \"label\": true}\n");
     let labels = ["false".to_owned(), "true".to_owned()];
-    let read = data::read(&path, &Columns::default(), &labels, &files.tokens(16)).unwrap();
-    assert_eq!(read.examples[0].label, 1);
+    let read = data::read(&path, &Columns::default(), Goal::Label(&labels), &files.tokens(16)).unwrap();
+    assert_eq!(read.examples[0].label(), Some(1));
     assert_eq!(files.read("a.csv", "\u{feff}text,label\nw1,no\n").unwrap().examples.len(), 1);
 }
 
@@ -178,7 +179,7 @@ fn files_that_are_missing_or_of_another_kind_are_refused() {
     let files = Files::new();
     files.refused("a.xlsx", SECRET, None, ".jsonl, .csv or .tsv");
     let missing = files.dir.path().join("missing.jsonl");
-    let error = data::read(&missing, &Columns::default(), &[], &files.tokens(16)).unwrap_err().to_string();
+    let error = data::read(&missing, &Columns::default(), Goal::Label(&[]), &files.tokens(16)).unwrap_err().to_string();
     assert!(error.contains("missing.jsonl") && error.contains("not found"), "{error}");
     let tokenizer = files.write("tokenizer.json", format!("{{\"{SECRET}\": 1}}"));
     let error = Tokens::open(&tokenizer, 16).err().unwrap().to_string();
@@ -191,4 +192,30 @@ fn an_example_does_not_show_its_tokens() {
     let read = files.read("a.csv", "text,label\nw77,yes\n").unwrap();
     let shown = format!("{read:?} {:#?}", read.examples[0]);
     assert!(!shown.contains("88") && !shown.contains("label"), "{shown}");
+}
+
+#[test]
+fn texts_to_continue_are_prompt_text_and_end() {
+    let files = Files::new();
+    let continued = |name: &str, content: &str, prompt: Option<&str>, max: usize| {
+        let columns = Columns { prompt: prompt.map(str::to_owned), ..Columns::default() };
+        let path = files.write(name, content);
+        data::read(&path, &columns, Goal::Continue { end_token: Some(99) }, &files.tokens(max)).unwrap()
+    };
+    let rows = "prompt\ttext\nthe film\twas good\n\tw1\nthe film was\tw2\n";
+    let whole = continued("a.tsv", rows, None, 16);
+    let ids = |data: &Dataset| data.examples.iter().map(|e| e.ids.clone()).collect::<Vec<_>>();
+    // the test's tokenizer puts [CLS] = 2 and [SEP] = 3 around the first part
+    assert_eq!(ids(&whole), [vec![2, 10, 4, 3, 99], vec![2, 12, 3, 99], vec![2, 13, 3, 99]]);
+    assert!(whole.examples.iter().all(|e| e.target == Target::After(0) && e.predicted() == (1..e.ids.len())));
+
+    let given = continued("b.tsv", rows, Some("prompt"), 16);
+    assert_eq!(ids(&given), [vec![2, 8, 9, 3, 10, 4, 99], vec![2, 3, 12, 99], vec![2, 8, 9, 10, 3, 13, 99]]);
+    let predicted: Vec<_> = given.examples.iter().map(data::Example::predicted).collect();
+    assert_eq!((predicted, given.all_prompt), (vec![4..7, 2..4, 5..7], 0));
+
+    // cut at the end; what the prompt alone fills has nothing to predict, and says so
+    let cut = continued("c.tsv", rows, Some("prompt"), 5);
+    assert_eq!((cut.truncated, cut.all_prompt), (2, 1));
+    assert_eq!(ids(&cut), [vec![2, 8, 9, 3, 10], vec![2, 3, 12, 99], vec![2, 8, 9, 10, 3]]);
 }

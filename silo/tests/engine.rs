@@ -4,7 +4,7 @@
 
 mod common;
 
-use blindsum_adapter::Head;
+use blindsum_adapter::{Head, Task};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
 use blindsum_silo::engine::{Engine, evaluate};
@@ -121,7 +121,7 @@ fn bf16_follows_f32() {
 fn what_does_not_fit_the_model_is_refused() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Frozen);
     let refused = |engine: &mut TorchEngine, adapter: &[f32], ids: Vec<u32>, label: u32, word: &str| {
-        let error = engine.gradient_sum(adapter, &[&Example { ids, label }], None).unwrap_err().to_string();
+        let error = engine.gradient_sum(adapter, &[&Example::labelled(ids, label)], None).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
     refused(&mut engine, &adapter[1..], vec![1], 0, "adapter");
@@ -134,7 +134,7 @@ fn what_does_not_fit_the_model_is_refused() {
 fn load(tensors: &Tensors) -> Result<TorchEngine, String> {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), TINY_CONFIG, tensors);
-    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), 3);
+    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), Task::classify(3));
     let (file, options) = (dir.path().join("model.safetensors"), TorchOptions::default());
     TorchEngine::open(&file, &layout, &FrozenParts::from_seed(&layout), options).map_err(|e| e.to_string())
 }
@@ -179,7 +179,7 @@ fn a_checkpoint_that_does_not_match_its_config_is_refused_by_name() {
 fn a_file_that_is_no_checkpoint_is_refused_by_path() {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
-    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), 3);
+    let layout = layout_of(dir.path(), &lora(4, &["query"], Head::Frozen), Task::classify(3));
     let file = dir.path().join("model.safetensors");
     let open = || {
         let engine = TorchEngine::open(&file, &layout, &FrozenParts::from_seed(&layout), TorchOptions::default());

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use blindsum_adapter::{AdapterLayout, Family, Head};
+use blindsum_adapter::{AdapterLayout, Family, Head, TaskKind};
 use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine};
@@ -15,6 +15,8 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Golden {
+    #[serde(default)]
+    task: TaskKind,
     targets: Vec<String>,
     modules: Vec<String>,
     cases: Vec<Case>,
@@ -25,7 +27,8 @@ struct Golden {
 struct Case {
     text: Option<String>,
     input_ids: Vec<u32>,
-    label: u32,
+    label: Option<u32>,
+    prompt: Option<u32>,
     logits: Vec<f64>,
     loss: f64,
     module_norms: Vec<f64>,
@@ -63,19 +66,19 @@ struct Setup {
 /// The model in `dir` with the golden file's adapter and head.
 fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup {
     let targets: Vec<&str> = golden.targets.iter().map(String::as_str).collect();
-    let layout = layout_of(dir, &lora(RANK as u32, &targets, head), 3);
+    let layout = layout_of(dir, &lora(RANK as u32, &targets, head), golden.task.with_labels(3));
     let paths: Vec<&String> = layout.modules().iter().map(|m| &m.path).collect();
     assert_eq!(paths, golden.modules.iter().collect::<Vec<_>>(), "our order of modules");
     let number = |m: usize| m as f64;
     let a = layout.modules().iter().enumerate();
     let a = a.map(|(m, s)| table(RANK, s.in_features, |i, j| 0.05 * (0.7 * i + 1.3 * j + number(m)).sin())).collect();
     let (mut weights, mut biases) = (Vec::new(), Vec::new());
-    let last = layout.head_layers().len() - 1;
+    let last = layout.head_layers().len().saturating_sub(1);
     for (k, layer) in layout.head_layers().iter().enumerate() {
         let (shift, bias) = if k == last { (0.5, 0.0) } else { (1.5, 0.05) };
         let (rows, columns) = (layer.out_features, layer.in_features);
         weights.extend(table(rows, columns, |i, j| 0.1 * (0.9 * i + 0.2 * j + shift).sin()));
-        biases.extend(table(rows, 1, |i, _| bias * (0.4 * i).cos()));
+        biases.extend(table(layer.biases(), 1, |i, _| bias * (0.4 * i).cos()));
     }
     let mut adapter = Vec::new();
     for (m, s) in layout.modules().iter().enumerate() {
@@ -87,7 +90,12 @@ fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup 
     }
     let frozen = FrozenParts { a, head: (weights, biases) };
     let engine = open(dir, &layout, &frozen, precision);
-    let examples = golden.cases.iter().map(|c| Example { ids: c.input_ids.clone(), label: c.label }).collect();
+    let example = |case: &Case| match (case.label, case.prompt) {
+        (Some(label), None) => Example::labelled(case.input_ids.clone(), label),
+        (None, Some(prompt)) => Example::text(case.input_ids.clone(), prompt),
+        _ => panic!("a case has either a label or a prompt"),
+    };
+    let examples = golden.cases.iter().map(example).collect();
     Setup { golden, layout, engine, adapter, examples }
 }
 
@@ -98,7 +106,8 @@ fn close(what: &str, found: f64, expected: f64, absolute: f64, relative: f64) {
 
 /// Every figure of the golden file, each example alone and all together; logits and losses within `limit`.
 fn check(golden: Golden, dir: &Path, limit: f64) {
-    let Setup { golden, layout, mut engine, adapter, examples } = setup(golden, dir, Head::Trained, Precision::F32);
+    let head = if golden.task == TaskKind::CausalLm { Head::Frozen } else { Head::Trained };
+    let Setup { golden, layout, mut engine, adapter, examples } = setup(golden, dir, head, Precision::F32);
     let all: Vec<&Example> = examples.iter().collect();
     let logits = engine.logits(&adapter, &all).unwrap();
     let mut worst = [0.0f64; 3];
@@ -163,6 +172,17 @@ fn a_tiny_roberta_agrees_with_hugging_face() {
 fn a_tiny_distilbert_agrees_with_hugging_face() {
     check(read("tiny-distilbert.json"), tiny(Family::DistilBert).path(), 1e-6);
     check(read("tiny-distilbert-all.json"), tiny(Family::DistilBert).path(), 1e-6);
+}
+
+#[test]
+fn tiny_decoders_agree_with_hugging_face() {
+    for family in Family::ALL.into_iter().filter(|family| family.is_decoder()) {
+        for variant in ["", "-lm", "-all", "-lm-all"] {
+            let name = format!("tiny-{}{variant}.json", family.model_type());
+            print!("{name}: ");
+            check(read(&name), tiny(family).path(), 1e-5);
+        }
+    }
 }
 
 /// Where `make test` put the demo's model; a bare `cargo test` may run without it.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head};
+use blindsum_adapter::{AdapterLayout, BaseShape, Head, Task};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::Precision;
@@ -25,7 +25,8 @@ struct Constant {
 impl Constant {
     fn new(slope: f32) -> Self {
         let shape = BaseShape::from_config_json(TINY_CONFIG).unwrap();
-        let layout = AdapterLayout::new(&shape, &lora(16, &["query", "value", "key"], Head::Frozen), 2).unwrap();
+        let layout =
+            AdapterLayout::new(&shape, &lora(16, &["query", "value", "key"], Head::Frozen), Task::classify(2)).unwrap();
         Constant { layout, slope, batches: Vec::new(), clips: Vec::new() }
     }
 
@@ -62,7 +63,7 @@ fn spec(privacy: StepPrivacy) -> TrainSpec {
 }
 
 fn rows(n: usize) -> Vec<Example> {
-    vec![Example { ids: vec![1], label: 0 }; n]
+    vec![Example::labelled(vec![1], 0); n]
 }
 
 fn round(engine: &mut Constant, n: usize, spec: TrainSpec, seed: u64) -> Result<LocalUpdate, LocalError> {
@@ -173,7 +174,7 @@ fn separable(n: usize) -> Vec<Example> {
         let length = 4 + next() as usize % 12;
         let mut ids: Vec<u32> = (0..length).map(|_| 20 + next()).collect();
         ids[1 + next() as usize % (length - 1)] = if k.is_multiple_of(2) { 6 } else { 9 };
-        Example { ids, label: (k % 2) as u32 }
+        Example::labelled(ids, (k % 2) as u32)
     };
     (0..n).map(example).collect()
 }

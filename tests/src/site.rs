@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, peft};
+use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, TaskKind, peft};
 use blindsum_certs::authority::Validity;
 use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
 use blindsum_certs::request::Request;
@@ -77,7 +77,7 @@ impl Site {
         let job = job(&dir.join("model"), terms);
         std::fs::write(dir.join("job.toml"), toml::to_string(&JobFile::from(job.clone())).unwrap()).unwrap();
         let shape = shape(&dir.join("model"));
-        let layout = AdapterLayout::new(&shape, &job.lora, job.model.labels.len()).unwrap();
+        let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).unwrap();
         let plan = Arc::new(Plan::derive(&job, &roster, &layout).unwrap());
         Site { dir: temporary, roster, plan, terms }
     }
@@ -205,6 +205,7 @@ fn job(model: &Path, terms: Terms) -> Job {
         federation: "harness".into(),
         rounds: terms.rounds,
         model: ModelSection {
+            task: TaskKind::SequenceClassification,
             config_sha256: hash("config.json"),
             weights_sha256: hash("model.safetensors"),
             tokenizer_sha256: hash("tokenizer.json"),
@@ -215,7 +216,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             method: Method::FfaLora,
             r: 8,
             lora_alpha: 16.0,
-            target_modules: vec!["query".into(), "value".into()],
+            target_modules: None,
             init: Init::Orthonormal,
             seed: 1,
             head: Head::Frozen,

@@ -62,8 +62,7 @@ fn masked(round: u32) -> SiloMessage {
 async fn a_jobs_messages_travel_and_its_limits_hold() {
     let federation = demo();
     let job: Job = toml::from_str(&JOB.replace("HASH", &"ab".repeat(32))).unwrap();
-    let layout =
-        AdapterLayout::new(&BaseShape::from_config_json(SHAPE).unwrap(), &job.lora, job.model.labels.len()).unwrap();
+    let layout = AdapterLayout::new(&BaseShape::from_config_json(SHAPE).unwrap(), &job.lora, job.model.task()).unwrap();
     let plan = Plan::derive(&job, &federation.roster, &layout).unwrap();
     let limits = Limits::new(&plan);
     let length = limits.payload_max();

@@ -22,6 +22,8 @@ const KEYS: Keys = Keys {
     intermediate: "intermediate_size",
     heads: "num_attention_heads",
     heads_must_divide: "it must divide hidden_size",
+    positions: "max_position_embeddings",
+    norm_eps: "layer_norm_eps",
 };
 
 /// The keys of `config.json` that are read, with the defaults of Hugging Face's `BertConfig` where a model may omit
@@ -90,9 +92,10 @@ impl RawConfig {
             position_rows: self.max_position_embeddings,
             first_position: 0,
             token_types: Some(self.type_vocab_size),
-            layer_norm_eps: self.layer_norm_eps,
+            norm_eps: self.layer_norm_eps,
             initializer_range: self.initializer_range,
-            pad_token: self.pad_token_id.unwrap_or(default_pad),
+            pad_token: Some(self.pad_token_id.unwrap_or(default_pad)),
+            decoder: None,
         })
     }
 }

@@ -17,6 +17,8 @@ const KEYS: Keys = Keys {
     intermediate: "hidden_dim",
     heads: "n_heads",
     heads_must_divide: "it must divide dim",
+    positions: "max_position_embeddings",
+    norm_eps: "layer_norm_eps",
 };
 
 /// Hugging Face writes this number in the code of the model, not in its `config.json`.
@@ -53,9 +55,10 @@ pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
         position_rows: raw.max_position_embeddings,
         first_position: 0,
         token_types: None,
-        layer_norm_eps: LAYER_NORM_EPS,
+        norm_eps: LAYER_NORM_EPS,
         initializer_range: raw.initializer_range,
-        pad_token: raw.pad_token_id.unwrap_or(0),
+        pad_token: Some(raw.pad_token_id.unwrap_or(0)),
+        decoder: None,
     })
 }
 

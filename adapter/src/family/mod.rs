@@ -6,12 +6,17 @@
 
 mod bert;
 mod distilbert;
+mod gpt2;
+mod llama;
+mod mistral;
+mod qwen2;
 mod roberta;
+mod rotary;
 
 use serde::Deserialize;
 
 use crate::shape::Dimensions;
-use crate::{BaseShape, HeadLayer, Module, ShapeError};
+use crate::{BaseShape, HeadLayer, Module, ShapeError, Task};
 
 /// An architecture that can be adapted, by the `model_type` of its `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,24 +27,66 @@ pub enum Family {
     Roberta,
     /// DistilBERT (Sanh et al. 2019): `DistilBertForSequenceClassification`.
     DistilBert,
+    /// Llama (Touvron et al. 2023) and its successors.
+    Llama,
+    /// Mistral (Jiang et al. 2023).
+    Mistral,
+    /// Qwen2 and Qwen2.5 (Yang et al. 2024).
+    Qwen2,
+    /// GPT-2 (Radford et al. 2019).
+    Gpt2,
 }
 
 impl Family {
     /// Every family that is supported.
-    pub const ALL: [Family; 3] = [Family::Bert, Family::Roberta, Family::DistilBert];
+    pub const ALL: [Family; 7] = [
+        Family::Bert,
+        Family::Roberta,
+        Family::DistilBert,
+        Family::Llama,
+        Family::Mistral,
+        Family::Qwen2,
+        Family::Gpt2,
+    ];
 
     /// The family of this `model_type`; `None` where it is not supported.
     pub fn of(model_type: &str) -> Option<Self> {
         Family::ALL.into_iter().find(|family| family.model_type() == model_type)
     }
 
-    /// The name in `config.json`, which is also the prefix of the encoder's tensors.
+    /// The name in `config.json`.
     pub fn model_type(self) -> &'static str {
         match self {
             Family::Bert => "bert",
             Family::Roberta => "roberta",
             Family::DistilBert => "distilbert",
+            Family::Llama => "llama",
+            Family::Mistral => "mistral",
+            Family::Qwen2 => "qwen2",
+            Family::Gpt2 => "gpt2",
         }
+    }
+
+    /// What stands before the names of the base model's tensors (Hugging Face's `base_model_prefix`).
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Family::Bert | Family::Roberta | Family::DistilBert => self.model_type(),
+            Family::Llama | Family::Mistral | Family::Qwen2 => "model",
+            Family::Gpt2 => "transformer",
+        }
+    }
+
+    /// Whether a token reads only those before it, so that the family can continue texts.
+    pub fn is_decoder(self) -> bool {
+        match self {
+            Family::Bert | Family::Roberta | Family::DistilBert => false,
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Gpt2 => true,
+        }
+    }
+
+    /// Whether its linear layers lie in the checkpoint as `[in, out]` (Hugging Face's `Conv1D`).
+    pub fn stores_transposed(self) -> bool {
+        self == Family::Gpt2
     }
 
     /// The layers that PEFT adapts where `target_modules` is not given.
@@ -47,6 +94,8 @@ impl Family {
         match self {
             Family::Bert | Family::Roberta => &["query", "value"],
             Family::DistilBert => &["q_lin", "v_lin"],
+            Family::Llama | Family::Mistral | Family::Qwen2 => &["q_proj", "v_proj"],
+            Family::Gpt2 => &["c_attn"],
         }
     }
 
@@ -56,16 +105,23 @@ impl Family {
             Family::Bert => bert::read(config),
             Family::Roberta => roberta::read(config),
             Family::DistilBert => distilbert::read(config),
+            Family::Llama => llama::read(config),
+            Family::Mistral => mistral::read(config),
+            Family::Qwen2 => qwen2::read(config),
+            Family::Gpt2 => gpt2::read(config),
         }
     }
 
-    /// All linear layers in the order of the model, paths as in Hugging Face's `…ForSequenceClassification`. The head's
-    /// are not among them: it is trained or frozen as a whole.
+    /// All linear layers in the order of the model, paths as in Hugging Face's `…ForSequenceClassification` or
+    /// `…ForCausalLM`. The head's are not among them: it is trained or frozen as a whole; nor is the output matrix of a
+    /// causal language model.
     pub(crate) fn linear_layers(self, shape: &BaseShape) -> Vec<Module> {
         match self {
             Family::Bert => bert::linear_layers(shape),
             Family::Roberta => roberta::linear_layers(shape),
             Family::DistilBert => distilbert::linear_layers(shape),
+            Family::Llama | Family::Mistral | Family::Qwen2 => llama::linear_layers(shape),
+            Family::Gpt2 => gpt2::linear_layers(shape),
         }
     }
 
@@ -75,26 +131,34 @@ impl Family {
             Family::Bert => format!("{} and pooler.dense", bert::LAYER.join(", ")),
             Family::Roberta => bert::LAYER.join(", "),
             Family::DistilBert => distilbert::LAYER.join(", "),
+            Family::Llama | Family::Mistral | Family::Qwen2 => llama::LAYER.join(", "),
+            Family::Gpt2 => gpt2::LAYER.join(", "),
         }
     }
 
-    /// The head's linear layers, the one that gives the logits last.
-    pub(crate) fn head_layers(self, shape: &BaseShape, labels: usize) -> Vec<HeadLayer> {
-        let layer = |path, out_features| HeadLayer { path, in_features: shape.hidden, out_features };
+    /// The head's linear layers, the one that gives the logits last; none where the model continues texts.
+    pub(crate) fn head_layers(self, shape: &BaseShape, task: Task) -> Vec<HeadLayer> {
+        let Task::SequenceClassification { labels } = task else { return Vec::new() };
+        let layer = |path, out_features| HeadLayer { path, in_features: shape.hidden, out_features, bias: true };
         match self {
             Family::Bert => vec![layer("classifier", labels)],
             Family::Roberta => vec![layer("classifier.dense", shape.hidden), layer("classifier.out_proj", labels)],
             Family::DistilBert => vec![layer("pre_classifier", shape.hidden), layer("classifier", labels)],
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Gpt2 => {
+                vec![HeadLayer { bias: false, ..layer("score", labels) }]
+            }
         }
     }
 
     /// PEFT's `modules_to_save`: the modules that together are the head.
-    pub(crate) fn modules_to_save(self) -> Vec<String> {
-        let names: &[&str] = match self {
-            Family::Bert | Family::Roberta => &["classifier"],
-            Family::DistilBert => &["pre_classifier", "classifier"],
+    pub(crate) fn modules_to_save(self, task: Task) -> Option<Vec<String>> {
+        let names: &[&str] = match (task, self) {
+            (Task::CausalLm, _) => return None,
+            (_, Family::Bert | Family::Roberta) => &["classifier"],
+            (_, Family::DistilBert) => &["pre_classifier", "classifier"],
+            (_, Family::Llama | Family::Mistral | Family::Qwen2 | Family::Gpt2) => &["score"],
         };
-        names.iter().map(|&name| name.to_owned()).collect()
+        Some(names.iter().map(|&name| name.to_owned()).collect())
     }
 
     /// The supported `model_type`s, for messages.
@@ -102,13 +166,15 @@ impl Family {
         Family::ALL.map(Family::model_type).join(", ")
     }
 
-    /// Which layers each family has and which PEFT takes by default, for messages.
-    pub(crate) fn all_adaptable() -> String {
-        let one = |family: Family| {
-            let (name, layers) = (family.model_type(), family.adaptable());
-            format!("a {name} model has {layers} (PEFT's default: {})", family.default_target_modules().join(", "))
-        };
-        Family::ALL.map(one).join("; ")
+    /// Those that continue texts, for messages.
+    pub(crate) fn decoder_names() -> String {
+        Family::ALL.into_iter().filter(|f| f.is_decoder()).map(Family::model_type).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Which layers the family has and which PEFT takes by default, for messages.
+    pub(crate) fn describe_layers(self) -> String {
+        let (name, layers) = (self.model_type(), self.adaptable());
+        format!("a {name} model has {layers} (PEFT's default: {})", self.default_target_modules().join(", "))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{BaseShape, Family, Module, ShapeError};
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
     let mut dimensions = parse::<RawConfig>(config)?.dimensions(Family::Roberta, 1)?;
-    dimensions.first_position = dimensions.pad_token as usize + 1;
+    dimensions.first_position = dimensions.pad_token.unwrap_or(1) as usize + 1;
     Ok(dimensions)
 }
 

@@ -38,7 +38,9 @@ fn shapes(layout: &AdapterLayout) -> Vec<(String, Vec<usize>)> {
     }
     for layer in layout.head_layers() {
         shapes.push((name(&format!("{}.weight", layer.path)), vec![layer.out_features, layer.in_features]));
-        shapes.push((name(&format!("{}.bias", layer.path)), vec![layer.out_features]));
+        if layer.bias {
+            shapes.push((name(&format!("{}.bias", layer.path)), vec![layer.out_features]));
+        }
     }
     shapes
 }
@@ -73,8 +75,11 @@ pub(super) fn to_bytes(
         parts.push(matrix.as_slice());
         parts.push(&values[layout.b_range(i)]);
     }
-    for HeadRanges { weight, bias } in layout.head_parts() {
-        parts.extend([&weights[weight], &biases[bias]]);
+    for (layer, HeadRanges { weight, bias }) in layout.head_layers().iter().zip(layout.head_parts()) {
+        parts.push(&weights[weight]);
+        if layer.bias {
+            parts.push(&biases[bias]);
+        }
     }
 
     let mut tensors = Vec::new();
@@ -117,9 +122,11 @@ pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout) -> Result<Parts, 
     }
     // `shapes` ends with the head's tensors, layer by layer.
     let (mut weights, mut biases) = (Vec::with_capacity(layout.head_weights()), Vec::new());
-    while let (Some(weight), Some(bias)) = (tensors.next(), tensors.next()) {
-        weights.extend(weight);
-        biases.extend(bias);
+    for layer in layout.head_layers() {
+        weights.extend(tensors.next().into_iter().flatten());
+        if layer.bias {
+            biases.extend(tensors.next().into_iter().flatten());
+        }
     }
     if layout.head_ranges().is_some() {
         values.extend(&weights);

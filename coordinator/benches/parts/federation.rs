@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_adapter::{AdapterLayout, BaseShape, Task};
 use blindsum_certs::authority::Validity;
 use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
 use blindsum_certs::request::Request;
@@ -109,7 +109,8 @@ phase_seconds = 600
     )
     .unwrap();
     let job: Job = toml::from_str(&job).unwrap();
-    let layout = AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), &job.lora, 2).unwrap();
+    let layout =
+        AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), &job.lora, Task::classify(2)).unwrap();
     assert_eq!(layout.len() as u64, d);
     let plan = Arc::new(Plan::derive(&job, &roster, &layout).unwrap());
     Site { dir: temporary, roster: Arc::new(roster), plan }

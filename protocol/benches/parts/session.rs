@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_adapter::{AdapterLayout, BaseShape, Task};
 use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SiloId};
 use blindsum_protocol::coordinator::{
     CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, StoreRecord, StoreState,
@@ -50,7 +50,8 @@ pub fn setup(n: u16, d: u64) -> Setup {
     let text =
         text.replace("phase_seconds = 2", "phase_seconds = 600").replace("head = \"trained\"", "head = \"frozen\"");
     let job: Job = toml::from_str(&text).unwrap();
-    let layout = AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), &job.lora, 2).unwrap();
+    let layout =
+        AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), &job.lora, Task::classify(2)).unwrap();
     assert_eq!(layout.len() as u64, d);
     let mut rng = common::rng(u64::from(n));
     let keys: Vec<IdentityKey> = (0..n).map(|_| IdentityKey::generate(&mut rng)).collect();

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::agent::{Agent, AgentError, Ended, EngineFactory, Prepared, prepare};
 use crate::config::SiloConfig;
+use crate::engine::EngineError;
 use crate::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
 use crate::model;
 
@@ -108,6 +109,8 @@ fn load(common: &Common) -> Result<Prepared, AgentError> {
 pub fn torch() -> EngineFactory {
     Box::new(|config, plan| {
         let options = TorchOptions {
+            device: config.device.parse().map_err(EngineError::Argument)?,
+            gradient_checkpointing: config.gradient_checkpointing,
             precision: config.precision,
             threads: config.threads.map_or(0, |threads| threads.get().into()),
             ..TorchOptions::default()
@@ -118,7 +121,8 @@ pub fn torch() -> EngineFactory {
         tracing::info!(
             event = "engine",
             bf16 = engine.uses_bf16(),
-            "engine: libtorch on the CPU, {}",
+            "engine: libtorch on {}, {}",
+            config.device,
             match engine.uses_bf16() {
                 true => "matrix products in bf16",
                 false => "f32",

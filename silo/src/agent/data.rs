@@ -7,23 +7,43 @@ use std::path::Path;
 use blindsum_crypto::Digest;
 use blindsum_protocol::job::Job;
 use sha2::Digest as _;
+use tracing::warn;
 
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::data::{self, Columns, DataError, Example, Tokens};
+use crate::data::{self, DataError, Goal, Store, StoreKey, TokenFile, Tokens};
 use crate::model::ModelDir;
 
 /// What the agent trains on and measures with.
 pub struct Rows {
     /// Training rows: what the privacy ledger counts for.
-    pub train: Vec<Example>,
+    pub train: Store,
     /// Hash of the file that they came from.
     pub train_sha256: Digest,
     /// Held-out rows, never trained on.
-    pub held_out: Vec<Example>,
+    pub held_out: Store,
+    /// What each was made from, for the files that keep them tokenised.
+    pub keys: [StoreKey; 2],
 }
 
-/// Reads both files.
+impl Rows {
+    /// The same rows from files in the state directory, so that the next start need not tokenise them and memory holds
+    /// only what is in use.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn kept_in(self, state_dir: &Path) -> Result<Self, AgentError> {
+        let Rows { train, train_sha256, held_out, keys } = self;
+        let [train_path, held_out_path] = FILES.map(|name| state_dir.join(name));
+        let (train, held_out) = (train.kept_at(&train_path, keys[0])?, held_out.kept_at(&held_out_path, keys[1])?);
+        Ok(Rows { train, train_sha256, held_out, keys })
+    }
+}
+
+/// Tokenised rows in the state directory: for training, held out.
+const FILES: [&str; 2] = ["tokens-train", "tokens-held-out"];
+
+/// Takes both files as they were tokenised at an earlier start, or reads them.
 ///
 /// # Errors
 /// Names file and line, never what stands there.
@@ -37,15 +57,33 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
         )));
     }
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
-    let columns = Columns { text: config.data.text_column.clone(), label: config.data.label_column.clone() };
-    let read = |path: &Path| data::read(path, &columns, &job.model.labels, &tokens);
-    let (train, train_sha256) = unchanged(&config.data.train, read)?;
-    let train = train.examples;
-    let held_out = match &config.data.held_out {
-        Some(path) => read(path)?.examples,
-        None => Vec::new(),
+    let columns = config.data.columns();
+    let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
+    let tokenizer = sha256_of(&model.tokenizer())?.0;
+    let key = |sha256: &Digest| StoreKey::new(&sha256.0, &tokenizer, &columns, goal, max_tokens);
+    let rows = |path: &Path, name: &str| -> Result<(Store, Digest), AgentError> {
+        let before = sha256_of(path)?;
+        if let Some(file) = TokenFile::open(&config.state_dir.join(name), key(&before)) {
+            return Ok((Store::File(file), before));
+        }
+        let (found, sha256) = unchanged(path, |path| data::read(path, &columns, goal, &tokens))?;
+        if found.all_prompt > 0 {
+            warn!(
+                event = "all_prompt",
+                "{}: in {} of {} rows the prompt alone fills model.max_sequence_tokens; they teach nothing",
+                path.display(),
+                found.all_prompt,
+                found.examples.len()
+            );
+        }
+        Ok((found.examples.into(), sha256))
     };
-    Ok(Rows { train, train_sha256, held_out })
+    let (train, train_sha256) = rows(&config.data.train, FILES[0])?;
+    let (held_out, held_out_sha256) = match &config.data.held_out {
+        Some(path) => rows(path, FILES[1])?,
+        None => (Vec::new().into(), Digest([0; 32])),
+    };
+    Ok(Rows { train, train_sha256, held_out, keys: [key(&train_sha256), key(&held_out_sha256)] })
 }
 
 /// Reads a file, and refuses it if it was written to meanwhile: the ledger would count for other rows than those read.

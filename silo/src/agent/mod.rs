@@ -112,6 +112,7 @@ impl<S: Seams> Agent<S> {
         let Prepared { config, me, identity, roster, plan, credentials, rows, spec, .. } = prepared;
         let state = StateDir::open(&config.state_dir)?;
         let dir = config.state_dir.clone();
+        let rows = rows.kept_in(&dir)?;
         let (journal, entries) = open_journal(&dir.join("journal"))?;
         let held = held::load(&dir.join("adapter"), plan.job_digest(), plan.layout().len())?;
         let held_round = held.as_ref().map_or(0, |held| held.round);

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::agent::data::{self, Rows};
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
+use crate::engine::torch::ComputeDevice;
 use crate::ledger::Covers;
 use crate::local::TrainSpec;
 use crate::model::ModelDir;
@@ -53,9 +54,7 @@ pub struct Prepared {
 /// # Errors
 /// Names the file and what to do about it.
 pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
-    if config.device != "cpu" {
-        return Err(AgentError::Config(format!("device = {:?}: this version trains on \"cpu\" only", config.device)));
-    }
+    config.device.parse::<ComputeDevice>().map_err(|e| AgentError::Config(format!("device: {e}")))?;
     let credentials = Credentials::load(&config.credentials_dir, Role::Silo)?;
     let identity = load_identity(&config.credentials_dir.join(blindsum_certs::credentials::IDENTITY_KEY_FILE))?;
     let roster = roster::load(&config.roster)?;
@@ -64,7 +63,7 @@ pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
     let model = ModelDir::open(&config.model_dir)?;
     model.check(&job.model)?;
     let in_job = |problem: &dyn std::fmt::Display| AgentError::Config(format!("{}: {problem}", config.job.display()));
-    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.labels.len()).map_err(|e| in_job(&e))?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| in_job(&e))?;
     let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
     policy::check(&config.policy, &job, &roster, &plan.quorum())?;
     let rows = data::load(&config, &job, &model)?;

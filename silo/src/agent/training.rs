@@ -18,7 +18,7 @@ use tracing::{debug, info};
 
 use crate::agent::data::Rows;
 use crate::agent::error::AgentError;
-use crate::data::Example;
+use crate::data::{Example, Store};
 use crate::engine::{self, Engine, EngineError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, os_rng};
@@ -42,7 +42,7 @@ pub(crate) enum Trained {
 pub(crate) struct Trainer {
     engine: Box<dyn Engine + Send>,
     local: LocalTrainer,
-    held_out: Vec<Example>,
+    held_out: Store,
     ledger: Option<Ledger>,
 }
 
@@ -125,14 +125,16 @@ impl Trainer {
     /// Held-out counts of the adapter that the round starts from.
     fn measure(&mut self, global: &[f32], go_on: &dyn Fn() -> bool) -> Result<HeldOutCounts, AgentError> {
         let mut counts = HeldOutCounts::default();
-        for chunk in self.held_out.chunks(CHUNK) {
+        for start in (0..self.held_out.len()).step_by(CHUNK) {
             if !go_on() {
                 return Err(LocalError::Stopped.into());
             }
+            let end = (start + CHUNK).min(self.held_out.len());
+            let chunk: Vec<Example> = (start..end).map(|i| self.held_out.get(i)).collect();
             let examples: Vec<&Example> = chunk.iter().collect();
             let result = engine::evaluate(&mut *self.engine, global, &examples)?;
             let count = |n: u64| u32::try_from(n).map_err(|_| EngineError::Argument("too many held-out rows".into()));
-            counts.examples = counts.examples.saturating_add(count(result.examples)?);
+            counts.examples = counts.examples.saturating_add(count(result.counted)?);
             counts.correct = counts.correct.saturating_add(count(result.correct)?);
         }
         Ok(counts)

@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_adapter::{AdapterLayout, BaseShape, Task};
 use blindsum_crypto::Digest;
 use blindsum_protocol::AttemptId;
 use blindsum_protocol::job::{Job, Optimizer};
 use blindsum_transport::{ExitCode, Exits};
 
 use super::*;
+use crate::data::{Columns, Goal, StoreKey};
 use crate::engine::GradientSum;
 use crate::ledger::Covers;
 use crate::local::StepPrivacy;
@@ -44,7 +45,7 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
     let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
         "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
     let shape = BaseShape::from_config_json(config).unwrap();
-    let layout = AdapterLayout::new(&shape, &job.lora, 2).unwrap();
+    let layout = AdapterLayout::new(&shape, &job.lora, Task::classify(2)).unwrap();
     let request = TrainRequest {
         at: AttemptId { round: 1, attempt: 1 },
         kind: RoundKind::Train,
@@ -52,8 +53,11 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
         deadline_ms: 1000,
     };
     let spec = TrainSpec { local_steps: 2, expected_batch: 1, optimizer: Optimizer::Sgd, learning_rate: 0.1, privacy };
-    let example = || Example { ids: vec![1], label: 0 };
-    let rows = Rows { train: vec![example(), example()], train_sha256: Digest([0; 32]), held_out: vec![example()] };
+    let example = || Example::labelled(vec![1], 0);
+    let goal = Goal::Continue { end_token: None };
+    let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), goal, 64);
+    let (train, held_out) = (vec![example(), example()].into(), vec![example()].into());
+    let rows = Rows { train, train_sha256: Digest([0; 32]), held_out, keys: [key, key] };
     (Trainer::new(Box::new(Still(layout)), rows, spec, ledger).unwrap(), request)
 }
 

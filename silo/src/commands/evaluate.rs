@@ -1,4 +1,4 @@
-//! `blindsum-silo evaluate`: how well an adapter does on labelled rows.
+//! `blindsum-silo evaluate`: how well an adapter does on rows with known answers.
 
 use std::path::PathBuf;
 
@@ -6,19 +6,20 @@ use blindsum_transport::ExitCode;
 use clap::Args;
 
 use super::error::CommandError;
-use super::{AdapterArgs, finish, say};
-use crate::data::{self, Columns, Example};
+use super::{AdapterArgs, describe, finish, say};
+use crate::data::{self, Columns, Example, Goal};
 use crate::engine;
 
 /// `blindsum-silo evaluate`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
     blindsum-silo evaluate --model all-MiniLM-L6-v2 --adapter adapter --data test.jsonl\n  \
-    accuracy 0.8312 (1596 of 1920 rows), mean loss 0.4107")]
+    accuracy 0.8312 (1596 of 1920 rows), mean loss 0.4107\n\n\
+    An adapter that continues texts is measured by the next tokens that it predicts rightly.")]
 pub struct EvaluateArgs {
     #[command(flatten)]
     adapter: AdapterArgs,
-    /// Labelled rows: .jsonl, .csv or .tsv
+    /// Labelled rows, or texts for an adapter that continues them: .jsonl, .csv or .tsv
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Column (or JSON key) of the text
@@ -27,6 +28,9 @@ pub struct EvaluateArgs {
     /// Column (or JSON key) of the label
     #[arg(long, default_value = "label", value_name = "NAME")]
     label_column: String,
+    /// For an adapter that continues texts: column (or JSON key) of what stands before each and is not predicted
+    #[arg(long, value_name = "NAME")]
+    prompt_column: Option<String>,
     /// Print one JSON object instead of a sentence
     #[arg(long)]
     json: bool,
@@ -40,19 +44,20 @@ pub fn evaluate(args: &EvaluateArgs) -> ExitCode {
 
 fn run(args: &EvaluateArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
-    let columns = Columns { text: args.text_column.clone(), label: args.label_column.clone() };
-    let rows = data::read(&args.data, &columns, &ready.labels, &ready.tokens)?.examples;
+    let (text, label) = (args.text_column.clone(), args.label_column.clone());
+    let columns = Columns { text, label, prompt: args.prompt_column.clone() };
+    let goal = Goal::of(ready.task, &ready.labels, &ready.shape);
+    let rows = data::read(&args.data, &columns, goal, &ready.tokens)?.examples;
     let rows: Vec<&Example> = rows.iter().collect();
     let result = engine::evaluate(&mut ready.engine, &ready.values, &rows)?;
     if args.json {
         let object = serde_json::json!({
-            "rows": result.examples, "correct": result.correct, "accuracy": result.accuracy(),
+            "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),
             "mean_loss": result.mean_loss,
         });
         say(&object.to_string());
     } else {
-        let (accuracy, loss) = (result.accuracy(), result.mean_loss);
-        say(&format!("accuracy {accuracy:.4} ({} of {} rows), mean loss {loss:.4}", result.correct, result.examples));
+        say(&describe(ready.task, &result));
     }
     Ok(())
 }

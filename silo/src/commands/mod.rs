@@ -12,12 +12,13 @@ mod train;
 
 use std::path::PathBuf;
 
-use blindsum_adapter::peft;
+use blindsum_adapter::{BaseShape, TaskKind, peft};
 use blindsum_transport::ExitCode;
 use clap::Args;
 
 use self::error::CommandError;
-use crate::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use crate::engine::Evaluation;
+use crate::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, TorchOptions};
 use crate::model::ModelDir;
 
 pub use self::evaluate::{EvaluateArgs, evaluate};
@@ -31,6 +32,12 @@ struct EngineArgs {
     /// Number format of the large matrix products: auto (bf16 where the processor has it), f32 or bf16
     #[arg(long, default_value = "auto", value_name = "FORMAT")]
     precision: Precision,
+    /// Where to compute: cpu, or cuda:0 for the first NVIDIA card
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: ComputeDevice,
+    /// Compute each layer again in the backward pass instead of keeping its activations: for long sequences
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Threads [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<std::num::NonZeroU16>,
@@ -39,7 +46,8 @@ struct EngineArgs {
 impl EngineArgs {
     fn options(&self) -> TorchOptions {
         let threads = self.threads.map_or(0, |n| usize::from(n.get()));
-        TorchOptions { precision: self.precision, threads, ..TorchOptions::default() }
+        let EngineArgs { precision, device, gradient_checkpointing, .. } = *self;
+        TorchOptions { precision, device, gradient_checkpointing, threads, ..TorchOptions::default() }
     }
 }
 
@@ -64,6 +72,9 @@ struct Ready {
     engine: TorchEngine,
     tokens: crate::data::Tokens,
     values: Vec<f32>,
+    shape: BaseShape,
+    task: TaskKind,
+    /// Empty where the adapter continues texts.
     labels: Vec<String>,
 }
 
@@ -76,8 +87,19 @@ impl AdapterArgs {
         let tokens = crate::data::Tokens::open(&model.tokenizer(), wanted.min(longest))?;
         let frozen = FrozenParts { a: adapter.a, head: adapter.head };
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
-        Ok(Ready { engine, tokens, values: adapter.values, labels: adapter.meta.labels })
+        let (shape, task) = (model.shape().clone(), adapter.layout.task().kind());
+        Ok(Ready { engine, tokens, values: adapter.values, shape, task, labels: adapter.meta.labels })
     }
+}
+
+/// An evaluation in words.
+fn describe(task: TaskKind, found: &Evaluation) -> String {
+    let what = match task {
+        TaskKind::SequenceClassification => "rows",
+        TaskKind::CausalLm => "next tokens",
+    };
+    let (accuracy, loss) = (found.accuracy(), found.mean_loss);
+    format!("accuracy {accuracy:.4} ({} of {} {what}), mean loss {loss:.4}", found.correct, found.counted)
 }
 
 /// One sentence on standard error, and the code.

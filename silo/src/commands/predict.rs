@@ -1,7 +1,8 @@
-//! `blindsum-silo predict`: an adapter's answers to rows without labels.
+//! `blindsum-silo predict`: a classifier's answers to rows without labels.
 
 use std::path::PathBuf;
 
+use blindsum_adapter::TaskKind;
 use blindsum_certs::files::write_atomic;
 use blindsum_transport::ExitCode;
 use clap::Args;
@@ -52,6 +53,11 @@ pub fn predict(args: &PredictArgs) -> ExitCode {
 
 fn run(args: &PredictArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
+    if ready.task == TaskKind::CausalLm {
+        let what = "this adapter continues texts; write them with Hugging Face: PeftModel.from_pretrained(base, \
+                    adapter).generate(...). blindsum-silo evaluate measures its next tokens";
+        return Err(CommandError::Usage(what.to_owned()));
+    }
     let rows = data::read_texts(&args.input, &args.text_column, &ready.tokens)?.examples;
     let rows: Vec<&Example> = rows.iter().collect();
     let mut out = String::new();

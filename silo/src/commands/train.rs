@@ -11,8 +11,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CommandError;
-use super::{EngineArgs, finish, say};
-use crate::data::{self, Columns, Example, Tokens};
+use super::{EngineArgs, describe, finish, say};
+use crate::data::{self, Columns, Dataset, Example, Goal, Tokens};
 use crate::engine::torch::{FrozenParts, TorchEngine};
 use crate::engine::{self, Engine};
 use crate::local::{LocalTrainer, TrainSpec, os_rng};
@@ -44,6 +44,9 @@ pub struct TrainArgs {
     /// Column (or JSON key) of the label
     #[arg(long, default_value = "label", value_name = "NAME")]
     label_column: String,
+    /// Where the job continues texts: column (or JSON key) of what stands before each and is not predicted
+    #[arg(long, value_name = "NAME")]
+    prompt_column: Option<String>,
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -67,7 +70,7 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     let job = job(args)?;
     let model = ModelDir::open(&args.model)?;
     model.check(&job.model)?;
-    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.labels.len())?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task())?;
     let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
     if max_tokens > longest {
         let message =
@@ -75,9 +78,17 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
         return Err(CommandError::Usage(message));
     }
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
-    let columns = Columns { text: args.text_column.clone(), label: args.label_column.clone() };
-    let read = |path: &Path| data::read(path, &columns, &job.model.labels, &tokens);
-    let train = read(&args.data_train)?.examples;
+    let (text, label) = (args.text_column.clone(), args.label_column.clone());
+    let columns = Columns { text, label, prompt: args.prompt_column.clone() };
+    let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
+    let read = |path: &Path| data::read(path, &columns, goal, &tokens);
+    let Dataset { examples: train, all_prompt, .. } = read(&args.data_train)?;
+    if all_prompt > 0 {
+        let rows = train.len();
+        say(&format!(
+            "in {all_prompt} of {rows} rows the prompt alone fills model.max_sequence_tokens; they teach nothing"
+        ));
+    }
     let held_out = args.data_validation.as_deref().map(read).transpose()?.map(|d| d.examples);
     let (spec, privacy) = TrainSpec::derive(&job, train.len())?;
     let frozen = FrozenParts::from_seed(&layout);
@@ -100,7 +111,7 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
         Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
     }
     let mut values = initial_values(&layout);
-    report("before", &mut engine, &values, held_out.as_deref())?;
+    report("before", &job, &mut engine, &values, held_out.as_deref())?;
 
     let trainer = LocalTrainer::new(train, spec)?;
     let mut rng = os_rng()?;
@@ -121,7 +132,7 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     say(&format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
-    report("after", &mut engine, &values, held_out.as_deref())?;
+    report("after", &job, &mut engine, &values, held_out.as_deref())?;
     if let Some(privacy) = privacy {
         say(&format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
     }
@@ -141,6 +152,7 @@ fn job(args: &TrainArgs) -> Result<Job, CommandError> {
 
 fn report(
     when: &str,
+    job: &Job,
     engine: &mut dyn Engine,
     values: &[f32],
     held_out: Option<&[Example]>,
@@ -148,10 +160,6 @@ fn report(
     let Some(rows) = held_out else { return Ok(()) };
     let rows: Vec<&Example> = rows.iter().collect();
     let result = engine::evaluate(engine, values, &rows)?;
-    let (accuracy, loss) = (result.accuracy(), result.mean_loss);
-    let (correct, rows) = (result.correct, result.examples);
-    say(&format!(
-        "{when} training: accuracy {accuracy:.4} on held-out rows ({correct} of {rows}), mean loss {loss:.4}"
-    ));
+    say(&format!("{when} training: {}, held-out", describe(job.model.task, &result)));
     Ok(())
 }

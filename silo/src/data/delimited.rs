@@ -18,7 +18,7 @@ pub(super) fn each(
     source: impl Read,
     delimiter: u8,
     text: &str,
-    label: Option<&str>,
+    beside: Option<&str>,
     take: &mut EachRow,
 ) -> Result<(), DataError> {
     let budget = Rc::new(Cell::new(0));
@@ -48,10 +48,10 @@ pub(super) fn each(
         }
     };
     let text = column(text)?;
-    let label = label.map(column).transpose()?;
+    let beside = beside.map(column).transpose()?;
     while let Some(line) = next(&mut record)? {
         let field = |i: usize| record.get(i).unwrap_or_default();
-        take(line, field(text), label.map(|i| field(i).trim()))?;
+        take(line, field(text), beside.map(field))?;
     }
     Ok(())
 }

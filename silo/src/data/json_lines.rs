@@ -12,7 +12,7 @@ pub(super) fn each(
     path: &Path,
     source: impl Read,
     text: &str,
-    label: Option<&str>,
+    beside: Option<&str>,
     take: &mut EachRow,
 ) -> Result<(), DataError> {
     let mut reader = BufReader::with_capacity(1 << 16, source);
@@ -41,11 +41,10 @@ pub(super) fn each(
         let Value::String(words) = field(text)? else {
             return Err(DataError::row(path, line, format!("the value of {text:?} is not a string")));
         };
-        let label = label.map(|name| (name, field(name)));
-        let label = match label {
+        let beside = match beside.map(|name| (name, field(name))) {
             None => None,
             Some((name, value)) => Some(match value? {
-                Value::String(label) => label.clone(),
+                Value::String(words) => words.clone(),
                 Value::Number(number) => number.to_string(),
                 Value::Bool(value) => value.to_string(),
                 Value::Null | Value::Array(_) | Value::Object(_) => {
@@ -54,7 +53,7 @@ pub(super) fn each(
                 }
             }),
         };
-        take(line, words, label.as_deref())?;
+        take(line, words, beside.as_deref())?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Labelled texts of one organisation: read, checked, and turned into token ids once.
+//! Texts of one organisation, to label or to continue: read, checked, and turned into token ids once.
 //!
 //! ```text
-//! rows.jsonl / .csv / .tsv ─► reader: (line, text, label) ─► Tokens ─► Example { ids, label }
+//! rows.jsonl / .csv / .tsv ─► reader: (line, text, label or prompt) ─► Tokens ─► Example { ids, target }
 //! ```
 //!
 //! Contract: nothing that this module returns, prints or logs, errors included, carries a record's text or label;
@@ -10,6 +10,7 @@
 mod delimited;
 mod error;
 mod json_lines;
+mod store;
 mod tokens;
 
 use std::fs::File;
@@ -17,9 +18,11 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use blindsum_adapter::{BaseShape, TaskKind};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::error::DataError;
+pub use self::store::{Store, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
 
 /// Longest row in bytes, line break included.
@@ -32,8 +35,45 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Example {
     /// Token ids with the tokenizer's special tokens, at least one.
     pub ids: Vec<u32>,
+    /// What the model should make of them.
+    pub target: Target,
+}
+
+/// What a model should make of an example.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Target {
     /// Index into the job's labels.
-    pub label: u32,
+    Label(u32),
+    /// Each token after so many, the prompt's; the first token of a text is never predicted.
+    After(u32),
+}
+
+impl Example {
+    /// A text and its label.
+    pub fn labelled(ids: Vec<u32>, label: u32) -> Self {
+        Example { ids, target: Target::Label(label) }
+    }
+
+    /// A text to continue, whose first `prompt` tokens are given.
+    pub fn text(ids: Vec<u32>, prompt: u32) -> Self {
+        Example { ids, target: Target::After(prompt) }
+    }
+
+    /// The label, where that is the target.
+    pub fn label(&self) -> Option<u32> {
+        match self.target {
+            Target::Label(label) => Some(label),
+            Target::After(_) => None,
+        }
+    }
+
+    /// The places in `ids` of the tokens to predict; none where the target is a label.
+    pub fn predicted(&self) -> std::ops::Range<usize> {
+        match self.target {
+            Target::Label(_) => 0..0,
+            Target::After(prompt) => (prompt as usize).max(1).min(self.ids.len())..self.ids.len(),
+        }
+    }
 }
 
 /// Shows the length only: ids are the text in another alphabet.
@@ -48,14 +88,39 @@ impl std::fmt::Debug for Example {
 pub struct Columns {
     /// Column (or JSON key) of the text.
     pub text: String,
-    /// Column (or JSON key) of the label.
+    /// Column (or JSON key) of the label; not read where texts are continued.
     pub label: String,
+    /// Where texts are continued, the column (or JSON key) of what stands before each and is not predicted, if there is
+    /// one.
+    pub prompt: Option<String>,
 }
 
 impl Default for Columns {
     /// `text` and `label`.
     fn default() -> Self {
-        Columns { text: "text".to_owned(), label: "label".to_owned() }
+        Columns { text: "text".to_owned(), label: "label".to_owned(), prompt: None }
+    }
+}
+
+/// What rows are read for.
+#[derive(Clone, Copy, Debug)]
+pub enum Goal<'a> {
+    /// To tell these labels apart; every row's must be one of them.
+    Label(&'a [String]),
+    /// To continue texts, each ended by this token if there is one.
+    Continue {
+        /// The model's `eos_token_id`.
+        end_token: Option<u32>,
+    },
+}
+
+impl<'a> Goal<'a> {
+    /// The goal of a job with these labels on a base model of this shape.
+    pub fn of(task: TaskKind, labels: &'a [String], shape: &BaseShape) -> Self {
+        match task {
+            TaskKind::SequenceClassification => Goal::Label(labels),
+            TaskKind::CausalLm => Goal::Continue { end_token: shape.decoder.as_ref().and_then(|d| d.end_token) },
+        }
     }
 }
 
@@ -66,9 +131,11 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// How many were cut to the job's `max_sequence_tokens`.
     pub truncated: usize,
+    /// How many have nothing to predict, since their prompt alone fills `max_sequence_tokens`: they teach nothing.
+    pub all_prompt: usize,
 }
 
-/// Reads labelled rows; `labels` are the job's, in order, and every row's label must be one of them.
+/// Reads rows for this goal.
 ///
 /// The format follows the file's name: `.jsonl` (or `.ndjson`), `.csv` (with quotes, RFC 4180) or `.tsv` (no quotes, as
 /// tabs cannot occur in a field). CSV and TSV name their columns in the first line. A label is compared as text; JSON
@@ -76,14 +143,30 @@ pub struct Dataset {
 ///
 /// # Errors
 /// Names the file and the line of the first row that is not as it should be, never what stands there.
-pub fn read(path: &Path, columns: &Columns, labels: &[String], tokens: &Tokens) -> Result<Dataset, DataError> {
+pub fn read(path: &Path, columns: &Columns, goal: Goal, tokens: &Tokens) -> Result<Dataset, DataError> {
     let mut data = Dataset::default();
-    each_row(path, &columns.text, Some(&columns.label), &mut |line, text, label| {
-        let label = labels.iter().position(|l| Some(l.as_str()) == label);
-        let label = label.and_then(|i| u32::try_from(i).ok()).ok_or_else(|| DataError::label(path, line, labels))?;
-        let (ids, cut) = tokens.encode(text).map_err(|what| DataError::row(path, line, what))?;
+    let beside = match goal {
+        Goal::Label(_) => Some(columns.label.as_str()),
+        Goal::Continue { .. } => columns.prompt.as_deref(),
+    };
+    each_row(path, &columns.text, beside, &mut |line, text, beside| {
+        let wrong = |what| DataError::row(path, line, what);
+        let (example, cut) = match goal {
+            Goal::Label(labels) => {
+                let label = labels.iter().position(|l| Some(l.as_str()) == beside.map(str::trim));
+                let label = label.and_then(|i| u32::try_from(i).ok());
+                let label = label.ok_or_else(|| DataError::label(path, line, labels))?;
+                let (ids, cut) = tokens.encode(text).map_err(wrong)?;
+                (Example::labelled(ids, label), cut)
+            }
+            Goal::Continue { end_token } => {
+                let (ids, prompt, cut) = tokens.encode_text(beside, text, end_token).map_err(wrong)?;
+                (Example::text(ids, prompt), cut)
+            }
+        };
         data.truncated += usize::from(cut);
-        data.examples.push(Example { ids, label });
+        data.all_prompt += usize::from(matches!(example.target, Target::After(_)) && example.predicted().is_empty());
+        data.examples.push(example);
         Ok(())
     })?;
     Ok(data)
@@ -98,23 +181,23 @@ pub fn read_texts(path: &Path, text_column: &str, tokens: &Tokens) -> Result<Dat
     each_row(path, text_column, None, &mut |line, text, _| {
         let (ids, cut) = tokens.encode(text).map_err(|what| DataError::row(path, line, what))?;
         data.truncated += usize::from(cut);
-        data.examples.push(Example { ids, label: 0 });
+        data.examples.push(Example::labelled(ids, 0));
         Ok(())
     })?;
     Ok(data)
 }
 
-/// What a reader hands over: line (from 1), text, label if one was asked for.
+/// What a reader hands over: line (from 1), text, and what stands beside it if that was asked for.
 type EachRow<'a> = dyn FnMut(u64, &str, Option<&str>) -> Result<(), DataError> + 'a;
 
-fn each_row(path: &Path, text: &str, label: Option<&str>, take: &mut EachRow) -> Result<(), DataError> {
+fn each_row(path: &Path, text: &str, beside: Option<&str>, take: &mut EachRow) -> Result<(), DataError> {
     let file = File::open(path).map_err(|e| DataError::file(path, &e))?;
     let size = file.metadata().map_err(|e| DataError::file(path, &e))?.len();
     let source = Watched { file, bar: None, read: 0, size, since: Instant::now(), name: file_name(path) };
     match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
-        "jsonl" | "ndjson" => json_lines::each(path, source, text, label, take),
-        "csv" => delimited::each(path, source, b',', text, label, take),
-        "tsv" => delimited::each(path, source, b'\t', text, label, take),
+        "jsonl" | "ndjson" => json_lines::each(path, source, text, beside, take),
+        "csv" => delimited::each(path, source, b',', text, beside, take),
+        "tsv" => delimited::each(path, source, b'\t', text, beside, take),
         _ => Err(DataError::format(path)),
     }
 }

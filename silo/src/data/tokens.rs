@@ -55,4 +55,39 @@ impl Tokens {
             _ => Ok((ids, !encoding.get_overflowing().is_empty())),
         }
     }
+
+    /// The ids of `prompt`, `text` and `end`, how many of them are the prompt's, and whether they were cut.
+    ///
+    /// The two parts are tokenised one by one, so that the prompt's tokens are those that stand there when the model is
+    /// used; special tokens that the tokenizer puts first (`<s>`) stand before the first part. What separates the parts, a
+    /// space or a line break, must stand in one of them.
+    pub(super) fn encode_text(
+        &self,
+        prompt: Option<&str>,
+        text: &str,
+        end: Option<u32>,
+    ) -> Result<(Vec<u32>, u32, bool), &'static str> {
+        let encode = |part: &str, special: bool| -> Result<_, &'static str> {
+            let encoding =
+                self.tokenizer.encode_fast(part, special).map_err(|_| "the tokenizer cannot read the text")?;
+            Ok((encoding.get_ids().to_vec(), !encoding.get_overflowing().is_empty()))
+        };
+        let (mut ids, prompt_cut) = encode(prompt.unwrap_or(text), true)?;
+        let given = if prompt.is_some() { ids.len() } else { 0 };
+        let mut cut = prompt_cut;
+        if prompt.is_some() {
+            let (rest, text_cut) = encode(text, false)?;
+            ids.extend(rest);
+            cut |= text_cut;
+        }
+        if ids.last().copied() != end {
+            ids.extend(end);
+        }
+        cut |= ids.len() > self.max_tokens;
+        ids.truncate(self.max_tokens);
+        if ids.is_empty() {
+            return Err("the text gives no tokens: the tokenizer adds no special tokens and the text is empty to it");
+        }
+        Ok((ids, given.min(self.max_tokens) as u32, cut))
+    }
 }

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Family, Head, Init, LoraConfig, Method};
+use blindsum_adapter::{AdapterLayout, BaseShape, Family, Head, Init, LoraConfig, Method, Targets, Task};
 use blindsum_silo::data::Example;
-use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use blindsum_silo::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, TorchOptions};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -22,13 +22,44 @@ pub const TINY_ROBERTA_CONFIG: &str = r#"{"model_type": "roberta", "vocab_size":
 pub const TINY_DISTILBERT_CONFIG: &str = r#"{"model_type": "distilbert", "vocab_size": 128, "dim": 32, "n_layers": 2,
     "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 512, "activation": "gelu"}"#;
 
+/// Llama, its embeddings tied, its rotary positions stretched.
+pub const TINY_LLAMA_CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 128, "hidden_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "pad_token_id": 0,
+    "eos_token_id": 3, "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0,
+    "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}"#;
+
+/// A window of 16 tokens.
+pub const TINY_MISTRAL_CONFIG: &str = r#"{"model_type": "mistral", "vocab_size": 128, "hidden_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "sliding_window": 16, "pad_token_id": 0, "eos_token_id": 3}"#;
+
+/// A window of 16 tokens in the second layer.
+pub const TINY_QWEN2_CONFIG: &str = r#"{"model_type": "qwen2", "vocab_size": 128, "hidden_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "use_sliding_window": true, "sliding_window": 16,
+    "max_window_layers": 1, "pad_token_id": 0, "eos_token_id": 3}"#;
+
+pub const TINY_GPT2_CONFIG: &str = r#"{"model_type": "gpt2", "vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4,
+    "n_inner": 64, "n_positions": 512, "pad_token_id": 0, "eos_token_id": 3}"#;
+
 /// `config.json` of the tiny model of a family.
 pub fn tiny_config(family: Family) -> &'static str {
     match family {
         Family::Bert => TINY_CONFIG,
         Family::Roberta => TINY_ROBERTA_CONFIG,
         Family::DistilBert => TINY_DISTILBERT_CONFIG,
+        Family::Llama => TINY_LLAMA_CONFIG,
+        Family::Mistral => TINY_MISTRAL_CONFIG,
+        Family::Qwen2 => TINY_QWEN2_CONFIG,
+        Family::Gpt2 => TINY_GPT2_CONFIG,
     }
+}
+
+/// What each family can be taught.
+pub fn tasks(family: Family) -> Vec<Task> {
+    let classify = Task::classify(3);
+    if family.is_decoder() { vec![classify, Task::CausalLm] } else { vec![classify] }
 }
 
 /// Tensors of a checkpoint by name: shape and values.
@@ -49,61 +80,114 @@ pub fn tiny_tensors() -> Tensors {
     family_tensors(Family::Bert)
 }
 
-/// The tensors of the tiny model of a family, named with its prefix.
+/// The tensors of the tiny model of a family, named with its prefix; an output matrix of its own beside it.
 pub fn family_tensors(family: Family) -> Tensors {
-    let (hidden, inner) = (32, 64);
     let mut shapes = BTreeMap::new();
-    let mut add = |name: &str, shape: &[usize]| {
-        shapes.insert(format!("{}.{name}", family.model_type()), shape.to_vec());
-    };
-    let (positions, token_types) = match family {
-        Family::Bert => (512, 2),
-        Family::Roberta => (514, 1),
-        Family::DistilBert => (512, 0),
-    };
-    add("embeddings.word_embeddings.weight", &[128, hidden]);
-    add("embeddings.position_embeddings.weight", &[positions, hidden]);
-    if token_types > 0 {
-        add("embeddings.token_type_embeddings.weight", &[token_types, hidden]);
-    }
-    let mut linears = Vec::new();
-    if family == Family::Bert {
-        linears.push(("pooler.dense".to_owned(), hidden, hidden));
-    }
-    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
-    let bert = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
-    let (layer, square, [first, second], layer_norms) = match family {
-        Family::Bert | Family::Roberta => {
-            let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
-            ("encoder.layer", bert, ["intermediate.dense", "output.dense"], norms)
-        }
-        Family::DistilBert => {
-            let square = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"];
-            ("transformer.layer", square, ["ffn.lin1", "ffn.lin2"], ["sa_layer_norm", "output_layer_norm"])
-        }
-    };
-    for i in 0..2 {
-        let path = |rest: &str| format!("{layer}.{i}.{rest}");
-        linears.extend(square.map(|part| (path(part), hidden, hidden)));
-        linears.extend([(path(first), hidden, inner), (path(second), inner, hidden)]);
-        norms.extend(layer_norms.map(path));
-    }
-    for (path, inputs, outputs) in linears {
-        add(&format!("{path}.weight"), &[outputs, inputs]);
-        add(&format!("{path}.bias"), &[outputs]);
-    }
-    for path in norms {
-        add(&format!("{path}.weight"), &[hidden]);
-        add(&format!("{path}.bias"), &[hidden]);
+    match family {
+        Family::Bert | Family::Roberta | Family::DistilBert => encoder_shapes(family, &mut shapes),
+        Family::Llama | Family::Mistral | Family::Qwen2 => llama_shapes(family, &mut shapes),
+        Family::Gpt2 => gpt2_shapes(&mut shapes),
     }
     let fill = |(t, (name, shape)): (usize, (String, Vec<usize>))| {
-        let norm = name.ends_with("LayerNorm.weight") || name.ends_with("layer_norm.weight");
+        let lower = name.to_lowercase();
+        let norm = ["norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"].iter().any(|end| lower.ends_with(end));
         let middle = if norm { 1.0 } else { 0.0 };
         let count = shape.iter().product();
         let values = uniform(t as u32 + 1, count).into_iter().map(|u| (middle + 0.25 * u) as f32).collect();
-        (name, (shape, values))
+        (format!("{}.{name}", family.prefix()), (shape, values))
     };
-    shapes.into_iter().enumerate().map(fill).collect()
+    let mut tensors: Tensors = shapes.into_iter().enumerate().map(fill).collect();
+    if matches!(family, Family::Mistral | Family::Qwen2) {
+        let values = uniform(1000, 128 * 32).into_iter().map(|u| 0.25 * u as f32).collect();
+        tensors.insert("lm_head.weight".to_owned(), (vec![128, 32], values));
+    }
+    tensors
+}
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+fn linear(shapes: &mut Shapes, path: &str, weight: [usize; 2], bias: Option<usize>) {
+    shapes.insert(format!("{path}.weight"), weight.to_vec());
+    if let Some(length) = bias {
+        shapes.insert(format!("{path}.bias"), vec![length]);
+    }
+}
+
+fn encoder_shapes(family: Family, shapes: &mut Shapes) {
+    let (hidden, inner) = (32, 64);
+    let (positions, token_types) = match family {
+        Family::Roberta => (514, 1),
+        Family::DistilBert => (512, 0),
+        _ => (512, 2),
+    };
+    linear(shapes, "embeddings.word_embeddings", [128, hidden], None);
+    linear(shapes, "embeddings.position_embeddings", [positions, hidden], None);
+    if token_types > 0 {
+        linear(shapes, "embeddings.token_type_embeddings", [token_types, hidden], None);
+    }
+    if family == Family::Bert {
+        linear(shapes, "pooler.dense", [hidden, hidden], Some(hidden));
+    }
+    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
+    let (layer, square, [first, second], layer_norms) = if family == Family::DistilBert {
+        let square = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"];
+        ("transformer.layer", square, ["ffn.lin1", "ffn.lin2"], ["sa_layer_norm", "output_layer_norm"])
+    } else {
+        let square = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
+        let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
+        ("encoder.layer", square, ["intermediate.dense", "output.dense"], norms)
+    };
+    for i in 0..2 {
+        let path = |rest: &str| format!("{layer}.{i}.{rest}");
+        for part in square {
+            linear(shapes, &path(part), [hidden, hidden], Some(hidden));
+        }
+        linear(shapes, &path(first), [inner, hidden], Some(inner));
+        linear(shapes, &path(second), [hidden, inner], Some(hidden));
+        norms.extend(layer_norms.map(path));
+    }
+    for path in norms {
+        shapes.insert(format!("{path}.weight"), vec![hidden]);
+        shapes.insert(format!("{path}.bias"), vec![hidden]);
+    }
+}
+
+fn llama_shapes(family: Family, shapes: &mut Shapes) {
+    let (hidden, keys, inner) = (32, 16, 64);
+    let bias = |length| (family == Family::Qwen2).then_some(length);
+    linear(shapes, "embed_tokens", [128, hidden], None);
+    shapes.insert("norm.weight".to_owned(), vec![hidden]);
+    for i in 0..2 {
+        let path = |rest: &str| format!("layers.{i}.{rest}");
+        linear(shapes, &path("self_attn.q_proj"), [hidden, hidden], bias(hidden));
+        linear(shapes, &path("self_attn.k_proj"), [keys, hidden], bias(keys));
+        linear(shapes, &path("self_attn.v_proj"), [keys, hidden], bias(keys));
+        linear(shapes, &path("self_attn.o_proj"), [hidden, hidden], None);
+        linear(shapes, &path("mlp.gate_proj"), [inner, hidden], None);
+        linear(shapes, &path("mlp.up_proj"), [inner, hidden], None);
+        linear(shapes, &path("mlp.down_proj"), [hidden, inner], None);
+        shapes.insert(path("input_layernorm.weight"), vec![hidden]);
+        shapes.insert(path("post_attention_layernorm.weight"), vec![hidden]);
+    }
+}
+
+fn gpt2_shapes(shapes: &mut Shapes) {
+    let (hidden, inner) = (32, 64);
+    linear(shapes, "wte", [128, hidden], None);
+    linear(shapes, "wpe", [512, hidden], None);
+    for i in 0..2 {
+        let path = |rest: &str| format!("h.{i}.{rest}");
+        linear(shapes, &path("attn.c_attn"), [hidden, 3 * hidden], Some(3 * hidden));
+        linear(shapes, &path("attn.c_proj"), [hidden, hidden], Some(hidden));
+        linear(shapes, &path("mlp.c_fc"), [hidden, inner], Some(inner));
+        linear(shapes, &path("mlp.c_proj"), [inner, hidden], Some(hidden));
+        for norm in ["ln_1", "ln_2"] {
+            shapes.insert(path(&format!("{norm}.weight")), vec![hidden]);
+            shapes.insert(path(&format!("{norm}.bias")), vec![hidden]);
+        }
+    }
+    shapes.insert("ln_f.weight".to_owned(), vec![hidden]);
+    shapes.insert("ln_f.bias".to_owned(), vec![hidden]);
 }
 
 /// Writes `config.json` and `model.safetensors` into `dir`.
@@ -123,42 +207,68 @@ pub fn lora(r: u32, targets: &[&str], head: Head) -> LoraConfig {
         method: Method::FfaLora,
         r,
         lora_alpha: 8.0,
-        target_modules: targets.iter().map(|&t| t.to_owned()).collect(),
+        target_modules: Some(Targets::names(targets)),
         init: Init::KaimingUniform,
         seed: 7,
         head,
     }
 }
 
-pub fn layout_of(dir: &Path, lora: &LoraConfig, labels: usize) -> AdapterLayout {
+pub fn layout_of(dir: &Path, lora: &LoraConfig, task: Task) -> AdapterLayout {
     let config = std::fs::read_to_string(dir.join("config.json")).unwrap();
-    AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), lora, labels).unwrap()
+    AdapterLayout::new(&BaseShape::from_config_json(&config).unwrap(), lora, task).unwrap()
 }
 
 pub fn open(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, precision: Precision) -> TorchEngine {
-    let options = TorchOptions { precision, threads: 2, micro_batch_tokens: 256 };
+    open_with(dir, layout, frozen, TorchOptions { precision, ..OPTIONS })
+}
+
+/// Small micro-batches, so that a batch makes several.
+pub const OPTIONS: TorchOptions = TorchOptions {
+    device: ComputeDevice::Cpu,
+    precision: Precision::F32,
+    gradient_checkpointing: false,
+    threads: 2,
+    micro_batch_tokens: 256,
+};
+
+pub fn open_with(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, options: TorchOptions) -> TorchEngine {
     TorchEngine::open(&dir.join("model.safetensors"), layout, frozen, options).unwrap()
 }
 
 /// The tiny model with its own A and head, and an adapter that is not zero.
 pub fn tiny_engine(precision: Precision, head: Head) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
-    family_engine(Family::Bert, precision, head)
+    family_engine(Family::Bert, Task::classify(3), head, TorchOptions { precision, ..OPTIONS })
 }
 
 /// The same in any family, with PEFT's default targets.
-pub fn family_engine(family: Family, precision: Precision, head: Head) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
+pub fn family_engine(
+    family: Family,
+    task: Task,
+    head: Head,
+    options: TorchOptions,
+) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), tiny_config(family), &family_tensors(family));
-    let layout = layout_of(dir.path(), &lora(4, family.default_target_modules(), head), 3);
+    let layout = layout_of(dir.path(), &lora(4, family.default_target_modules(), head), task);
     let adapter = uniform(999, layout.len()).into_iter().map(|u| 0.1 * u as f32).collect();
-    let engine = open(dir.path(), &layout, &FrozenParts::from_seed(&layout), precision);
+    let engine = open_with(dir.path(), &layout, &FrozenParts::from_seed(&layout), options);
     (dir, engine, adapter)
 }
 
 /// Examples of these lengths for the tiny model, labels in turn.
 pub fn examples(lengths: &[usize]) -> Vec<Example> {
+    examples_for(Task::classify(3), lengths)
+}
+
+/// The same for any task: labels in turn, or prompts of different lengths, one of which is the whole text.
+pub fn examples_for(task: Task, lengths: &[usize]) -> Vec<Example> {
     let ids = |k: usize, n: usize| (0..n).map(|t| ((t * 37 + k * 11) % 120 + 5) as u32).collect();
-    lengths.iter().enumerate().map(|(k, &n)| Example { ids: ids(k, n), label: (k % 3) as u32 }).collect()
+    let example = |(k, &n): (usize, &usize)| match task {
+        Task::SequenceClassification { .. } => Example::labelled(ids(k, n), (k % 3) as u32),
+        Task::CausalLm => Example::text(ids(k, n), [0, 1, 7, 33, 2, 30, 0][k % 7]),
+    };
+    lengths.iter().enumerate().map(example).collect()
 }
 
 pub fn norm(values: &[f32]) -> f64 {

@@ -6,11 +6,11 @@
 use blindsum_adapter::AdapterLayout;
 use tch::{Kind, Tensor};
 
+use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
-use super::encoder::{Builder, Encoder, LayerPaths};
-use super::head::Activation;
-use super::lora::{Linear, Loras, Rows};
-use super::model::Model;
+use super::encoder::{Encoder, LayerPaths};
+use super::lora::{Linear, Loras, Rows, cast};
+use super::model::{Model, Pass};
 use super::packing::Packed;
 use super::{Result, torch_error};
 
@@ -30,6 +30,7 @@ pub(super) const LAYER: LayerPaths = LayerPaths {
 const CONTENTS: Contents = Contents {
     prefix: "bert.",
     parts: &["embeddings.", "encoder.", "pooler."],
+    ignored: &[],
     hints: &[(
         "pooler.",
         "the checkpoint was saved without its pooler, which BertForSequenceClassification needs: save the model with it \
@@ -45,12 +46,12 @@ pub(super) struct Bert {
 
 impl Bert {
     /// Reads every weight; the pooler stays f32.
-    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, kind: Kind) -> Result<Self> {
+    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Self> {
         let hidden = layout.hidden();
-        checkpoint.read(&CONTENTS, |reader| {
-            let mut builder = Builder::new(reader, layout, kind);
+        checkpoint.read(&CONTENTS, layout.shape().family, |reader| {
+            let mut builder = Builder::new(reader, layout, place);
             let encoder = builder.encoder(&LAYER)?;
-            Ok(Bert { encoder, pooler: builder.linear("pooler.dense", hidden, hidden, Kind::Float)? })
+            Ok(Bert { encoder, pooler: builder.linear_in("pooler.dense", hidden, hidden, true, Kind::Float)? })
         })
     }
 }
@@ -60,21 +61,37 @@ impl Model for Bert {
         Box::new(Bert { encoder: self.encoder.share(), pooler: self.pooler.share() })
     }
 
+    fn place(&self) -> Place {
+        self.encoder.place()
+    }
+
     fn module_kinds(&self, modules: usize) -> Vec<Kind> {
-        let mut kinds = self.encoder.module_kinds(modules);
+        let mut kinds = vec![self.place().kind; modules];
         if let Some(i) = self.pooler.module() {
             kinds[i] = self.pooler.kind();
         }
         kinds
     }
 
-    /// The pooler's output.
-    fn features(&self, packed: &Packed, loras: &mut Loras) -> Result<Tensor> {
-        let x = self.encoder.first_tokens(packed, &packed.positions, loras)?;
-        self.pooler.forward(&x, loras, Rows::Examples)?.f_tanh().map_err(torch_error)
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+        self.encoder.begin(packed)
     }
 
-    fn head_activation(&self) -> Activation {
-        Activation::None
+    fn embed(&self, pass: &Pass) -> Result<Tensor> {
+        self.encoder.embed(pass.packed, &pass.packed.positions)
+    }
+
+    fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+        self.encoder.layer(i, x, pass, loras)
+    }
+
+    /// The pooler's output.
+    fn finish(&self, x: &Tensor, loras: &mut Loras) -> Result<Tensor> {
+        let x = cast(x, Kind::Float)?;
+        self.pooler.forward(&x, loras, Rows::Examples)?.f_tanh().map_err(torch_error)
     }
 }

@@ -13,6 +13,7 @@ mod stored;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use blindsum_adapter::Family;
 use tch::{Kind, Tensor};
 
 use self::stored::{Format, Mapped, Table};
@@ -26,6 +27,8 @@ pub(super) struct Contents {
     pub prefix: &'static str,
     /// Beginnings of the names (without prefix) that belong to the model; nothing of these may be left unread.
     pub parts: &'static [&'static str],
+    /// Ends of the names of tensors that belong to the model but follow from its configuration.
+    pub ignored: &'static [&'static str],
     /// What to say where a tensor whose name begins so is missing.
     pub hints: &'static [(&'static str, &'static str)],
 }
@@ -59,12 +62,13 @@ impl Checkpoint {
     pub(super) fn read<T>(
         &self,
         contents: &'static Contents,
+        family: Family,
         build: impl FnOnce(&mut Reader) -> Result<T>,
     ) -> Result<T> {
         let tensors = self.table()?;
         let prefixed = tensors.keys().any(|n| n.starts_with(contents.prefix));
         let prefix = if prefixed { contents.prefix } else { "" };
-        let mut reader = Reader { path: &self.path, tensors, contents, prefix, read: HashSet::new() };
+        let mut reader = Reader { path: &self.path, tensors, contents, family, prefix, read: HashSet::new() };
         let built = build(&mut reader)?;
         reader.check_all_read()?;
         Ok(built)
@@ -104,6 +108,7 @@ pub(super) struct Reader<'a> {
     path: &'a Path,
     tensors: Table<'a>,
     contents: &'static Contents,
+    family: Family,
     prefix: &'static str,
     read: HashSet<String>,
 }
@@ -111,8 +116,17 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// The tensor `name` (without prefix) as f32, of exactly this shape.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let full = self.find(name).ok_or_else(|| {
-            let full = format!("{}{name}", self.prefix);
+        self.read_tensor(self.prefix, name, shape)
+    }
+
+    /// The same for a tensor that stands beside what the prefix names.
+    pub(super) fn outer_tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.read_tensor("", name, shape)
+    }
+
+    fn read_tensor(&mut self, prefix: &str, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let full = self.find(prefix, name).ok_or_else(|| {
+            let full = format!("{prefix}{name}");
             let hint = match self.contents.hints.iter().find(|(start, _)| name.starts_with(start)) {
                 Some((_, hint)) => (*hint).to_owned(),
                 None => {
@@ -142,12 +156,12 @@ impl Reader<'_> {
 
     /// The family's `model_type`.
     fn family(&self) -> &'static str {
-        self.contents.prefix.trim_end_matches('.')
+        self.family.model_type()
     }
 
     /// The name under which the file holds `name`.
-    fn find(&self, name: &str) -> Option<String> {
-        let full = format!("{}{name}", self.prefix);
+    fn find(&self, prefix: &str, name: &str) -> Option<String> {
+        let full = format!("{prefix}{name}");
         let old = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         [full, old].into_iter().find(|n| self.tensors.contains_key(n))
     }
@@ -155,11 +169,13 @@ impl Reader<'_> {
     fn check_all_read(&self) -> Result<()> {
         for (name, stored) in &self.tensors {
             let inner = name.strip_prefix(self.prefix).unwrap_or(name);
-            let float = matches!(stored.format, Format::Float(_));
-            if self.contents.parts.iter().any(|part| inner.starts_with(part)) && float && !self.read.contains(name) {
+            let ours = self.contents.parts.iter().any(|part| inner.starts_with(part));
+            let integer = matches!(stored.format, Format::Other(_));
+            let ignored = integer || self.contents.ignored.iter().any(|end| inner.ends_with(end));
+            if ours && !ignored && !self.read.contains(name) {
                 return Err(EngineError::Model(format!(
                     "{}: the tensor {name:?} is not part of the {} model that config.json describes; supported: \
-                     absolute positions and as many layers as are stored",
+                     as many layers as are stored, and the settings that config.json can name",
                     stored.file.display(),
                     self.family()
                 )));

@@ -7,11 +7,12 @@ use blindsum_adapter::AdapterLayout;
 use tch::{Kind, Tensor};
 
 use super::Result;
+use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
-use super::encoder::{Builder, Encoder, LayerPaths};
+use super::encoder::{Encoder, LayerPaths};
 use super::head::Activation;
-use super::lora::Loras;
-use super::model::Model;
+use super::lora::{Loras, cast};
+use super::model::{Model, Pass};
 use super::packing::Packed;
 
 const LAYER: LayerPaths = LayerPaths {
@@ -26,7 +27,8 @@ const LAYER: LayerPaths = LayerPaths {
     output_norm: "output_layer_norm",
 };
 
-const CONTENTS: Contents = Contents { prefix: "distilbert.", parts: &["embeddings.", "transformer."], hints: &[] };
+const CONTENTS: Contents =
+    Contents { prefix: "distilbert.", parts: &["embeddings.", "transformer."], ignored: &[], hints: &[] };
 
 /// The frozen base model.
 pub(super) struct DistilBert {
@@ -35,8 +37,9 @@ pub(super) struct DistilBert {
 
 impl DistilBert {
     /// Reads every weight.
-    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, kind: Kind) -> Result<Self> {
-        let encoder = checkpoint.read(&CONTENTS, |reader| Builder::new(reader, layout, kind).encoder(&LAYER))?;
+    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Self> {
+        let encoder = checkpoint
+            .read(&CONTENTS, layout.shape().family, |reader| Builder::new(reader, layout, place).encoder(&LAYER))?;
         Ok(DistilBert { encoder })
     }
 }
@@ -46,13 +49,29 @@ impl Model for DistilBert {
         Box::new(DistilBert { encoder: self.encoder.share() })
     }
 
-    fn module_kinds(&self, modules: usize) -> Vec<Kind> {
-        self.encoder.module_kinds(modules)
+    fn place(&self) -> Place {
+        self.encoder.place()
     }
 
-    /// The encoder's output for the first token, `[CLS]`.
-    fn features(&self, packed: &Packed, loras: &mut Loras) -> Result<Tensor> {
-        self.encoder.first_tokens(packed, &packed.positions, loras)
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+        self.encoder.begin(packed)
+    }
+
+    fn embed(&self, pass: &Pass) -> Result<Tensor> {
+        self.encoder.embed(pass.packed, &pass.packed.positions)
+    }
+
+    fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+        self.encoder.layer(i, x, pass, loras)
+    }
+
+    /// The encoder's output for the first token.
+    fn finish(&self, x: &Tensor, _: &mut Loras) -> Result<Tensor> {
+        cast(x, Kind::Float)
     }
 
     fn head_activation(&self) -> Activation {

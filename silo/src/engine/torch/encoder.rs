@@ -7,17 +7,15 @@
 
 mod first;
 
-use blindsum_adapter::{AdapterLayout, BaseShape};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::checkpoint::Reader;
+use super::attention::{Heads, Mask, Reads, attend};
+use super::builder::{Builder, Place};
 use super::lora::{Linear, Loras, Rows, cast};
+use super::model::Pass;
+use super::norm::Norm;
 use super::packing::Packed;
-use super::{Result, torch_error};
-
-/// Attention score of a token that must not be read; finite, so that no row of scores is ever empty of numbers, and
-/// zero after softmax in either number format.
-const FORBIDDEN: f64 = -1e30;
+use super::{Result, add, indices, torch_error};
 
 /// Where the tensors of one layer lie, below the layer's own path.
 pub(super) struct LayerPaths {
@@ -35,129 +33,68 @@ pub(super) struct LayerPaths {
 
 /// Frozen embeddings and layers.
 pub(super) struct Encoder {
-    heads: usize,
-    head_width: usize,
-    kind: Kind,
+    heads: Heads,
+    place: Place,
     embeddings: Embeddings,
     layers: Vec<Layer>,
 }
 
-/// Tables of which each token takes a row, in f32.
+/// Tables of which each token takes a row.
 struct Embeddings {
     words: Tensor,
     positions: Tensor,
     /// The row of token type 0 `[1, hidden]`, where the family has token types.
     token_type: Option<Tensor>,
-    norm: LayerNorm,
+    norm: Norm,
 }
 
 struct Layer {
-    attention: Attention,
-    attention_norm: LayerNorm,
-    feed_forward: FeedForward,
-    output_norm: LayerNorm,
-}
-
-struct Attention {
     query: Linear,
     key: Linear,
     value: Linear,
-    output: Linear,
-}
-
-struct FeedForward {
+    attention_output: Linear,
+    attention_norm: Norm,
     intermediate: Linear,
     output: Linear,
+    output_norm: Norm,
 }
 
-/// Layer norm with f32 weights; statistics are f32 whatever the input's format.
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl LayerNorm {
-    fn share(&self) -> Self {
-        LayerNorm { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), eps: self.eps }
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let size = self.weight.size();
-        x.f_layer_norm(&size, Some(&self.weight), Some(&self.bias), self.eps, false).map_err(torch_error)
-    }
-}
-
-/// Reads layers by their path and knows which are adapted.
-pub(super) struct Builder<'a, 'b> {
-    reader: &'a mut Reader<'b>,
-    layout: &'a AdapterLayout,
-    kind: Kind,
-}
-
-impl<'a, 'b> Builder<'a, 'b> {
-    /// `kind` is the number format of the encoder's matrix products.
-    pub(super) fn new(reader: &'a mut Reader<'b>, layout: &'a AdapterLayout, kind: Kind) -> Self {
-        Builder { reader, layout, kind }
-    }
-
-    fn shape(&self) -> &'a BaseShape {
-        self.layout.shape()
-    }
-
-    /// The layer at `path` without the family's prefix, computing in `kind`.
-    pub(super) fn linear(&mut self, path: &str, inputs: usize, outputs: usize, kind: Kind) -> Result<Linear> {
-        let weight = self.reader.tensor(&format!("{path}.weight"), &[outputs, inputs])?;
-        let bias = self.reader.tensor(&format!("{path}.bias"), &[outputs])?;
-        let full = format!("{}.{path}", self.shape().family.model_type());
-        let module = self.layout.modules().iter().position(|m| m.path == full);
-        Linear::new(weight, bias, module, kind)
-    }
-
-    fn norm(&mut self, path: &str) -> Result<LayerNorm> {
-        let (hidden, eps) = (self.shape().hidden, self.shape().layer_norm_eps);
-        let weight = self.reader.tensor(&format!("{path}.weight"), &[hidden])?;
-        let bias = self.reader.tensor(&format!("{path}.bias"), &[hidden])?;
-        Ok(LayerNorm { weight, bias, eps })
-    }
-
+impl Builder<'_, '_> {
     fn embeddings(&mut self) -> Result<Embeddings> {
         let shape = self.shape();
-        let mut table = |name: &str, rows| {
-            self.reader.tensor(&format!("embeddings.{name}_embeddings.weight"), &[rows, shape.hidden])
-        };
-        let words = table("word", shape.vocab)?;
-        let positions = table("position", shape.position_rows())?;
+        let words = self.table("embeddings.word_embeddings", shape.vocab)?;
+        let positions = self.table("embeddings.position_embeddings", shape.position_rows())?;
         let token_type = match shape.token_types {
             0 => None,
-            rows => Some(table("token_type", rows)?.f_narrow_copy(0, 0, 1).map_err(torch_error)?),
+            rows => {
+                let table = self.table("embeddings.token_type_embeddings", rows)?;
+                Some(table.f_narrow_copy(0, 0, 1).map_err(torch_error)?)
+            }
         };
-        Ok(Embeddings { words, positions, token_type, norm: self.norm("embeddings.LayerNorm")? })
+        Ok(Embeddings { words, positions, token_type, norm: self.layer_norm("embeddings.LayerNorm")? })
     }
 
-    fn layer(&mut self, paths: &LayerPaths, i: usize) -> Result<Layer> {
-        let (hidden, inner, kind) = (self.shape().hidden, self.shape().intermediate, self.kind);
+    fn encoder_layer(&mut self, paths: &LayerPaths, i: usize) -> Result<Layer> {
+        let (hidden, inner) = (self.shape().hidden, self.shape().intermediate);
         let path = |part: &str| format!("{}.{i}.{part}", paths.layers);
-        let attention = Attention {
-            query: self.linear(&path(paths.query), hidden, hidden, kind)?,
-            key: self.linear(&path(paths.key), hidden, hidden, kind)?,
-            value: self.linear(&path(paths.value), hidden, hidden, kind)?,
-            output: self.linear(&path(paths.attention_output), hidden, hidden, kind)?,
-        };
-        let attention_norm = self.norm(&path(paths.attention_norm))?;
-        let feed_forward = FeedForward {
-            intermediate: self.linear(&path(paths.intermediate), hidden, inner, kind)?,
-            output: self.linear(&path(paths.output), inner, hidden, kind)?,
-        };
-        Ok(Layer { attention, attention_norm, feed_forward, output_norm: self.norm(&path(paths.output_norm))? })
+        Ok(Layer {
+            query: self.linear(&path(paths.query), hidden, hidden, true)?,
+            key: self.linear(&path(paths.key), hidden, hidden, true)?,
+            value: self.linear(&path(paths.value), hidden, hidden, true)?,
+            attention_output: self.linear(&path(paths.attention_output), hidden, hidden, true)?,
+            attention_norm: self.layer_norm(&path(paths.attention_norm))?,
+            intermediate: self.linear(&path(paths.intermediate), hidden, inner, true)?,
+            output: self.linear(&path(paths.output), inner, hidden, true)?,
+            output_norm: self.layer_norm(&path(paths.output_norm))?,
+        })
     }
 
     /// Reads every weight of the encoder.
     pub(super) fn encoder(&mut self, paths: &LayerPaths) -> Result<Encoder> {
         let shape = self.shape();
         let embeddings = self.embeddings()?;
-        let layers = (0..shape.layers).map(|i| self.layer(paths, i)).collect::<Result<Vec<_>>>()?;
-        Ok(Encoder { heads: shape.heads, head_width: shape.head_width(), kind: self.kind, embeddings, layers })
+        let layers = (0..shape.layers).map(|i| self.encoder_layer(paths, i)).collect::<Result<Vec<_>>>()?;
+        Ok(Encoder { heads: Heads::of(shape), place: self.place(), embeddings, layers })
     }
 }
 
@@ -170,49 +107,19 @@ impl Embeddings {
             norm: self.norm.share(),
         }
     }
-
-    /// Sum of word, position and first token-type embedding, normalised: f32 `[tokens, hidden]`.
-    fn forward(&self, packed: &Packed, positions: &[i64]) -> Result<Tensor> {
-        let ids = Tensor::f_from_slice(&packed.ids).map_err(torch_error)?;
-        let positions = Tensor::f_from_slice(positions).map_err(torch_error)?;
-        let positions = self.positions.f_index_select(0, &positions).map_err(torch_error)?;
-        let mut sum = self.words.f_index_select(0, &ids).map_err(torch_error)?;
-        if let Some(token_type) = &self.token_type {
-            sum = add(sum, token_type)?;
-        }
-        self.norm.forward(&add(sum, &positions)?)
-    }
 }
 
 impl Layer {
     fn share(&self) -> Self {
         Layer {
-            attention: self.attention.share(),
-            attention_norm: self.attention_norm.share(),
-            feed_forward: self.feed_forward.share(),
-            output_norm: self.output_norm.share(),
-        }
-    }
-}
-
-impl FeedForward {
-    fn share(&self) -> Self {
-        FeedForward { intermediate: self.intermediate.share(), output: self.output.share() }
-    }
-
-    fn forward(&self, x: &Tensor, loras: &mut Loras, rows: Rows) -> Result<Tensor> {
-        let inner = self.intermediate.forward(x, loras, rows)?.f_gelu("none").map_err(torch_error)?;
-        self.output.forward(&inner, loras, rows)
-    }
-}
-
-impl Attention {
-    fn share(&self) -> Self {
-        Attention {
             query: self.query.share(),
             key: self.key.share(),
             value: self.value.share(),
+            attention_output: self.attention_output.share(),
+            attention_norm: self.attention_norm.share(),
+            intermediate: self.intermediate.share(),
             output: self.output.share(),
+            output_norm: self.output_norm.share(),
         }
     }
 }
@@ -222,85 +129,62 @@ impl Encoder {
     pub(super) fn share(&self) -> Self {
         Encoder {
             heads: self.heads,
-            head_width: self.head_width,
-            kind: self.kind,
+            place: self.place,
             embeddings: self.embeddings.share(),
             layers: self.layers.iter().map(Layer::share).collect(),
         }
     }
 
-    /// Number format of each adapted layer, by module, if all are the encoder's.
-    pub(super) fn module_kinds(&self, modules: usize) -> Vec<Kind> {
-        vec![self.kind; modules]
+    pub(super) fn place(&self) -> Place {
+        self.place
     }
 
-    /// The last layer's output for the first token of each packed example, f32 `[examples, hidden]`; `positions` has a
-    /// row of the position embedding for each packed token.
-    pub(super) fn first_tokens(&self, packed: &Packed, positions: &[i64], loras: &mut Loras) -> Result<Tensor> {
-        let mask = self.mask(packed)?;
-        let starts: Vec<i64> = packed.starts.iter().map(|&s| s as i64).collect();
-        let firsts = Tensor::f_from_slice(&starts).map_err(torch_error)?;
-        let mut x = cast(&self.embeddings.forward(packed, positions)?, self.kind)?;
-        let last = self.layers.len() - 1;
-        for (i, layer) in self.layers.iter().enumerate() {
-            let attention = &layer.attention;
-            let key = self.split(&attention.key.forward(&x, loras, Rows::Tokens)?, packed)?;
-            let value = self.split(&attention.value.forward(&x, loras, Rows::Tokens)?, packed)?;
-            let rows = if i == last { Rows::Examples } else { Rows::Tokens };
-            if i == last {
-                x = x.f_index_select(0, &firsts).map_err(torch_error)?;
-            }
-            let query = attention.query.forward(&x, loras, rows)?;
-            let context = match rows {
-                Rows::Tokens => self.attend(&self.split(&query, packed)?, &key, &value, &mask, packed)?,
-                Rows::Examples => first::attend(self.heads as i64, &query, &key, &value, packed)?,
-            };
-            let attended = layer.attention.output.forward(&context, loras, rows)?;
-            let x1 = layer.attention_norm.forward(&add(attended, &x)?)?;
-            let outer = layer.feed_forward.forward(&x1, loras, rows)?;
-            x = layer.output_norm.forward(&add(outer, &x1)?)?;
+    pub(super) fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Masks, and the first token of each example as what the last layer goes on with.
+    pub(super) fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+        let mask = Mask::new(packed, self.heads, Reads::All, self.place)?;
+        let firsts: Vec<i64> = packed.starts.iter().map(|&s| s as i64).collect();
+        let kept = Some(indices(&firsts, self.place.device)?);
+        Ok(Pass { packed, mask, window_mask: None, turn: None, kept })
+    }
+
+    /// Sum of word, position and first token-type embedding, normalised: `[tokens, hidden]`; `positions` has a row of the
+    /// position embedding for each packed token.
+    pub(super) fn embed(&self, packed: &Packed, positions: &[i64]) -> Result<Tensor> {
+        let (table, device) = (&self.embeddings, self.place.device);
+        let rows = |table: &Tensor, at: &[i64]| {
+            let rows = table.f_index_select(0, &indices(at, device)?).map_err(torch_error)?;
+            cast(&rows, Kind::Float)
+        };
+        let mut sum = rows(&table.words, &packed.ids)?;
+        if let Some(token_type) = &table.token_type {
+            sum = add(sum, token_type)?;
         }
-        cast(&x, Kind::Float)
+        cast(&table.norm.forward(&add(sum, &rows(&table.positions, positions)?)?)?, self.place.kind)
     }
 
-    /// What to add to the attention scores: 0 inside a sequence, [`FORBIDDEN`] across: `[rows·heads, width, width]`.
-    fn mask(&self, packed: &Packed) -> Result<Tensor> {
-        let (rows, width, heads) = (packed.rows as i64, packed.width as i64, self.heads as i64);
-        let segments = Tensor::f_from_slice(&packed.segments).and_then(|s| s.f_view([rows, 1, width]));
-        let across = segments.and_then(|s| s.f_ne_tensor(&s.f_transpose(1, 2)?)).map_err(torch_error)?;
-        let mask = Tensor::f_zeros([rows, width, width], (self.kind, Device::Cpu))
-            .and_then(|mut m| m.f_masked_fill_(&across, FORBIDDEN))
-            .and_then(|m| m.f_unsqueeze(1)?.f_expand([rows, heads, width, width], false))
-            .and_then(|m| m.f_reshape([rows * heads, width, width]));
-        mask.map_err(torch_error)
+    /// Layer `i` on `x` `[tokens, hidden]`; the last gives `[examples, hidden]`.
+    pub(super) fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+        let layer = &self.layers[i];
+        let key = layer.key.forward(x, loras, Rows::Tokens)?;
+        let value = layer.value.forward(x, loras, Rows::Tokens)?;
+        let (rows, x, context) = match pass.kept.as_ref().filter(|_| i + 1 == self.layers.len()) {
+            None => {
+                let query = layer.query.forward(x, loras, Rows::Tokens)?;
+                (Rows::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, &pass.mask)?)
+            }
+            Some(kept) => {
+                let x = x.f_index_select(0, kept).map_err(torch_error)?;
+                let query = layer.query.forward(&x, loras, Rows::Examples)?;
+                (Rows::Examples, x, first::attend(self.heads, &query, &key, &value, pass.packed)?)
+            }
+        };
+        let attended = layer.attention_output.forward(&context, loras, rows)?;
+        let x1 = layer.attention_norm.forward(&add(attended, &x)?)?;
+        let inner = layer.intermediate.forward(&x1, loras, rows)?.f_gelu("none").map_err(torch_error)?;
+        layer.output_norm.forward(&add(layer.output.forward(&inner, loras, rows)?, &x1)?)
     }
-
-    /// `[tokens, hidden]` by head: `[rows·heads, width, head]`.
-    fn split(&self, x: &Tensor, packed: &Packed) -> Result<Tensor> {
-        let (rows, width, heads) = (packed.rows as i64, packed.width as i64, self.heads as i64);
-        let per_head = self.head_width as i64;
-        x.f_view([rows, width, heads, per_head])
-            .and_then(|t| t.f_transpose(1, 2)?.f_reshape([rows * heads, width, per_head]))
-            .map_err(torch_error)
-    }
-
-    /// Self-attention of every token, before its output layer: `[tokens, hidden]` from query, key and value by head.
-    ///
-    /// Spelt out rather than by `scaled_dot_product_attention`: its backward pass in bf16 on a CPU takes five times as
-    /// long as these products.
-    fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, packed: &Packed) -> Result<Tensor> {
-        let (rows, width, heads) = (packed.rows as i64, packed.width as i64, self.heads as i64);
-        let per_head = self.head_width as i64;
-        let context = mask
-            .f_baddbmm(query, &key.f_transpose(1, 2).map_err(torch_error)?, 1.0, (per_head as f64).powf(-0.5))
-            .and_then(|scores| scores.f_softmax(-1, None)?.f_bmm(value))
-            .and_then(|c| c.f_view([rows, heads, width, per_head])?.f_transpose(1, 2))
-            .and_then(|c| c.f_reshape([rows * width, heads * per_head]));
-        context.map_err(torch_error)
-    }
-}
-
-/// `x + y` in `x`'s own memory; `x` is a fresh result that nothing else keeps.
-fn add(mut x: Tensor, y: &Tensor) -> Result<Tensor> {
-    x.f_add_(y).map_err(torch_error)
 }

@@ -4,8 +4,9 @@
 //! `‖dy‖·‖x‖`, and `‖dy‖·√(‖x‖² + 1)` with the bias (Goodfellow 2015).
 
 use blindsum_adapter::{AdapterLayout, HeadRanges};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+use super::builder::on;
 use super::{Result, matrix, torch_error};
 
 /// What stands between two layers of a head.
@@ -19,8 +20,8 @@ pub(super) enum Activation {
 
 /// The head of one adapter.
 pub(super) struct Head {
-    /// Weight `[out, in]` and bias `[out]` of each layer; the last gives the logits.
-    layers: Vec<(Tensor, Tensor)>,
+    /// Weight `[out, in]` and bias `[out]`, if any, of each layer; the last gives the logits.
+    layers: Vec<(Tensor, Option<Tensor>)>,
     activation: Activation,
 }
 
@@ -30,6 +31,8 @@ pub(super) struct Passed {
     pub x: Tensor,
     /// The layer's output `[examples, out]`, in the backward pass replaced by its gradient.
     pub y: Tensor,
+    /// Whether the layer has a bias.
+    pub bias: bool,
 }
 
 impl Head {
@@ -38,12 +41,17 @@ impl Head {
         layout: &AdapterLayout,
         (weights, biases): (&[f32], &[f32]),
         activation: Activation,
+        device: Device,
     ) -> Result<Self> {
         // an empty slice where the numbers do not suffice: `matrix` then refuses it
         let part = |values: &[f32], range| values.get(range).map(<[f32]>::to_vec).unwrap_or_default();
         let read = |(layer, HeadRanges { weight, bias }): (&blindsum_adapter::HeadLayer, HeadRanges)| {
-            let weight = matrix(&part(weights, weight), &[layer.out_features, layer.in_features])?;
-            Ok((weight, matrix(&part(biases, bias), &[layer.out_features])?))
+            let weight = on(&matrix(&part(weights, weight), &[layer.out_features, layer.in_features])?, device)?;
+            let bias = match layer.bias {
+                true => Some(on(&matrix(&part(biases, bias), &[layer.out_features])?, device)?),
+                false => None,
+            };
+            Ok((weight, bias))
         };
         let layers = layout.head_layers().iter().zip(layout.head_parts()).map(read).collect::<Result<_>>()?;
         Ok(Head { layers, activation })
@@ -51,7 +59,8 @@ impl Head {
 
     /// The same head for another thread, or another call.
     pub(super) fn share(&self) -> Self {
-        let layers = self.layers.iter().map(|(w, b)| (w.shallow_clone(), b.shallow_clone())).collect();
+        let layers =
+            self.layers.iter().map(|(w, b)| (w.shallow_clone(), b.as_ref().map(Tensor::shallow_clone))).collect();
         Head { layers, activation: self.activation }
     }
 
@@ -67,8 +76,8 @@ impl Head {
                     Activation::Relu => x.f_relu().map_err(torch_error)?,
                 };
             }
-            let y = x.f_linear(weight, Some(bias)).map_err(torch_error)?;
-            passed.push(Passed { x, y: y.shallow_clone() });
+            let y = x.f_linear(weight, bias.as_ref()).map_err(torch_error)?;
+            passed.push(Passed { x, y: y.shallow_clone(), bias: bias.is_some() });
             x = y;
         }
         Ok((x, passed))

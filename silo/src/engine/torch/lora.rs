@@ -8,6 +8,7 @@
 use blindsum_adapter::AdapterLayout;
 use tch::{Kind, Tensor};
 
+use super::builder::on;
 use super::{Result, torch_error};
 
 /// What the rows of a layer's input stand for.
@@ -34,19 +35,21 @@ pub(super) struct Taken {
 /// A layer's frozen weights.
 pub(super) struct Linear {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     /// Index of the module in the layout, if adapted.
     module: Option<usize>,
 }
 
 impl Linear {
-    pub(super) fn new(weight: Tensor, bias: Tensor, module: Option<usize>, kind: Kind) -> Result<Self> {
-        Ok(Linear { weight: cast(&weight, kind)?, bias: cast(&bias, kind)?, module })
+    /// `weight` `[out, in]` and `bias` `[out]` in the format and on the device where the layer computes.
+    pub(super) fn new(weight: Tensor, bias: Option<Tensor>, module: Option<usize>) -> Self {
+        Linear { weight, bias, module }
     }
 
     /// The same weights for another thread.
     pub(super) fn share(&self) -> Self {
-        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), module: self.module }
+        let bias = self.bias.as_ref().map(Tensor::shallow_clone);
+        Linear { weight: self.weight.shallow_clone(), bias, module: self.module }
     }
 
     /// Number format of input and output.
@@ -60,7 +63,7 @@ impl Linear {
 
     /// Applies the layer to `x` `[rows, in]`.
     pub(super) fn forward(&self, x: &Tensor, loras: &mut Loras, rows: Rows) -> Result<Tensor> {
-        let mut y = x.f_linear(&self.weight, Some(&self.bias)).map_err(torch_error)?;
+        let mut y = x.f_linear(&self.weight, self.bias.as_ref()).map_err(torch_error)?;
         let Some(module) = self.module else { return Ok(y) };
         let h = x.f_linear(&loras.a[module], None::<&Tensor>).map_err(torch_error)?;
         let delta = h.f_linear(&loras.b[module], None::<&Tensor>).map_err(torch_error)?;
@@ -94,7 +97,8 @@ impl<'a> Loras<'a> {
             let values = Tensor::f_from_slice(&adapter[layout.b_range(i)]).map_err(torch_error)?;
             let values = values.f_view(size).and_then(|t| t.f_mul_scalar(scaling)).map_err(torch_error)?;
             // a leaf, so that every adapted output has a history down to its own layer
-            b.push(cast(&values, a.kind())?.f_set_requires_grad(gradient).map_err(torch_error)?);
+            let values = on(&cast(&values, a.kind())?, a.device())?;
+            b.push(values.f_set_requires_grad(gradient).map_err(torch_error)?);
         }
         Ok(Loras { a, b, taken: gradient.then(Vec::new) })
     }

@@ -1,9 +1,10 @@
 //! The training engine on libtorch: the only place that knows `tch`.
 //!
 //! ```text
-//! checkpoint ─► model: bert, roberta or distilbert (encoder + lora) ─┐
-//! packing: examples ─► rows ────────────────────────────────────────┴► head ─► loss ─► one backward pass
-//!                                                                        step: per-example gradients, clip, sum
+//! checkpoint ─► model: bert, llama, … (encoder or decoder, + lora) ─┐    ┌ head       ┐
+//! packing: examples ─► rows ────────────────────────────────────────┴──► ┤            ├ ─► loss ─► one backward pass
+//!                                                                        └ next_token ┘
+//!                                                                     step: per-example gradients, clip, sum
 //! ```
 //!
 //! Contract: every call into libtorch is one of the fallible `f_` functions and its error is mapped; indices (token
@@ -11,13 +12,21 @@
 //! uses one thread, a setting that this engine makes for the whole process.
 
 mod allocator;
+mod attention;
 mod bert;
+mod builder;
 mod checkpoint;
+mod decoder;
+mod device;
 mod distilbert;
 mod encoder;
+mod gpt2;
 mod head;
+mod llama;
 mod lora;
 mod model;
+mod next_token;
+mod norm;
 mod packing;
 mod precision;
 mod roberta;
@@ -27,16 +36,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use blindsum_adapter::{AdapterLayout, HeadRanges};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
+use self::builder::{Place, on};
 use self::checkpoint::Checkpoint;
 use self::head::Head;
 use self::lora::{Loras, cast};
 use self::model::Model;
 use self::packing::{Limits, Packed};
-use super::{Engine, EngineError, GradientSum};
-use crate::data::Example;
+use super::{Engine, EngineError, GradientSum, Outcome};
+use crate::data::{Example, Target};
 
+pub use self::device::ComputeDevice;
 pub use self::precision::Precision;
 
 type Result<T> = std::result::Result<T, EngineError>;
@@ -47,9 +58,14 @@ const PER_EXAMPLE_NUMBERS: usize = 1 << 26;
 /// How the engine computes.
 #[derive(Clone, Copy, Debug)]
 pub struct TorchOptions {
-    /// Number format of the large matrix products.
+    /// Where the model lies and computes.
+    pub device: ComputeDevice,
+    /// Number format of the large matrix products and of the base weights.
     pub precision: Precision,
-    /// Micro-batches at a time, each on a thread; 0 for one per core.
+    /// Whether to keep each layer's input only and compute the layer again in the backward pass: a third more time, and
+    /// memory for one layer's activations instead of all (Chen et al. 2016). For long sequences.
+    pub gradient_checkpointing: bool,
+    /// Micro-batches at a time, each on a thread; 0 for one per core. On a graphics card always one.
     pub threads: usize,
     /// Tokens in one micro-batch; bounds memory (about 200 kB per token and thread for MiniLM).
     pub micro_batch_tokens: usize,
@@ -57,7 +73,13 @@ pub struct TorchOptions {
 
 impl Default for TorchOptions {
     fn default() -> Self {
-        TorchOptions { precision: Precision::Auto, threads: 0, micro_batch_tokens: 1024 }
+        TorchOptions {
+            device: ComputeDevice::Cpu,
+            precision: Precision::Auto,
+            gradient_checkpointing: false,
+            threads: 0,
+            micro_batch_tokens: 1024,
+        }
     }
 }
 
@@ -78,7 +100,7 @@ impl FrozenParts {
     }
 }
 
-/// A classifier of one of the supported families with an FFA-LoRA adapter, on the CPU.
+/// A base model of one of the supported families with an FFA-LoRA adapter.
 pub struct TorchEngine {
     layout: Arc<AdapterLayout>,
     options: TorchOptions,
@@ -90,8 +112,9 @@ struct Worker {
     layout: Arc<AdapterLayout>,
     model: Box<dyn Model>,
     a: Vec<Tensor>,
-    /// The frozen head.
+    /// The frozen head; without layers where the model continues texts.
     head: Head,
+    gradient_checkpointing: bool,
 }
 
 impl TorchEngine {
@@ -100,24 +123,31 @@ impl TorchEngine {
     /// # Errors
     /// Names the file, and the tensor where one is missing, has another shape, or is not part of the model.
     pub fn open(weights: &Path, layout: &AdapterLayout, frozen: &FrozenParts, options: TorchOptions) -> Result<Self> {
+        let device = options.device.open()?;
         let threads = match options.threads {
+            _ if device != Device::Cpu => 1,
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         allocator::keep_freed_memory();
         tch::set_num_threads(1);
         let _guard = tch::no_grad_guard();
-        let model = model::load(&Checkpoint::open(weights)?, layout, options.precision.kind())?;
+        let place = Place { kind: options.precision.kind(device), device };
+        let model = model::load(&Checkpoint::open(weights)?, layout, place)?;
         let kinds = model.module_kinds(layout.modules().len());
         if frozen.a.len() != kinds.len() {
             return Err(EngineError::Argument("A has another number of modules than the layout".to_owned()));
         }
         let rank = layout.rank();
         let a = layout.modules().iter().zip(&frozen.a).zip(&kinds);
-        let a = a.map(|((m, a), &kind)| cast(&matrix(a, &[rank, m.in_features])?, kind)).collect::<Result<_>>()?;
-        let head = Head::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation())?;
+        let put = |((m, a), &kind): ((&blindsum_adapter::Module, &Vec<f32>), &Kind)| {
+            place.put(&cast(&matrix(a, &[rank, m.in_features])?, kind)?)
+        };
+        let a = a.map(put).collect::<Result<_>>()?;
+        let head = Head::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation(), device)?;
         let layout = Arc::new(layout.clone());
-        let first = Worker { layout: Arc::clone(&layout), model, a, head };
+        let gradient_checkpointing = options.gradient_checkpointing;
+        let first = Worker { layout: Arc::clone(&layout), model, a, head, gradient_checkpointing };
         let mut workers: Vec<Worker> = (1..threads).map(|_| first.share()).collect();
         workers.push(first);
         Ok(TorchEngine { layout, options, workers })
@@ -125,7 +155,16 @@ impl TorchEngine {
 
     /// Whether matrix products run in bf16.
     pub fn uses_bf16(&self) -> bool {
-        self.options.precision.uses_bf16()
+        self.workers.first().is_some_and(|worker| worker.model.place().kind == Kind::BFloat16)
+    }
+
+    /// Another engine for the same job on the same base weights: silos of one process hold them once.
+    pub fn share(&self) -> Self {
+        TorchEngine {
+            layout: Arc::clone(&self.layout),
+            options: self.options,
+            workers: self.workers.iter().map(Worker::share).collect(),
+        }
     }
 
     fn check(&self, adapter: &[f32], batch: &[&Example], labelled: bool) -> Result<()> {
@@ -149,8 +188,18 @@ impl TorchEngine {
                     shape.vocab
                 ));
             }
-            if labelled && example.label as usize >= self.layout.labels() {
-                return wrong(format!("a label index is beyond the job's {} labels", self.layout.labels()));
+            match example.target {
+                _ if !labelled => {}
+                Target::Label(_) if self.layout.labels() == 0 => {
+                    return wrong("a labelled example, but the job's task is to continue texts".to_owned());
+                }
+                Target::Label(label) if label as usize >= self.layout.labels() => {
+                    return wrong(format!("a label index is beyond the job's {} labels", self.layout.labels()));
+                }
+                Target::After(_) if self.layout.labels() > 0 => {
+                    return wrong("an example without a label, but the job's task is to tell labels apart".to_owned());
+                }
+                Target::Label(_) | Target::After(_) => {}
             }
         }
         Ok(())
@@ -232,6 +281,21 @@ impl Engine for TorchEngine {
         }
         Ok(rows)
     }
+
+    fn outcomes(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Outcome>> {
+        self.check(adapter, examples, true)?;
+        if self.layout.labels() > 0 {
+            let logits = self.logits(adapter, examples)?;
+            return examples.iter().zip(logits).map(|(example, row)| Outcome::of_logits(example, &row)).collect();
+        }
+        let parts = self.pack(examples, false);
+        let shares = self.share_out(parts, |worker, parts| worker.predict(adapter, examples, parts))?;
+        let mut outcomes = vec![Outcome::default(); examples.len()];
+        for (i, outcome) in shares.into_iter().flatten() {
+            outcomes[i] = outcome;
+        }
+        Ok(outcomes)
+    }
 }
 
 impl Worker {
@@ -241,7 +305,12 @@ impl Worker {
             model: self.model.share(),
             a: self.a.iter().map(Tensor::shallow_clone).collect(),
             head: self.head.share(),
+            gradient_checkpointing: self.gradient_checkpointing,
         }
+    }
+
+    fn device(&self) -> Device {
+        self.model.place().device
     }
 
     /// The head for this adapter vector.
@@ -249,24 +318,55 @@ impl Worker {
         match self.layout.head_ranges() {
             None => Ok(self.head.share()),
             Some(HeadRanges { weight, bias }) => {
-                Head::new(&self.layout, (&adapter[weight], &adapter[bias]), self.model.head_activation())
+                let (parts, activation) = ((&adapter[weight], &adapter[bias]), self.model.head_activation());
+                Head::new(&self.layout, parts, activation, self.device())
             }
         }
     }
 
-    /// The logits of each packed example, with its index in the batch.
+    /// The logits of each packed example, with its index in the batch: of the classes, or of the token after its last.
     fn logits(&self, adapter: &[f32], parts: Vec<Packed>) -> Result<Vec<(usize, Vec<f32>)>> {
         let _guard = tch::no_grad_guard();
         let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
         let head = self.head(adapter)?;
         let mut rows = Vec::new();
         for packed in parts {
-            let (logits, _) = head.forward(&self.model.features(&packed, &mut loras)?)?;
+            let features = model::forward(&*self.model, &packed, &mut loras)?;
+            let (logits, _) = match self.model.output() {
+                None => head.forward(&features)?,
+                Some(output) => {
+                    let last = packed.starts.iter().zip(&packed.lengths).map(|(s, n)| (s + n - 1) as i64);
+                    let last = indices(&last.collect::<Vec<_>>(), self.device())?;
+                    let logits = features.f_index_select(0, &last).and_then(|h| h.f_linear(output, None::<&Tensor>));
+                    (logits.map_err(torch_error)?, Vec::new())
+                }
+            };
+            let width = logits.size()[1] as usize;
             let logits = values(&logits)?;
-            let logits = logits.chunks_exact(self.layout.labels()).map(<[f32]>::to_vec);
+            let logits = logits.chunks_exact(width).map(<[f32]>::to_vec);
             rows.extend(packed.members.iter().copied().zip(logits));
         }
         Ok(rows)
+    }
+
+    /// How well each packed text is continued, with its index in the batch.
+    fn predict(&self, adapter: &[f32], batch: &[&Example], parts: Vec<Packed>) -> Result<Vec<(usize, Outcome)>> {
+        let _guard = tch::no_grad_guard();
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
+        let output = self.model.output().ok_or_else(|| {
+            EngineError::Argument("the base model was opened for classification and continues no texts".to_owned())
+        })?;
+        let mut outcomes = Vec::new();
+        for packed in parts {
+            let hidden = model::forward(&*self.model, &packed, &mut loras)?;
+            let found = next_token::predict(&hidden, output, &packed, batch, false)?;
+            let (losses, correct) = (values(&found.losses)?, values(&found.correct)?);
+            for (slot, &i) in packed.members.iter().enumerate() {
+                let (counted, correct) = (found.counted[slot], correct[slot].round() as u32);
+                outcomes.push((i, Outcome { counted, correct, loss: f64::from(losses[slot]) }));
+            }
+        }
+        Ok(outcomes)
     }
 }
 
@@ -280,9 +380,19 @@ fn matrix(values: &[f32], shape: &[usize]) -> Result<Tensor> {
     Tensor::f_from_slice(values).and_then(|t| t.f_view(&size[..])).map_err(torch_error)
 }
 
-/// The numbers of an f32 tensor, row-major.
+/// Indices as a tensor on the device.
+fn indices(values: &[i64], device: Device) -> Result<Tensor> {
+    on(&Tensor::f_from_slice(values).map_err(torch_error)?, device)
+}
+
+/// `x + y` in `x`'s own memory; `x` is a fresh result that nothing else keeps.
+fn add(mut x: Tensor, y: &Tensor) -> Result<Tensor> {
+    x.f_add_(y).map_err(torch_error)
+}
+
+/// The numbers of a tensor as f32, row-major.
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    let tensor = cast(tensor, Kind::Float)?.f_contiguous().map_err(torch_error)?;
+    let tensor = on(&cast(tensor, Kind::Float)?.f_contiguous().map_err(torch_error)?, Device::Cpu)?;
     let mut values = vec![0.0; tensor.numel()];
     tensor.f_copy_data(&mut values, tensor.numel()).map_err(torch_error)?;
     Ok(values)

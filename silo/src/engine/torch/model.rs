@@ -1,41 +1,149 @@
 //! The base model by its family: what the engine asks of each, and the only place that lists them.
+//!
+//! ```text
+//! begin(packed) ─► embed ─► layer 0 ─► … ─► layer L−1 ─► finish ─► head, or next tokens
+//! ```
 
 use blindsum_adapter::{AdapterLayout, Family};
 use tch::{Kind, Tensor};
 
-use super::Result;
+use super::attention::{Mask, Turn};
 use super::bert::Bert;
+use super::builder::Place;
 use super::checkpoint::Checkpoint;
+use super::decoder::Decoder;
 use super::distilbert::DistilBert;
 use super::head::Activation;
-use super::lora::Loras;
+use super::lora::{Loras, Rows};
 use super::packing::Packed;
 use super::roberta::Roberta;
+use super::{Result, gpt2, llama, torch_error};
+use crate::engine::EngineError;
 
-/// A frozen base model, from tokens to the input of the classification head.
+/// What a forward pass over one micro-batch needs besides the weights.
+pub(super) struct Pass<'a> {
+    pub packed: &'a Packed,
+    pub mask: Mask,
+    /// For layers with a sliding window, where a sequence outgrows it.
+    pub window_mask: Option<Mask>,
+    /// Rotary positions.
+    pub turn: Option<Turn>,
+    /// The tokens with which the last layer goes on after attention; all where `None`.
+    pub kept: Option<Tensor>,
+}
+
+impl Pass<'_> {
+    /// Attention's result and the residual stream as they go on: in the last layer, the kept tokens alone.
+    pub(super) fn keep(&self, last: bool, context: Tensor, x: &Tensor) -> Result<(Rows, Tensor, Tensor)> {
+        match self.kept.as_ref().filter(|_| last) {
+            None => Ok((Rows::Tokens, context, x.shallow_clone())),
+            Some(kept) => {
+                let select = |t: &Tensor| t.f_index_select(0, kept).map_err(torch_error);
+                Ok((Rows::Examples, select(&context)?, select(x)?))
+            }
+        }
+    }
+}
+
+/// A frozen base model, from tokens to the input of the classification head or of the output matrix.
 pub(super) trait Model: Send {
     /// The same model for another thread: handles to the same memory.
     fn share(&self) -> Box<dyn Model>;
 
-    /// Number format of each of the layout's `modules`.
-    fn module_kinds(&self, modules: usize) -> Vec<Kind>;
+    /// Number format and device.
+    fn place(&self) -> Place;
 
-    /// The head's input for each packed example, f32 `[examples, hidden]`.
-    fn features(&self, packed: &Packed, loras: &mut Loras) -> Result<Tensor>;
+    /// Number format of each of the layout's `modules`.
+    fn module_kinds(&self, modules: usize) -> Vec<Kind> {
+        vec![self.place().kind; modules]
+    }
+
+    /// Masks and positions of one micro-batch.
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>>;
+
+    /// The residual stream before the first layer, `[tokens, hidden]`.
+    fn embed(&self, pass: &Pass) -> Result<Tensor>;
+
+    /// Number of layers.
+    fn layers(&self) -> usize;
+
+    /// Layer `i` on the residual stream.
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor>;
+
+    /// From the last layer to what the head reads, f32 `[examples, hidden]`; where the model continues texts, to what the
+    /// output matrix reads, `[tokens, hidden]` in the model's format.
+    fn finish(&self, x: &Tensor, loras: &mut Loras) -> Result<Tensor>;
 
     /// What stands between the head's layers, if it has several.
-    fn head_activation(&self) -> Activation;
+    fn head_activation(&self) -> Activation {
+        Activation::None
+    }
+
+    /// The matrix that gives next tokens, `[vocab, hidden]`; `None` for classification.
+    fn output(&self) -> Option<&Tensor> {
+        None
+    }
 }
 
-/// Reads every weight of the family that the layout's shape names; `kind` is the number format of the large matrix
-/// products.
+/// The whole forward pass.
+pub(super) fn forward(model: &dyn Model, packed: &Packed, loras: &mut Loras) -> Result<Tensor> {
+    let pass = model.begin(packed)?;
+    let mut x = model.embed(&pass)?;
+    for i in 0..model.layers() {
+        x = model.layer(i, &x, &pass, loras)?;
+    }
+    model.finish(&x, loras)
+}
+
+impl Model for Decoder {
+    fn share(&self) -> Box<dyn Model> {
+        Box::new(Decoder::share(self))
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+        Decoder::begin(self, packed)
+    }
+
+    fn embed(&self, pass: &Pass) -> Result<Tensor> {
+        Decoder::embed(self, pass.packed)
+    }
+
+    fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+        Decoder::layer(self, i, x, pass, loras)
+    }
+
+    fn finish(&self, x: &Tensor, _: &mut Loras) -> Result<Tensor> {
+        Decoder::finish(self, x)
+    }
+
+    fn output(&self) -> Option<&Tensor> {
+        self.output.as_ref()
+    }
+}
+
+/// Reads every weight of the family that the layout's shape names.
 ///
 /// # Errors
 /// Names the tensor that is missing, has another shape, or is not part of the model.
-pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, kind: Kind) -> Result<Box<dyn Model>> {
+pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Box<dyn Model>> {
     Ok(match layout.shape().family {
-        Family::Bert => Box::new(Bert::load(checkpoint, layout, kind)?),
-        Family::Roberta => Box::new(Roberta::load(checkpoint, layout, kind)?),
-        Family::DistilBert => Box::new(DistilBert::load(checkpoint, layout, kind)?),
+        Family::Bert => Box::new(Bert::load(checkpoint, layout, place)?),
+        Family::Roberta => Box::new(Roberta::load(checkpoint, layout, place)?),
+        Family::DistilBert => Box::new(DistilBert::load(checkpoint, layout, place)?),
+        Family::Llama | Family::Mistral | Family::Qwen2 => Box::new(llama::load(checkpoint, layout, place)?),
+        Family::Gpt2 => Box::new(gpt2::load(checkpoint, layout, place)?),
     })
+}
+
+/// A shape without the settings of a decoder where one is built: a bug, since the family decides both.
+pub(super) fn without_decoder() -> EngineError {
+    EngineError::Argument("the base model's shape has no decoder settings".to_owned())
 }

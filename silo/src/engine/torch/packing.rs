@@ -159,7 +159,7 @@ mod tests {
     const LIMITS: Limits = Limits { tokens: 512, examples: 40, attention_breakeven: 192, threads: 1 };
 
     fn examples(lengths: &[usize]) -> Vec<Example> {
-        lengths.iter().map(|&n| Example { ids: (1..=n as u32).collect(), label: 0 }).collect()
+        lengths.iter().map(|&n| Example::labelled((1..=n as u32).collect(), 0)).collect()
     }
 
     proptest! {

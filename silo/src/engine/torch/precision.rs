@@ -1,7 +1,7 @@
 //! In which number format the large matrix products run.
 
 use serde::Deserialize;
-use tch::Kind;
+use tch::{Device, Kind};
 
 /// Number format of the base model's matrix products and of the activations between them.
 ///
@@ -32,8 +32,10 @@ impl Precision {
         }
     }
 
-    pub(super) fn kind(self) -> Kind {
-        if self.uses_bf16() { Kind::BFloat16 } else { Kind::Float }
+    /// The format on this device; every graphics card that libtorch 2.11 supports multiplies bf16 in hardware.
+    pub(super) fn kind(self, device: Device) -> Kind {
+        let bf16 = self.uses_bf16() || (self == Precision::Auto && device != Device::Cpu);
+        if bf16 { Kind::BFloat16 } else { Kind::Float }
     }
 }
 

@@ -8,15 +8,17 @@ use tch::{Kind, Tensor};
 
 use super::Result;
 use super::bert::LAYER;
+use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
-use super::encoder::{Builder, Encoder};
+use super::encoder::Encoder;
 use super::head::Activation;
-use super::lora::Loras;
-use super::model::Model;
+use super::lora::{Loras, cast};
+use super::model::{Model, Pass};
 use super::packing::Packed;
 
 /// A base checkpoint may hold a pooler, which classification does not use.
-const CONTENTS: Contents = Contents { prefix: "roberta.", parts: &["embeddings.", "encoder."], hints: &[] };
+const CONTENTS: Contents =
+    Contents { prefix: "roberta.", parts: &["embeddings.", "encoder."], ignored: &[], hints: &[] };
 
 /// The frozen base model.
 pub(super) struct Roberta {
@@ -28,10 +30,11 @@ pub(super) struct Roberta {
 
 impl Roberta {
     /// Reads every weight.
-    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, kind: Kind) -> Result<Self> {
+    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Self> {
         let shape = layout.shape();
-        let encoder = checkpoint.read(&CONTENTS, |reader| Builder::new(reader, layout, kind).encoder(&LAYER))?;
-        let (first_position, pad_token) = (shape.first_position as i64, i64::from(shape.pad_token));
+        let encoder = checkpoint
+            .read(&CONTENTS, layout.shape().family, |reader| Builder::new(reader, layout, place).encoder(&LAYER))?;
+        let (first_position, pad_token) = (shape.first_position as i64, i64::from(shape.pad_token.unwrap_or(1)));
         Ok(Roberta { encoder, first_position, pad_token })
     }
 
@@ -61,13 +64,29 @@ impl Model for Roberta {
         Box::new(Roberta { encoder: self.encoder.share(), first_position, pad_token })
     }
 
-    fn module_kinds(&self, modules: usize) -> Vec<Kind> {
-        self.encoder.module_kinds(modules)
+    fn place(&self) -> Place {
+        self.encoder.place()
     }
 
-    /// The encoder's output for the first token, `<s>`.
-    fn features(&self, packed: &Packed, loras: &mut Loras) -> Result<Tensor> {
-        self.encoder.first_tokens(packed, &self.positions(packed), loras)
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+        self.encoder.begin(packed)
+    }
+
+    fn embed(&self, pass: &Pass) -> Result<Tensor> {
+        self.encoder.embed(pass.packed, &self.positions(pass.packed))
+    }
+
+    fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+        self.encoder.layer(i, x, pass, loras)
+    }
+
+    /// The encoder's output for the first token.
+    fn finish(&self, x: &Tensor, _: &mut Loras) -> Result<Tensor> {
+        cast(x, Kind::Float)
     }
 
     fn head_activation(&self) -> Activation {

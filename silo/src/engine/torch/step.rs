@@ -3,13 +3,16 @@
 //! The per-example gradient of an adapted layer is `s · dyᵀ·h` over the example's own tokens ([`super::lora`]); that of
 //! a layer of the head is `dy ⊗ x`, so its norm needs no matrix ([`super::head`]).
 
+use std::ops::Range;
+
 use tch::{Kind, Reduction, Tensor};
 
+use super::builder::on;
 use super::head::{Head, Passed};
 use super::lora::{Loras, Rows, Taken, cast};
 use super::packing::{Limits, Packed, pack};
-use super::{Result, Worker, torch_error, values};
-use crate::data::Example;
+use super::{Result, Worker, indices, model, next_token, torch_error, values};
+use crate::data::{Example, Target};
 
 /// Factor on a clipped gradient that keeps its norm at or below the clip after f32 rounding.
 const ROUNDING_MARGIN: f64 = 1.0 - 1e-6;
@@ -17,11 +20,20 @@ const ROUNDING_MARGIN: f64 = 1.0 - 1e-6;
 /// A micro-batch after its backward pass.
 struct Backward {
     packed: Packed,
-    /// Adapted layers in the order of the pass, `y` replaced by its gradient.
+    /// Adapted layers, `y` replaced by its gradient.
     layers: Vec<Taken>,
     /// Layers of a trained head, inputs without history, `y` replaced by its gradient; empty where the head is frozen.
     head: Vec<Passed>,
-    losses: Vec<f32>,
+    /// Loss of each member, f32 `[members]`.
+    losses: Tensor,
+}
+
+/// The end of a forward pass.
+struct Top {
+    /// A scalar whose gradient with respect to the features is that of the sum of the losses.
+    total: Tensor,
+    losses: Tensor,
+    head: Vec<Passed>,
 }
 
 /// What one worker's share of a batch contributes.
@@ -40,19 +52,25 @@ impl Worker {
         parts: Vec<Packed>,
         clip: Option<f64>,
     ) -> Result<Share> {
-        let mut share = Share { sum: vec![0.0; adapter.len()], seen: Vec::with_capacity(batch.len()) };
+        let mut seen = Vec::with_capacity(batch.len());
+        // on the device until the end: the host waits for it once in a micro-batch
+        let sum = Tensor::f_zeros([adapter.len() as i64], (Kind::Float, self.device())).map_err(torch_error)?;
+        let mut rest: Vec<f32> = Vec::new();
         let mut loras = Loras::new(&self.layout, &self.a, adapter, true)?;
         let head = self.head(adapter)?;
         for packed in parts {
-            let back = self.backward(&mut loras, &head, packed, batch)?;
-            let norms = {
+            let back = match self.gradient_checkpointing {
+                false => self.backward(&mut loras, &head, packed, batch)?,
+                true => self.backward_by_layers(&mut loras, &head, packed, batch)?,
+            };
+            let (losses, norms) = {
                 let _guard = tch::no_grad_guard();
                 match clip {
                     None => {
-                        self.add_plain(&back, &mut share.sum)?;
-                        vec![0.0; back.losses.len()]
+                        self.add_plain(&back, &sum)?;
+                        (values(&back.losses)?, vec![0.0; back.packed.members.len()])
                     }
-                    Some(clip) => self.add_clipped(&back, clip, &mut share.sum)?,
+                    Some(clip) => self.add_clipped(&back, clip, &sum)?,
                 }
             };
             let members = &back.packed.members;
@@ -61,56 +79,118 @@ impl Worker {
                 for &i in members {
                     let alone = pack(&[batch[i]], Limits::ALONE);
                     let alone = self.sum_gradients(adapter, &[batch[i]], alone, clip)?;
-                    share.seen.extend(alone.seen.iter().map(|&(_, loss, norm)| (i, loss, norm)));
-                    share.sum.iter_mut().zip(alone.sum).for_each(|(sum, x)| *sum += x);
+                    seen.extend(alone.seen.iter().map(|&(_, loss, norm)| (i, loss, norm)));
+                    rest.resize(adapter.len(), 0.0);
+                    rest.iter_mut().zip(alone.sum).for_each(|(sum, x)| *sum += x);
                 }
                 continue;
             }
-            let seen = members.iter().zip(&back.losses).zip(&norms);
-            share.seen.extend(seen.map(|((&i, &loss), &norm)| (i, loss, norm)));
+            seen.extend(members.iter().zip(losses).zip(norms).map(|((&i, loss), norm)| (i, loss, norm)));
         }
-        Ok(share)
+        let mut sum = values(&sum)?;
+        sum.iter_mut().zip(rest).for_each(|(sum, x)| *sum += x);
+        Ok(Share { sum, seen })
     }
 
-    /// Forward and backward; all numbers that leave are f32 and without history.
+    /// Forward and backward; all numbers that leave are without history.
     fn backward(&self, loras: &mut Loras, head: &Head, packed: Packed, batch: &[&Example]) -> Result<Backward> {
-        let targets: Vec<i64> = packed.members.iter().map(|&i| i64::from(batch[i].label)).collect();
-        let targets = Tensor::f_from_slice(&targets).map_err(torch_error)?;
-        let (logits, mut head) = head.forward(&self.model.features(&packed, loras)?)?;
+        let features = model::forward(&*self.model, &packed, loras)?;
+        let Top { total, losses, mut head } = self.top(&features, head, &packed, batch)?;
+        let mut layers = loras.take();
+        let places = layers.iter_mut().map(|l| &mut l.y).chain(head.iter_mut().map(|l| &mut l.y));
+        replace_by_gradients(&total, places.collect())?;
+        Ok(Backward { packed, layers, head, losses })
+    }
+
+    /// The same by one layer at a time: the first pass keeps each layer's input only, and the layer is computed again
+    /// when its gradient is due (Chen et al. 2016).
+    fn backward_by_layers(
+        &self,
+        loras: &mut Loras,
+        head: &Head,
+        packed: Packed,
+        batch: &[&Example],
+    ) -> Result<Backward> {
+        let model = &*self.model;
+        let mut inputs = Vec::with_capacity(model.layers() + 1);
+        let (layers, head, losses) = {
+            let pass = model.begin(&packed)?;
+            {
+                let _guard = tch::no_grad_guard();
+                inputs.push(model.embed(&pass)?);
+                for i in 0..model.layers() {
+                    inputs.push(model.layer(i, &inputs[i], &pass, loras)?);
+                }
+                loras.take();
+            }
+            let leaf = |x: Option<Tensor>| {
+                let x = x.ok_or_else(|| super::EngineError::Argument("a model without layers".to_owned()))?;
+                x.f_detach().and_then(|x| x.f_set_requires_grad(true)).map_err(torch_error)
+            };
+            let mut x = leaf(inputs.pop())?;
+            let Top { total, losses, mut head } = self.top(&model.finish(&x, loras)?, head, &packed, batch)?;
+            let mut layers = loras.take();
+            let places = layers.iter_mut().map(|l| &mut l.y).chain(head.iter_mut().map(|l| &mut l.y));
+            replace_by_gradients(&total, places.chain([&mut x]).collect())?;
+            for i in (0..model.layers()).rev() {
+                let gradient = x;
+                x = leaf(inputs.pop())?;
+                let y = model.layer(i, &x, &pass, loras)?;
+                let mut taken = loras.take();
+                let total = y.f_mul(&gradient).and_then(|p| p.f_sum(Kind::Float)).map_err(torch_error)?;
+                let places = taken.iter_mut().map(|l| &mut l.y).chain([&mut x]);
+                replace_by_gradients(&total, places.collect())?;
+                layers.extend(taken);
+            }
+            (layers, head, losses)
+        };
+        Ok(Backward { packed, layers, head, losses })
+    }
+
+    /// From the model's features to the losses.
+    fn top(&self, features: &Tensor, head: &Head, packed: &Packed, batch: &[&Example]) -> Result<Top> {
+        if let Some(output) = self.model.output() {
+            let found = {
+                let _guard = tch::no_grad_guard();
+                next_token::predict(features, output, packed, batch, true)?
+            };
+            let gradient = found.gradient.ok_or_else(|| super::EngineError::Argument("no gradient".to_owned()))?;
+            let total = features.f_mul(&gradient).and_then(|p| p.f_sum(Kind::Float)).map_err(torch_error)?;
+            return Ok(Top { total, losses: found.losses, head: Vec::new() });
+        }
+        let label = |&i: &usize| match batch[i].target {
+            Target::Label(label) => i64::from(label),
+            Target::After(_) => 0, // refused before
+        };
+        let targets = indices(&packed.members.iter().map(label).collect::<Vec<_>>(), self.device())?;
+        let (logits, mut head) = head.forward(features)?;
         if self.layout.head_ranges().is_none() {
             head.clear();
-        }
-        let losses =
-            logits.f_cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0).map_err(torch_error)?;
-        let mut layers = loras.take();
-        let outputs: Vec<&Tensor> = layers.iter().map(|l| &l.y).chain(head.iter().map(|l| &l.y)).collect();
-        let loss = losses.f_sum(None).map_err(torch_error)?;
-        let gradients = Tensor::f_run_backward(&[loss], &outputs, false, false).map_err(torch_error)?;
-        let places = layers.iter_mut().map(|l| &mut l.y).chain(head.iter_mut().map(|l| &mut l.y));
-        for (place, gradient) in places.zip(gradients) {
-            *place = gradient;
         }
         for layer in &mut head {
             layer.x = layer.x.f_detach().map_err(torch_error)?;
         }
-        Ok(Backward { packed, layers, head, losses: values(&losses.f_detach().map_err(torch_error)?)? })
+        let losses =
+            logits.f_cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0).map_err(torch_error)?;
+        let total = losses.f_sum(None).map_err(torch_error)?;
+        Ok(Top { total, losses: losses.f_detach().map_err(torch_error)?, head })
     }
 
     /// Adds the unclipped gradients: one matrix product per layer.
-    fn add_plain(&self, back: &Backward, sum: &mut [f32]) -> Result<()> {
+    fn add_plain(&self, back: &Backward, sum: &Tensor) -> Result<()> {
         let scaling = self.layout.lora().scaling();
         for layer in &back.layers {
             let dy = cast(&layer.y, Kind::Float)?;
             let h = cast(&layer.h, Kind::Float)?.f_mul_scalar(scaling).map_err(torch_error)?;
             // hᵀ·dy, turned afterwards: in this order the product is five times as fast as dyᵀ·h on a processor
             let gradient = h.f_transpose(0, 1).and_then(|h| h.f_mm(&dy)?.f_transpose(0, 1)).map_err(torch_error)?;
-            accumulate(&mut sum[self.layout.b_range(layer.module)], &gradient)?;
+            accumulate(sum, self.layout.b_range(layer.module), &gradient)?;
         }
         self.add_head(back, None, sum)
     }
 
     /// Adds the gradients of a trained head, each example's times its factor if there are `factors` `[examples]`.
-    fn add_head(&self, back: &Backward, factors: Option<&Tensor>, sum: &mut [f32]) -> Result<()> {
+    fn add_head(&self, back: &Backward, factors: Option<&Tensor>, sum: &Tensor) -> Result<()> {
         let Some(ranges) = self.layout.head_ranges() else { return Ok(()) };
         for (layer, part) in back.head.iter().zip(self.layout.head_parts()) {
             let dy = match factors {
@@ -118,38 +198,46 @@ impl Worker {
                 Some(factors) => factors.f_unsqueeze(1).and_then(|f| layer.y.f_mul(&f)).map_err(torch_error)?,
             };
             let weight = dy.f_transpose(0, 1).and_then(|d| d.f_mm(&layer.x)).map_err(torch_error)?;
-            accumulate(&mut sum[ranges.weight.clone()][part.weight], &weight)?;
-            accumulate(&mut sum[ranges.bias.clone()][part.bias], &column_sums(&dy)?)?;
+            accumulate(sum, shifted(part.weight, ranges.weight.start), &weight)?;
+            if layer.bias {
+                accumulate(sum, shifted(part.bias, ranges.bias.start), &column_sums(&dy)?)?;
+            }
         }
         Ok(())
     }
 
-    /// Adds the clipped gradients and returns the norms before clipping; adds nothing if one of them is not finite.
-    fn add_clipped(&self, back: &Backward, clip: f64, sum: &mut [f32]) -> Result<Vec<f64>> {
+    /// Adds the clipped gradients; returns the losses, and the norms before clipping. Adds nothing if one of them is not
+    /// finite.
+    fn add_clipped(&self, back: &Backward, clip: f64, sum: &Tensor) -> Result<(Vec<f32>, Vec<f64>)> {
         let per_layer: Vec<Vec<Tensor>> =
             back.layers.iter().map(|layer| self.per_example(layer, &back.packed)).collect::<Result<_>>()?;
-        let mut squares = vec![0.0f64; back.losses.len()];
+        let members = back.packed.members.len();
+        let mut squares = Tensor::f_zeros([members as i64], (Kind::Double, self.device())).map_err(torch_error)?;
         for parts in &per_layer {
             let norms = parts.iter().map(row_square_norms).collect::<Result<Vec<_>>>()?;
-            for (square, part) in squares.iter_mut().zip(norms.into_iter().flatten()) {
-                *square += part;
+            if !norms.is_empty() {
+                squares = Tensor::f_cat(&norms, 0).and_then(|n| squares.f_add_(&n)).map_err(torch_error)?;
             }
         }
         for layer in &back.head {
             let (d, x) = (row_square_norms(&layer.y)?, row_square_norms(&layer.x)?);
-            for ((square, d), x) in squares.iter_mut().zip(d).zip(x) {
-                *square += d * (x + 1.0);
-            }
+            let bias = f64::from(u8::from(layer.bias));
+            squares = x.f_add_scalar(bias).and_then(|x| squares.f_add_(&x.f_mul(&d)?)).map_err(torch_error)?;
         }
-        let norms: Vec<f64> = squares.into_iter().map(f64::sqrt).collect();
+        // the one place in a micro-batch where the host waits for the device
+        let host =
+            Tensor::f_cat(&[&squares, &back.losses.f_to_dtype(Kind::Double, false, false).map_err(torch_error)?], 0);
+        let host = on(&host.map_err(torch_error)?, tch::Device::Cpu)?;
+        let mut host = Vec::<f64>::try_from(&host).map_err(torch_error)?;
+        let losses = host.split_off(members).into_iter().map(|loss| loss as f32).collect();
+        let norms: Vec<f64> = host.into_iter().map(f64::sqrt).collect();
         if norms.iter().any(|n| !n.is_finite()) {
-            return Ok(norms);
+            return Ok((losses, norms));
         }
         let scale = |norm: f64| if norm > clip { clip / norm * ROUNDING_MARGIN } else { 1.0 };
         let factors: Vec<f32> = norms.iter().map(|&n| scale(n) as f32).collect();
-        let factors = Tensor::f_from_slice(&factors).map_err(torch_error)?;
+        let factors = on(&Tensor::f_from_slice(&factors).map_err(torch_error)?, self.device())?;
         for (layer, parts) in back.layers.iter().zip(&per_layer) {
-            let range = &mut sum[self.layout.b_range(layer.module)];
             let shape = [self.layout.rank() as i64, -1];
             let mut start = 0;
             for part in parts {
@@ -157,12 +245,12 @@ impl Worker {
                 let weighted = factors
                     .f_narrow(0, start, n)
                     .and_then(|f| part.f_transpose(0, 1)?.f_mv(&f)?.f_view(shape)?.f_transpose(0, 1));
-                accumulate(range, &weighted.map_err(torch_error)?)?;
+                accumulate(sum, self.layout.b_range(layer.module), &weighted.map_err(torch_error)?)?;
                 start += n;
             }
         }
         self.add_head(back, Some(&factors), sum)?;
-        Ok(norms)
+        Ok((losses, norms))
     }
 
     /// Gradients of one layer's Bᵀ for each example, flattened: parts `[some, r·out]`, together in packed order. Turned, as
@@ -186,8 +274,10 @@ impl Worker {
                 index.extend((0..longest).map(|t| (start + if t < length { t } else { 0 }) as i64));
                 real.extend((0..longest).map(|t| if t < length { 1f32 } else { 0.0 }));
             }
+            let index = indices(&index, self.device())?;
+            let real = on(&Tensor::f_from_slice(&real).map_err(torch_error)?, self.device())?;
             let product = || {
-                let (index, real) = (Tensor::f_from_slice(&index)?, Tensor::f_from_slice(&real)?.f_unsqueeze(1)?);
+                let real = real.f_unsqueeze(1)?;
                 let h = h.f_index_select(0, &index)?.f_mul(&real)?.f_view([n, longest as i64, r])?;
                 let dy = dy.f_index_select(0, &index)?.f_view([n, longest as i64, out])?;
                 h.f_transpose(1, 2)?.f_bmm(&dy)?.f_view([n, r * out])
@@ -198,17 +288,30 @@ impl Worker {
     }
 }
 
-fn accumulate(sum: &mut [f32], gradient: &Tensor) -> Result<()> {
-    for (sum, x) in sum.iter_mut().zip(values(gradient)?) {
-        *sum += x;
+/// Replaces each tensor by the gradient of `total` with respect to it.
+fn replace_by_gradients(total: &Tensor, places: Vec<&mut Tensor>) -> Result<()> {
+    let inputs: Vec<&Tensor> = places.iter().map(|place| &**place).collect();
+    let gradients = Tensor::f_run_backward(&[total], &inputs, false, false).map_err(torch_error)?;
+    for (place, gradient) in places.into_iter().zip(gradients) {
+        *place = gradient;
     }
     Ok(())
 }
 
-/// Squared L2 norm of each row.
-fn row_square_norms(matrix: &Tensor) -> Result<Vec<f64>> {
+/// Adds a gradient to its place in the sum.
+fn accumulate(sum: &Tensor, range: Range<usize>, gradient: &Tensor) -> Result<()> {
+    let mut place = sum.f_narrow(0, range.start as i64, range.len() as i64).map_err(torch_error)?;
+    gradient.f_reshape([-1]).and_then(|flat| place.f_add_(&flat)).map(|_| ()).map_err(torch_error)
+}
+
+fn shifted(range: Range<usize>, by: usize) -> Range<usize> {
+    range.start + by..range.end + by
+}
+
+/// Squared L2 norm of each row, f64 `[rows]`.
+fn row_square_norms(matrix: &Tensor) -> Result<Tensor> {
     let squares = matrix.f_square().and_then(|s| s.f_sum_dim_intlist([1i64].as_slice(), false, None));
-    Ok(values(&squares.map_err(torch_error)?)?.into_iter().map(f64::from).collect())
+    squares.and_then(|s| s.f_to_dtype(Kind::Double, false, false)).map_err(torch_error)
 }
 
 fn column_sums(matrix: &Tensor) -> Result<Tensor> {

@@ -5,11 +5,11 @@
 //! row 1 │ b b b b b │ c c c c │ · │     slots of row 1: b, c
 //! ```
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::super::attention::{FORBIDDEN, Heads};
 use super::super::packing::Packed;
-use super::super::{Result, torch_error};
-use super::FORBIDDEN;
+use super::super::{Result, indices, torch_error};
 
 /// Where the first tokens of the packed examples go: each row has as many slots as the fullest row has examples.
 struct Slots {
@@ -40,31 +40,38 @@ impl Slots {
 }
 
 /// What each example's first token gathers, `[examples, hidden]`: `query` is of the first tokens `[examples, hidden]`, key
-/// and value of all tokens, split into heads `[rows·heads, width, head]`.
-pub(super) fn attend(heads: i64, query: &Tensor, key: &Tensor, value: &Tensor, packed: &Packed) -> Result<Tensor> {
+/// and value of all tokens `[tokens, hidden]`.
+pub(super) fn attend(heads: Heads, query: &Tensor, key: &Tensor, value: &Tensor, packed: &Packed) -> Result<Tensor> {
     let slots = Slots::new(packed);
-    let (rows, width, per_head) = (packed.rows as i64, packed.width as i64, key.size()[2]);
+    let (rows, width, count) = (packed.rows as i64, packed.width as i64, heads.keys * heads.groups);
+    let device = key.device();
+    let members = indices(&slots.members, device)?;
+    let places = indices(&slots.places, device)?;
+    let segments = indices(&packed.segments, device)?;
     let context = || {
-        let members = Tensor::f_from_slice(&slots.members)?;
         let own = members.f_view([rows, slots.width, 1])?;
-        let across = Tensor::f_from_slice(&packed.segments)?.f_view([rows, 1, width])?.f_ne_tensor(&own)?;
-        let mask = Tensor::f_zeros([rows, slots.width, width], (key.kind(), key.device()))?
+        let across = segments.f_view([rows, 1, width])?.f_ne_tensor(&own)?;
+        let mask = Tensor::f_zeros([rows, slots.width, width], (key.kind(), device))?
             .f_masked_fill_(&across, FORBIDDEN)?
             .f_unsqueeze(1)?
-            .f_expand([rows, heads, slots.width, width], false)?
-            .f_reshape([rows * heads, slots.width, width])?;
-        let query = query
-            .f_index_select(0, &members)?
-            .f_view([rows, slots.width, heads, per_head])?
+            .f_expand([rows, count, slots.width, width], false)?
+            .f_reshape([rows * count, slots.width, width])?;
+        let split = |x: &Tensor, tokens: i64| {
+            x.f_view([rows, tokens, count, heads.width])?.f_transpose(1, 2)?.f_reshape([
+                rows * count,
+                tokens,
+                heads.width,
+            ])
+        };
+        let (query, key, value) =
+            (split(&query.f_index_select(0, &members)?, slots.width)?, split(key, width)?, split(value, width)?);
+        mask.f_baddbmm(&query, &key.f_transpose(1, 2)?, 1.0, (heads.width as f64).powf(-0.5))?
+            .f_softmax(-1, None)?
+            .f_bmm(&value)?
+            .f_view([rows, count, slots.width, heads.width])?
             .f_transpose(1, 2)?
-            .f_reshape([rows * heads, slots.width, per_head])?;
-        mask.f_baddbmm(&query, &key.f_transpose(1, 2)?, 1.0, (per_head as f64).powf(-0.5))?
-            .f_softmax(-1, None::<Kind>)?
-            .f_bmm(value)?
-            .f_view([rows, heads, slots.width, per_head])?
-            .f_transpose(1, 2)?
-            .f_reshape([rows * slots.width, heads * per_head])?
-            .f_index_select(0, &Tensor::f_from_slice(&slots.places)?)
+            .f_reshape([rows * slots.width, count * heads.width])?
+            .f_index_select(0, &places)
     };
     context().map_err(torch_error)
 }

@@ -1,0 +1,123 @@
+//! GPT-2 (Radford et al. 2019), as Hugging Face's `GPT2Config` and `GPT2LMHeadModel` name its parts: layer norms before
+//! each block, a table of positions, one layer for query, key and value together.
+
+use serde::Deserialize;
+
+use super::llama::OneOrMore;
+use super::{default_initializer_range, parse};
+use crate::decoder::{Activation, Biases, Decoder};
+use crate::shape::{Dimensions, Keys};
+use crate::{BaseShape, Family, Module, ShapeError};
+
+/// Linear layers inside `transformer.h.<i>`, in order.
+pub(super) const LAYER: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
+
+const KEYS: Keys = Keys {
+    hidden: "n_embd",
+    layers: "n_layer",
+    intermediate: "n_inner",
+    heads: "n_head",
+    heads_must_divide: "it must divide n_embd",
+    positions: "n_positions",
+    norm_eps: "layer_norm_epsilon",
+};
+
+/// The keys of `config.json` that are read, with the defaults of Hugging Face's `GPT2Config`.
+#[derive(Deserialize)]
+struct RawConfig {
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_inner: Option<usize>,
+    vocab_size: usize,
+    #[serde(alias = "max_position_embeddings")]
+    n_positions: usize,
+    #[serde(default = "default_layer_norm_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default = "default_initializer_range")]
+    initializer_range: f64,
+    pad_token_id: Option<u32>,
+    eos_token_id: Option<OneOrMore>,
+    #[serde(default = "default_activation")]
+    activation_function: String,
+    #[serde(default = "yes")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+}
+
+fn default_layer_norm_epsilon() -> f64 {
+    1e-5
+}
+fn default_activation() -> String {
+    "gelu_new".to_owned()
+}
+fn yes() -> bool {
+    true
+}
+
+pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+    let raw: RawConfig = parse(config)?;
+    let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
+    let activation = match raw.activation_function.as_str() {
+        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "gelu" => Activation::Gelu,
+        other => {
+            let value = format!("{:?}", other.chars().take(64).collect::<String>());
+            return refuse("activation_function", value, "\"gelu_new\", \"gelu_pytorch_tanh\" and \"gelu\"");
+        }
+    };
+    for (key, found, supported) in [
+        ("scale_attn_weights", !raw.scale_attn_weights, "true"),
+        ("scale_attn_by_inverse_layer_idx", raw.scale_attn_by_inverse_layer_idx, "false"),
+        ("add_cross_attention", raw.add_cross_attention, "false"),
+    ] {
+        if found {
+            return refuse(key, (supported != "true").to_string(), supported);
+        }
+    }
+    let decoder = Decoder {
+        kv_heads: raw.n_head,
+        head_width: raw.n_embd.checked_div(raw.n_head).unwrap_or(0),
+        rotary: None,
+        window: None,
+        biases: Biases { qkv: true, output: true, feed_forward: true },
+        activation,
+        tied_embeddings: raw.tie_word_embeddings,
+        end_token: raw.eos_token_id.and_then(OneOrMore::first),
+    };
+    Ok(Dimensions {
+        family: Family::Gpt2,
+        keys: KEYS,
+        hidden: raw.n_embd,
+        layers: raw.n_layer,
+        intermediate: raw.n_inner.unwrap_or(4usize.saturating_mul(raw.n_embd)),
+        heads: raw.n_head,
+        vocab: raw.vocab_size,
+        position_rows: raw.n_positions,
+        first_position: 0,
+        token_types: None,
+        norm_eps: raw.layer_norm_epsilon,
+        initializer_range: raw.initializer_range,
+        pad_token: raw.pad_token_id,
+        decoder: Some(decoder),
+    })
+}
+
+/// By layer.
+pub(super) fn linear_layers(shape: &BaseShape) -> Vec<Module> {
+    let (h, m) = (shape.hidden, shape.intermediate);
+    let sizes = [(h, 3 * h), (h, h), (h, m), (m, h)];
+    let layer = |i: usize| {
+        LAYER.into_iter().zip(sizes).map(move |(name, (in_features, out_features))| Module {
+            path: format!("transformer.h.{i}.{name}"),
+            in_features,
+            out_features,
+        })
+    };
+    (0..shape.layers).flat_map(layer).collect()
+}

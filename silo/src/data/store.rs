@@ -1,0 +1,278 @@
+//! Tokenised rows: in memory when fresh, afterwards from a file in the state directory, memory-mapped.
+//!
+//! ```text
+//! "blindsum-tokens-1\n" | key: 32 bytes | rows: u64 | ends: u64 each | targets: u64 each | ids: u32 … | SHA-256 of all before
+//! ```
+//! Numbers are little-endian; `ends` are counted in ids. A target is the label, or 2³² + the prompt's length.
+//!
+//! # Contract
+//! - The key says what the rows were made from ([`StoreKey`]); a file with another key, of another version or damaged in
+//!   any way is not used, and made anew.
+//! - Ids are the text in another alphabet: the file has mode 0600 and lies in the state directory, which is 0700.
+//! - Readers see a row by copying it; the operating system keeps what is in use in memory, not the program.
+
+use std::fs::File;
+use std::path::Path;
+
+use blindsum_certs::files::{FileError, write_atomic};
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+
+use super::{Columns, Example, Goal, Target};
+
+const MAGIC: &[u8] = b"blindsum-tokens-1\n";
+const KEY: usize = 32;
+const HEAD: usize = MAGIC.len() + KEY + 8;
+const PROMPT: u64 = 1 << 32;
+
+/// What tokenised rows are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreKey([u8; KEY]);
+
+impl StoreKey {
+    /// The key of the rows that these inputs give: SHA-256 of the data file and of `tokenizer.json`, and how they are read.
+    pub fn new(data: &[u8; 32], tokenizer: &[u8; 32], columns: &Columns, goal: Goal, max_tokens: usize) -> Self {
+        let mut hasher = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(data);
+        field(tokenizer);
+        field(&(max_tokens as u64).to_le_bytes());
+        field(columns.text.as_bytes());
+        match goal {
+            Goal::Label(labels) => {
+                field(b"label");
+                field(columns.label.as_bytes());
+                labels.iter().for_each(|label| field(label.as_bytes()));
+            }
+            Goal::Continue { end_token } => {
+                field(b"continue");
+                field(columns.prompt.as_deref().map_or(&b""[..], str::as_bytes));
+                field(&[u8::from(columns.prompt.is_some())]);
+                field(&end_token.map_or(u64::MAX, u64::from).to_le_bytes());
+            }
+        }
+        StoreKey(hasher.finalize().into())
+    }
+}
+
+/// Rows that can be looked up by index.
+pub enum Store {
+    /// As they were read.
+    Memory(Vec<Example>),
+    /// In a file.
+    File(TokenFile),
+}
+
+impl From<Vec<Example>> for Store {
+    fn from(rows: Vec<Example>) -> Self {
+        Store::Memory(rows)
+    }
+}
+
+impl Store {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Store::Memory(rows) => rows.len(),
+            Store::File(file) => file.rows,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Row `i`; an index beyond the rows is a bug of the caller and panics.
+    pub fn get(&self, i: usize) -> Example {
+        match self {
+            Store::Memory(rows) => rows[i].clone(),
+            Store::File(file) => file.get(i),
+        }
+    }
+
+    /// The same rows from the file at `path`, written there if they are not yet in it.
+    ///
+    /// # Errors
+    /// If the file cannot be written or mapped.
+    pub fn kept_at(self, path: &Path, key: StoreKey) -> Result<Self, FileError> {
+        match self {
+            Store::File(_) => Ok(self),
+            Store::Memory(rows) => {
+                write_atomic(path, &to_bytes(key, &rows), 0o600)?;
+                // what was just written and does not read back is kept in memory
+                Ok(TokenFile::open(path, key).map_or(Store::Memory(rows), Store::File))
+            }
+        }
+    }
+}
+
+/// A mapped file of rows.
+pub struct TokenFile {
+    map: Mmap,
+    rows: usize,
+}
+
+impl TokenFile {
+    /// Maps the file at `path`, if it is there, sound, and made from what `key` says.
+    #[allow(unsafe_code)]
+    pub fn open(path: &Path, key: StoreKey) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        // SAFETY: the file lies in the silo's own state directory, which is locked by the running agent, has mode 0700,
+        // and in which nobody writes to it: it is replaced by renaming. Reads outside it would be stopped by the checks below.
+        let map = unsafe { Mmap::map(&file) }.ok()?;
+        let (body, sum) = map.split_at_checked(map.len().checked_sub(32)?)?;
+        if !body.starts_with(MAGIC) || body.get(MAGIC.len()..MAGIC.len() + KEY)? != key.0 {
+            return None;
+        }
+        let rows = usize::try_from(number(body, HEAD - 8)?).ok()?;
+        let tables = rows.checked_mul(16)?.checked_add(HEAD)?;
+        let ids = body.len().checked_sub(tables)?;
+        if ids % 4 != 0 || Sha256::digest(body)[..] != *sum {
+            return None;
+        }
+        let mut before = 0;
+        for i in 0..rows {
+            let end = number(body, HEAD + 8 * i)?;
+            if end <= before || end > ids as u64 / 4 {
+                return None;
+            }
+            before = end;
+        }
+        (before == ids as u64 / 4).then_some(())?;
+        Some(TokenFile { map, rows })
+    }
+
+    fn get(&self, i: usize) -> Example {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        // every range was checked when the file was opened
+        let read = |at: usize| number(&self.map, at).unwrap_or(0) as usize;
+        let end = read(HEAD + 8 * i);
+        let start = if i == 0 { 0 } else { read(HEAD + 8 * (i - 1)) };
+        let ids = HEAD + 16 * self.rows;
+        let bytes = &self.map[ids + 4 * start..ids + 4 * end];
+        let ids = bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
+        let target = read(HEAD + 8 * self.rows + 8 * i) as u64;
+        let target =
+            if target >= PROMPT { Target::After((target - PROMPT) as u32) } else { Target::Label(target as u32) };
+        Example { ids, target }
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+fn to_bytes(key: StoreKey, rows: &[Example]) -> Vec<u8> {
+    let ids: usize = rows.iter().map(|row| row.ids.len()).sum();
+    let mut bytes = Vec::with_capacity(HEAD + 16 * rows.len() + 4 * ids + 32);
+    bytes.extend(MAGIC);
+    bytes.extend(key.0);
+    bytes.extend((rows.len() as u64).to_le_bytes());
+    let mut end = 0u64;
+    for row in rows {
+        end += row.ids.len() as u64;
+        bytes.extend(end.to_le_bytes());
+    }
+    for row in rows {
+        let target = match row.target {
+            Target::Label(label) => u64::from(label),
+            Target::After(prompt) => PROMPT + u64::from(prompt),
+        };
+        bytes.extend(target.to_le_bytes());
+    }
+    for id in rows.iter().flat_map(|row| &row.ids) {
+        bytes.extend(id.to_le_bytes());
+    }
+    let sum = Sha256::digest(&bytes);
+    bytes.extend(sum);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn key(n: u8) -> StoreKey {
+        StoreKey([n; KEY])
+    }
+
+    fn rows() -> Vec<Example> {
+        vec![
+            Example::labelled(vec![1, 2, 3], 7),
+            Example::text(vec![u32::MAX], 0),
+            Example::text(vec![4; 100], 99),
+            Example::labelled(vec![9], 0),
+        ]
+    }
+
+    #[test]
+    fn rows_come_back_from_the_file_as_they_went_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        assert!(TokenFile::open(&path, key(1)).is_none(), "there is none yet");
+        let store = Store::from(rows()).kept_at(&path, key(1)).unwrap();
+        assert!(matches!(store, Store::File(_)));
+        let again = Store::File(TokenFile::open(&path, key(1)).unwrap());
+        for store in [store, again] {
+            assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), rows());
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let none = Store::from(Vec::new()).kept_at(&path, key(2)).unwrap();
+        assert!(none.is_empty() && matches!(none, Store::File(_)));
+    }
+
+    #[test]
+    fn a_file_made_from_something_else_or_damaged_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let sound = to_bytes(key(1), &rows());
+        std::fs::write(&path, &sound).unwrap();
+        assert!(TokenFile::open(&path, key(1)).is_some() && TokenFile::open(&path, key(2)).is_none());
+        for at in 0..sound.len() {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(TokenFile::open(&path, key(1)).is_none(), "byte {at}");
+            std::fs::write(&path, &sound[..at]).unwrap();
+            assert!(TokenFile::open(&path, key(1)).is_none(), "{at} bytes");
+        }
+        // a sum that fits does not make a table sound
+        for (at, value) in [(HEAD - 8, u64::MAX), (HEAD - 8, 5), (HEAD, 0), (HEAD + 24, 1000), (HEAD + 24, 104)] {
+            let mut forged = sound[..sound.len() - 32].to_vec();
+            forged[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            let sum = Sha256::digest(&forged);
+            forged.extend(sum);
+            std::fs::write(&path, &forged).unwrap();
+            assert!(TokenFile::open(&path, key(1)).is_none(), "{value} at {at}");
+        }
+    }
+
+    #[test]
+    fn the_key_says_everything_that_rows_depend_on() {
+        let labels = ["a".to_owned(), "b".to_owned()];
+        let columns = Columns::default();
+        let prompted = Columns { prompt: Some("text".to_owned()), ..Columns::default() };
+        let empty = Columns { prompt: Some(String::new()), ..Columns::default() };
+        let ends = |end_token| Goal::Continue { end_token };
+        let keys = [
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[3; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[1; 32], &[3; 32], &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 65),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels[..1]), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(None), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &prompted, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &empty, ends(Some(3)), 64),
+        ];
+        for (i, key) in keys.iter().enumerate() {
+            assert!(!keys[..i].contains(key), "{i}");
+        }
+    }
+}

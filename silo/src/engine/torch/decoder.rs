@@ -1,0 +1,249 @@
+//! The decoder that Llama, Mistral, Qwen2 and GPT-2 share: layers of causal self-attention and feed-forward, each with its
+//! norm before (pre-norm), on packed rows with dropout off.
+//!
+//! A family's file reads its tensors into these parts; what differs beyond names is in the parts themselves: one layer for
+//! query, key and value or three, rotary positions or a table of them, a gated feed-forward layer or a plain one.
+//! Contract: for classification the last layer goes on after attention with each example's last real token alone.
+
+use blindsum_adapter::{Activation, BaseShape, Task, Window};
+use tch::{Kind, Tensor};
+
+use super::attention::{Heads, Mask, Reads, Turn, attend};
+use super::builder::Place;
+use super::lora::{Linear, Loras, Rows, cast};
+use super::model::Pass;
+use super::norm::Norm;
+use super::packing::Packed;
+use super::{Result, add, indices, torch_error};
+
+/// Frozen embeddings, layers, and the matrix that gives next tokens.
+pub(super) struct Decoder {
+    pub heads: Heads,
+    pub place: Place,
+    pub task: Task,
+    /// Id of the padding token, which classification passes over at the end of a text.
+    pub pad_token: Option<u32>,
+    pub window: Option<Window>,
+    /// Word embedding `[vocab, hidden]`.
+    pub words: Tensor,
+    pub positions: Positions,
+    pub layers: Vec<Layer>,
+    pub norm: Norm,
+    /// Output matrix `[vocab, hidden]`; the word embedding itself where they are tied. None for classification.
+    pub output: Option<Tensor>,
+}
+
+/// How a token's place enters.
+pub(super) enum Positions {
+    /// Query and key are turned; radians per position `[head width / 2]`.
+    Rotary(Tensor),
+    /// A row of this table is added to the embedding.
+    Table(Tensor),
+}
+
+pub(super) struct Layer {
+    pub attention_norm: Norm,
+    pub attention: Qkv,
+    pub attention_output: Linear,
+    pub feed_forward_norm: Norm,
+    pub feed_forward: FeedForward,
+}
+
+pub(super) enum Qkv {
+    Apart {
+        query: Linear,
+        key: Linear,
+        value: Linear,
+    },
+    /// Query, key and value one after the other in its columns.
+    Together(Linear),
+}
+
+pub(super) enum FeedForward {
+    /// `down(silu(gate(x)) · up(x))` (Shazeer 2020).
+    Gated {
+        gate: Linear,
+        up: Linear,
+        down: Linear,
+    },
+    Plain {
+        up: Linear,
+        activation: Activation,
+        down: Linear,
+    },
+}
+
+impl Qkv {
+    fn share(&self) -> Self {
+        match self {
+            Qkv::Apart { query, key, value } => {
+                Qkv::Apart { query: query.share(), key: key.share(), value: value.share() }
+            }
+            Qkv::Together(linear) => Qkv::Together(linear.share()),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, loras: &mut Loras) -> Result<[Tensor; 3]> {
+        match self {
+            Qkv::Apart { query, key, value } => Ok([
+                query.forward(x, loras, Rows::Tokens)?,
+                key.forward(x, loras, Rows::Tokens)?,
+                value.forward(x, loras, Rows::Tokens)?,
+            ]),
+            Qkv::Together(linear) => {
+                let all = linear.forward(x, loras, Rows::Tokens)?;
+                let width = all.size()[1] / 3;
+                let part = |i: i64| all.f_narrow(1, i * width, width).map_err(torch_error);
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
+        }
+    }
+}
+
+impl FeedForward {
+    fn share(&self) -> Self {
+        match self {
+            FeedForward::Gated { gate, up, down } => {
+                FeedForward::Gated { gate: gate.share(), up: up.share(), down: down.share() }
+            }
+            FeedForward::Plain { up, activation, down } => {
+                FeedForward::Plain { up: up.share(), activation: *activation, down: down.share() }
+            }
+        }
+    }
+
+    fn forward(&self, x: &Tensor, loras: &mut Loras, rows: Rows) -> Result<Tensor> {
+        match self {
+            FeedForward::Gated { gate, up, down } => {
+                let gate = gate.forward(x, loras, rows)?.f_silu().map_err(torch_error)?;
+                let inner = gate.f_mul(&up.forward(x, loras, rows)?).map_err(torch_error)?;
+                down.forward(&inner, loras, rows)
+            }
+            FeedForward::Plain { up, activation, down } => {
+                let inner = up.forward(x, loras, rows)?;
+                let inner = match activation {
+                    Activation::Silu => inner.f_silu(),
+                    Activation::Gelu => inner.f_gelu("none"),
+                    Activation::GeluTanh => inner.f_gelu("tanh"),
+                };
+                down.forward(&inner.map_err(torch_error)?, loras, rows)
+            }
+        }
+    }
+}
+
+impl Layer {
+    fn share(&self) -> Self {
+        Layer {
+            attention_norm: self.attention_norm.share(),
+            attention: self.attention.share(),
+            attention_output: self.attention_output.share(),
+            feed_forward_norm: self.feed_forward_norm.share(),
+            feed_forward: self.feed_forward.share(),
+        }
+    }
+}
+
+impl Positions {
+    /// What the shape asks for; `table` reads the learned positions.
+    pub(super) fn new(shape: &BaseShape, table: impl FnOnce() -> Result<Tensor>) -> Result<Self> {
+        match shape.decoder.as_ref().and_then(|decoder| decoder.rotary.as_ref()) {
+            Some(rotary) => {
+                let frequencies = rotary.frequencies(shape.head_width());
+                Ok(Positions::Rotary(Tensor::f_from_slice(&frequencies).map_err(torch_error)?))
+            }
+            None => Ok(Positions::Table(table()?)),
+        }
+    }
+
+    fn share(&self) -> Self {
+        match self {
+            Positions::Rotary(frequencies) => Positions::Rotary(frequencies.shallow_clone()),
+            Positions::Table(table) => Positions::Table(table.shallow_clone()),
+        }
+    }
+}
+
+impl Decoder {
+    /// The same decoder for another thread: handles to the same memory.
+    pub(super) fn share(&self) -> Self {
+        Decoder {
+            heads: self.heads,
+            place: self.place,
+            task: self.task,
+            pad_token: self.pad_token,
+            window: self.window,
+            words: self.words.shallow_clone(),
+            positions: self.positions.share(),
+            layers: self.layers.iter().map(Layer::share).collect(),
+            norm: self.norm.share(),
+            output: self.output.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+
+    pub(super) fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+        let mask = Mask::new(packed, self.heads, Reads::Before, self.place)?;
+        let longest = packed.lengths.iter().copied().max().unwrap_or(0);
+        // a window that no sequence outgrows changes nothing
+        let window_mask = match self.window.filter(|window| longest > window.tokens) {
+            None => None,
+            Some(window) => Some(Mask::new(packed, self.heads, Reads::Window(window.tokens as i64), self.place)?),
+        };
+        let turn = match &self.positions {
+            Positions::Rotary(frequencies) => Some(Turn::new(&packed.positions, frequencies, self.place)?),
+            Positions::Table(_) => None,
+        };
+        let kept = match self.task {
+            Task::CausalLm => None,
+            Task::SequenceClassification { .. } => Some(indices(&self.last_tokens(packed), self.place.device)?),
+        };
+        Ok(Pass { packed, mask, window_mask, turn, kept })
+    }
+
+    /// The last token of each example that is no padding, or its first where all are: what Hugging Face's
+    /// `…ForSequenceClassification` reads. Our rows are not padded, but a text may end in that token.
+    fn last_tokens(&self, packed: &Packed) -> Vec<i64> {
+        let last = |(&start, &length): (&usize, &usize)| {
+            let pads = |&t: &usize| self.pad_token.is_some_and(|pad| packed.ids[start + t] == i64::from(pad));
+            (start + (0..length).rev().find(|t| !pads(t)).unwrap_or(0)) as i64
+        };
+        packed.starts.iter().zip(&packed.lengths).map(last).collect()
+    }
+
+    /// Embedding of each token `[tokens, hidden]`.
+    pub(super) fn embed(&self, packed: &Packed) -> Result<Tensor> {
+        let rows =
+            |table: &Tensor, at: &[i64]| table.f_index_select(0, &indices(at, self.place.device)?).map_err(torch_error);
+        let words = rows(&self.words, &packed.ids)?;
+        match &self.positions {
+            Positions::Rotary(_) => Ok(words),
+            Positions::Table(table) => add(words, &rows(table, &packed.positions)?),
+        }
+    }
+
+    /// Layer `i` on `x` `[tokens, hidden]`; for classification the last gives `[examples, hidden]`.
+    pub(super) fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+        let layer = &self.layers[i];
+        let [mut query, mut key, value] = layer.attention.forward(&layer.attention_norm.forward(x)?, loras)?;
+        if let Some(turn) = &pass.turn {
+            query = turn.apply(&query, self.heads.width)?;
+            key = turn.apply(&key, self.heads.width)?;
+        }
+        let slides = self.window.is_some_and(|window| i >= window.first_layer);
+        let mask = pass.window_mask.as_ref().filter(|_| slides).unwrap_or(&pass.mask);
+        let context = attend(self.heads, &query, &key, &value, mask)?;
+        let (rows, context, x) = pass.keep(i + 1 == self.layers.len(), context, x)?;
+        let x = add(layer.attention_output.forward(&context, loras, rows)?, &x)?;
+        let outer = layer.feed_forward.forward(&layer.feed_forward_norm.forward(&x)?, loras, rows)?;
+        add(outer, &x)
+    }
+
+    /// The last norm; f32 for a classification head.
+    pub(super) fn finish(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.norm.forward(x)?;
+        match self.task {
+            Task::CausalLm => Ok(x),
+            Task::SequenceClassification { .. } => cast(&x, Kind::Float),
+        }
+    }
+}

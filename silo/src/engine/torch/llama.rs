@@ -1,0 +1,73 @@
+//! Llama, Mistral and Qwen2, as Hugging Face's `LlamaForCausalLM` and its relatives compute them with dropout off
+//! (Touvron et al. 2023; Jiang et al. 2023; Yang et al. 2024). What differs between them is in the shape: biases, windows.
+//!
+//! Contract: equal to Hugging Face within 1e-4 in f32 (golden tests).
+
+use blindsum_adapter::{AdapterLayout, Task};
+
+use super::Result;
+use super::attention::Heads;
+use super::builder::{Builder, Place};
+use super::checkpoint::{Checkpoint, Contents};
+use super::decoder::{Decoder, FeedForward, Layer, Positions, Qkv};
+use super::model::without_decoder;
+
+/// Older files hold the rotary frequencies too, which follow from the configuration.
+const CONTENTS: Contents = Contents {
+    prefix: "model.",
+    parts: &["embed_tokens.", "layers.", "norm."],
+    ignored: &[".rotary_emb.inv_freq"],
+    hints: &[],
+};
+
+/// Reads every weight.
+pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Decoder> {
+    checkpoint.read(&CONTENTS, layout.shape().family, |reader| build(&mut Builder::new(reader, layout, place)))
+}
+
+fn build(builder: &mut Builder) -> Result<Decoder> {
+    let (shape, task) = (builder.shape(), builder.layout().task());
+    let settings = shape.decoder.as_ref().ok_or_else(without_decoder)?;
+    let words = builder.table("embed_tokens", shape.vocab)?;
+    let output = match task {
+        Task::SequenceClassification { .. } => None,
+        Task::CausalLm if settings.tied_embeddings => Some(words.shallow_clone()),
+        Task::CausalLm => Some(builder.outer_table("lm_head", shape.vocab)?),
+    };
+    let layers = (0..shape.layers).map(|i| layer(builder, i)).collect::<Result<Vec<_>>>()?;
+    Ok(Decoder {
+        heads: Heads::of(shape),
+        place: builder.place(),
+        task,
+        pad_token: shape.pad_token,
+        window: settings.window,
+        positions: Positions::new(shape, || Err(without_decoder()))?,
+        words,
+        layers,
+        norm: builder.rms_norm("norm")?,
+        output,
+    })
+}
+
+fn layer(builder: &mut Builder, i: usize) -> Result<Layer> {
+    let shape = builder.shape();
+    let biases = shape.decoder.as_ref().ok_or_else(without_decoder)?.biases;
+    let (hidden, inner, per_head) = (shape.hidden, shape.intermediate, shape.head_width());
+    let (queries, keys) = (shape.heads * per_head, shape.kv_heads() * per_head);
+    let path = |part: &str| format!("layers.{i}.{part}");
+    Ok(Layer {
+        attention_norm: builder.rms_norm(&path("input_layernorm"))?,
+        attention: Qkv::Apart {
+            query: builder.linear(&path("self_attn.q_proj"), hidden, queries, biases.qkv)?,
+            key: builder.linear(&path("self_attn.k_proj"), hidden, keys, biases.qkv)?,
+            value: builder.linear(&path("self_attn.v_proj"), hidden, keys, biases.qkv)?,
+        },
+        attention_output: builder.linear(&path("self_attn.o_proj"), queries, hidden, biases.output)?,
+        feed_forward_norm: builder.rms_norm(&path("post_attention_layernorm"))?,
+        feed_forward: FeedForward::Gated {
+            gate: builder.linear(&path("mlp.gate_proj"), hidden, inner, biases.feed_forward)?,
+            up: builder.linear(&path("mlp.up_proj"), hidden, inner, biases.feed_forward)?,
+            down: builder.linear(&path("mlp.down_proj"), inner, hidden, biases.feed_forward)?,
+        },
+    })
+}
