@@ -3,6 +3,8 @@
 //! Contract: a token reads tokens of its own sequence only; in a decoder only itself and those before it, with a window
 //! only so many of them. So nothing that stands beside a sequence in its row changes it.
 
+mod kept;
+
 use blindsum_adapter::BaseShape;
 use tch::{Device, Kind, Tensor};
 
@@ -11,9 +13,11 @@ use super::lora::cast;
 use super::packing::Packed;
 use super::{Result, torch_error};
 
+pub(super) use self::kept::Kept;
+
 /// Attention score of a token that must not be read; finite, so that no row of scores is ever empty of numbers, and
 /// zero after softmax in either number format.
-pub(super) const FORBIDDEN: f64 = -1e30;
+const FORBIDDEN: f64 = -1e30;
 
 /// Rows wider than this go through `scaled_dot_product_attention`, which keeps no matrix of scores. In bf16 on a
 /// processor its backward pass takes several times as long as the products spelt out, so narrower rows do not.
@@ -148,6 +152,11 @@ impl Turn {
         let angles = angles().map_err(torch_error)?;
         let part = |t: Tensor| on(&cast(&t, place.kind)?, place.device);
         Ok(Turn { cos: part(angles.f_cos().map_err(torch_error)?)?, sin: part(angles.f_sin().map_err(torch_error)?)? })
+    }
+
+    /// The same for the kept tokens alone.
+    pub(super) fn select(&self, kept: &Kept) -> Result<Self> {
+        Ok(Turn { cos: kept.select(&self.cos)?, sin: kept.select(&self.sin)? })
     }
 
     /// Turns each head of `x` `[tokens, heads·width]`, halves of a head paired as Hugging Face does.

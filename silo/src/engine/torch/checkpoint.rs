@@ -169,9 +169,9 @@ impl Reader<'_> {
     fn check_all_read(&self) -> Result<()> {
         for (name, stored) in &self.tensors {
             let inner = name.strip_prefix(self.prefix).unwrap_or(name);
+            let float = matches!(stored.format, Format::Float(_));
             let ours = self.contents.parts.iter().any(|part| inner.starts_with(part));
-            let integer = matches!(stored.format, Format::Other(_));
-            let ignored = integer || self.contents.ignored.iter().any(|end| inner.ends_with(end));
+            let ignored = !float || self.contents.ignored.iter().any(|end| inner.ends_with(end));
             if ours && !ignored && !self.read.contains(name) {
                 return Err(EngineError::Model(format!(
                     "{}: the tensor {name:?} is not part of the {} model that config.json describes; supported: \

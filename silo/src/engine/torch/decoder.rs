@@ -3,12 +3,12 @@
 //!
 //! A family's file reads its tensors into these parts; what differs beyond names is in the parts themselves: one layer for
 //! query, key and value or three, rotary positions or a table of them, a gated feed-forward layer or a plain one.
-//! Contract: for classification the last layer goes on after attention with each example's last real token alone.
+//! Contract: for classification the last layer goes on with each example's last real token alone.
 
 use blindsum_adapter::{Activation, BaseShape, Task, Window};
 use tch::{Kind, Tensor};
 
-use super::attention::{Heads, Mask, Reads, Turn, attend};
+use super::attention::{Heads, Kept, Mask, Reads, Turn, attend};
 use super::builder::Place;
 use super::lora::{Linear, Loras, Rows, cast};
 use super::model::Pass;
@@ -83,18 +83,22 @@ impl Qkv {
         }
     }
 
-    fn forward(&self, x: &Tensor, loras: &mut Loras) -> Result<[Tensor; 3]> {
+    /// Key and value of every token, and query of every one or of the kept ones.
+    fn forward(&self, x: &Tensor, kept: Option<&Kept>, loras: &mut Loras) -> Result<[Tensor; 3]> {
         match self {
-            Qkv::Apart { query, key, value } => Ok([
-                query.forward(x, loras, Rows::Tokens)?,
-                key.forward(x, loras, Rows::Tokens)?,
-                value.forward(x, loras, Rows::Tokens)?,
-            ]),
+            Qkv::Apart { query, key, value } => {
+                let query = match kept {
+                    None => query.forward(x, loras, Rows::Tokens)?,
+                    Some(kept) => query.forward(&kept.select(x)?, loras, Rows::Examples)?,
+                };
+                Ok([query, key.forward(x, loras, Rows::Tokens)?, value.forward(x, loras, Rows::Tokens)?])
+            }
             Qkv::Together(linear) => {
                 let all = linear.forward(x, loras, Rows::Tokens)?;
                 let width = all.size()[1] / 3;
                 let part = |i: i64| all.f_narrow(1, i * width, width).map_err(torch_error);
-                Ok([part(0)?, part(1)?, part(2)?])
+                let query = kept.map_or_else(|| part(0), |kept| kept.select(&part(0)?))?;
+                Ok([query, part(1)?, part(2)?])
             }
         }
     }
@@ -195,7 +199,14 @@ impl Decoder {
         };
         let kept = match self.task {
             Task::CausalLm => None,
-            Task::SequenceClassification { .. } => Some(indices(&self.last_tokens(packed), self.place.device)?),
+            Task::SequenceClassification { .. } => {
+                let last = self.layers.len().saturating_sub(1);
+                let reads = match self.window.filter(|window| last >= window.first_layer) {
+                    Some(window) => Reads::Window(window.tokens as i64),
+                    None => Reads::Before,
+                };
+                Some(Kept::new(packed, &self.last_tokens(packed), self.heads, reads, self.place)?)
+            }
         };
         Ok(Pass { packed, mask, window_mask, turn, kept })
     }
@@ -224,15 +235,23 @@ impl Decoder {
     /// Layer `i` on `x` `[tokens, hidden]`; for classification the last gives `[examples, hidden]`.
     pub(super) fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
         let layer = &self.layers[i];
-        let [mut query, mut key, value] = layer.attention.forward(&layer.attention_norm.forward(x)?, loras)?;
+        let kept = pass.kept.as_ref().filter(|_| i + 1 == self.layers.len());
+        let [mut query, mut key, value] = layer.attention.forward(&layer.attention_norm.forward(x)?, kept, loras)?;
         if let Some(turn) = &pass.turn {
-            query = turn.apply(&query, self.heads.width)?;
             key = turn.apply(&key, self.heads.width)?;
+            query = match kept {
+                None => turn.apply(&query, self.heads.width)?,
+                Some(kept) => turn.select(kept)?.apply(&query, self.heads.width)?,
+            };
         }
-        let slides = self.window.is_some_and(|window| i >= window.first_layer);
-        let mask = pass.window_mask.as_ref().filter(|_| slides).unwrap_or(&pass.mask);
-        let context = attend(self.heads, &query, &key, &value, mask)?;
-        let (rows, context, x) = pass.keep(i + 1 == self.layers.len(), context, x)?;
+        let (rows, x, context) = match kept {
+            None => {
+                let slides = self.window.is_some_and(|window| i >= window.first_layer);
+                let mask = pass.window_mask.as_ref().filter(|_| slides).unwrap_or(&pass.mask);
+                (Rows::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, mask)?)
+            }
+            Some(kept) => (Rows::Examples, kept.select(x)?, kept.attend(&query, &key, &value)?),
+        };
         let x = add(layer.attention_output.forward(&context, loras, rows)?, &x)?;
         let outer = layer.feed_forward.forward(&layer.feed_forward_norm.forward(&x)?, loras, rows)?;
         add(outer, &x)

@@ -5,11 +5,9 @@
 //! it makes of an example's first token. Contract: the last layer goes on with the first token of each example alone,
 //! since nothing else reaches a classification head: of the other tokens it needs keys and values.
 
-mod first;
-
 use tch::{Kind, Tensor};
 
-use super::attention::{Heads, Mask, Reads, attend};
+use super::attention::{Heads, Kept, Mask, Reads, attend};
 use super::builder::{Builder, Place};
 use super::lora::{Linear, Loras, Rows, cast};
 use super::model::Pass;
@@ -147,7 +145,7 @@ impl Encoder {
     pub(super) fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
         let mask = Mask::new(packed, self.heads, Reads::All, self.place)?;
         let firsts: Vec<i64> = packed.starts.iter().map(|&s| s as i64).collect();
-        let kept = Some(indices(&firsts, self.place.device)?);
+        let kept = Some(Kept::new(packed, &firsts, self.heads, Reads::All, self.place)?);
         Ok(Pass { packed, mask, window_mask: None, turn: None, kept })
     }
 
@@ -177,9 +175,9 @@ impl Encoder {
                 (Rows::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, &pass.mask)?)
             }
             Some(kept) => {
-                let x = x.f_index_select(0, kept).map_err(torch_error)?;
+                let x = kept.select(x)?;
                 let query = layer.query.forward(&x, loras, Rows::Examples)?;
-                (Rows::Examples, x, first::attend(self.heads, &query, &key, &value, pass.packed)?)
+                (Rows::Examples, x, kept.attend(&query, &key, &value)?)
             }
         };
         let attended = layer.attention_output.forward(&context, loras, rows)?;

@@ -7,17 +7,17 @@
 use blindsum_adapter::{AdapterLayout, Family};
 use tch::{Kind, Tensor};
 
-use super::attention::{Mask, Turn};
+use super::attention::{Kept, Mask, Turn};
 use super::bert::Bert;
 use super::builder::Place;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
 use super::distilbert::DistilBert;
 use super::head::Activation;
-use super::lora::{Loras, Rows};
+use super::lora::Loras;
 use super::packing::Packed;
 use super::roberta::Roberta;
-use super::{Result, gpt2, llama, torch_error};
+use super::{Result, gpt2, llama};
 use crate::engine::EngineError;
 
 /// What a forward pass over one micro-batch needs besides the weights.
@@ -28,21 +28,8 @@ pub(super) struct Pass<'a> {
     pub window_mask: Option<Mask>,
     /// Rotary positions.
     pub turn: Option<Turn>,
-    /// The tokens with which the last layer goes on after attention; all where `None`.
-    pub kept: Option<Tensor>,
-}
-
-impl Pass<'_> {
-    /// Attention's result and the residual stream as they go on: in the last layer, the kept tokens alone.
-    pub(super) fn keep(&self, last: bool, context: Tensor, x: &Tensor) -> Result<(Rows, Tensor, Tensor)> {
-        match self.kept.as_ref().filter(|_| last) {
-            None => Ok((Rows::Tokens, context, x.shallow_clone())),
-            Some(kept) => {
-                let select = |t: &Tensor| t.f_index_select(0, kept).map_err(torch_error);
-                Ok((Rows::Examples, select(&context)?, select(x)?))
-            }
-        }
-    }
+    /// The tokens with which the last layer goes on; all where `None`.
+    pub kept: Option<Kept>,
 }
 
 /// A frozen base model, from tokens to the input of the classification head or of the output matrix.
