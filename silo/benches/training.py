@@ -7,8 +7,8 @@ Each contender is a process of its own with two threads. They take turns, batch 
 that whatever else the machine does meets them all. A step is what a training loop does with one batch: gradients,
 optimiser (SGD), and for the private ones a clip for each example and noise.
 
-Workloads: batches of 32 rows of exactly 64 tokens, and batches of 32 random rows of the demo's data with their own
-lengths, cut to 128 tokens, which Hugging Face pads to the longest of each batch. Every contender trains LoRA r = 8 on
+Workloads: batches of 32 rows (`--rows`) of exactly 64 tokens (`--tokens`), and batches of 32 random rows of the demo's
+data with their own lengths, cut to 128 tokens, which Hugging Face pads to the longest of each batch. Every contender trains LoRA r = 8 on
 the family's default modules and the classification head, without dropout: ours B alone (FFA-LoRA), PEFT A and B
 ("-ffa": with A frozen, as ours). Hugging Face's attention is the one it chooses by itself, or "eager", which is much
 faster on a CPU in bf16; judge by the faster.
@@ -29,7 +29,9 @@ from pathlib import Path
 
 THREADS = 2
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
+TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "distilbert": ["q_lin", "v_lin"],
+           "llama": ["q_proj", "v_proj"], "mistral": ["q_proj", "v_proj"], "qwen2": ["q_proj", "v_proj"],
+           "gpt2": ["c_attn"]}
 OURS = ["bf16", "bf16-dp", "f32", "f32-dp"]
 THEIRS = ["peft-bf16", "peft-bf16-eager", "peft-bf16-eager-ffa", "peft-f32", "peft-f32-eager", "opacus-bf16-eager",
           "opacus-f32", "opacus-f32-eager"]
@@ -47,7 +49,7 @@ def serve(contender, model_dir, batches_file):
     import torch
     import transformers
     from peft import LoraConfig, TaskType, get_peft_model
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -55,17 +57,19 @@ def serve(contender, model_dir, batches_file):
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     work = json.loads(Path(batches_file).read_text())
-    extra = {"pad_token_id": 0} if work["pad_token_id"] is None else {}
+    lm = work["task"] == "causal-lm"
+    extra = {} if lm else {"num_labels": work["labels"]}
+    extra |= {"pad_token_id": 0} if work["pad_token_id"] is None else {}
     names = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout", "attention_dropout",
              "seq_classif_dropout"}
-    model = AutoModelForSequenceClassification.from_pretrained(
-        model_dir, num_labels=work["labels"], attn_implementation="eager" if "eager" in contender else "sdpa", dtype=torch.float32, **extra)
+    model = (AutoModelForCausalLM if lm else AutoModelForSequenceClassification).from_pretrained(
+        model_dir, attn_implementation="eager" if "eager" in contender else "sdpa", dtype=torch.float32, **extra)
     for name in names & set(vars(model.config)):
         setattr(model.config, name, 0.0)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    model = get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16,
+    model = get_peft_model(model, LoraConfig(task_type=TaskType.CAUSAL_LM if lm else TaskType.SEQ_CLS, r=8, lora_alpha=16,
                                              target_modules=work["targets"], lora_dropout=0.0))
     if contender.endswith("-ffa"):
         for name, parameter in model.named_parameters():
@@ -77,7 +81,8 @@ def serve(contender, model_dir, batches_file):
         from opacus import GradSampleModule
         from opacus.optimizers import DPOptimizer
         model = GradSampleModule(model)
-        optimizer = DPOptimizer(optimizer, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=32)
+        optimizer = DPOptimizer(optimizer, noise_multiplier=1.0, max_grad_norm=1.0,
+                                expected_batch_size=len(work["batches"][0]))
     model.train()
     bf16 = "bf16" in contender
     batches = []
@@ -86,7 +91,8 @@ def serve(contender, model_dir, batches_file):
         pad = work["pad_token_id"] or 0
         ids = torch.tensor([r["ids"] + [pad] * (longest - len(r["ids"])) for r in rows])
         mask = torch.tensor([[1] * len(r["ids"]) + [0] * (longest - len(r["ids"])) for r in rows])
-        batches.append((ids, mask, torch.tensor([r["label"] for r in rows])))
+        labels = ids.masked_fill(mask == 0, -100) if lm else torch.tensor([r["label"] for r in rows])
+        batches.append((ids, mask, labels))
     loaded = peak_kb()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -154,27 +160,32 @@ def workloads(options, config):
     rows = list(texts_of(options.data))
     names = sorted({label for _, label in rows})
     draw = random.Random(1)
-    chosen = draw.sample(rows, 32 * options.batches)
+    size = options.rows
+    chosen = draw.sample(rows, size * options.batches)
     ids = [tokenizer.encode(text).ids for text, _ in chosen]
     labels = [names.index(label) for _, label in chosen]
     examples = [{"ids": i, "label": l} for i, l in zip(ids, labels)]
-    real = [examples[k:k + 32] for k in range(0, len(examples), 32)]
+    real = [examples[k:k + size] for k in range(0, len(examples), size)]
     vocab = config["vocab_size"]
-    fixed = [[{"ids": [draw.randrange(5, vocab) for _ in range(64)], "label": k % 2} for k in range(32)] for _ in range(2)]
+    fixed = [[{"ids": [draw.randrange(5, vocab) for _ in range(options.tokens)], "label": k % 2} for k in range(size)]
+             for _ in range(2)]
     tokens = [len(i) for i in ids]
-    padded = sum(32 * max(len(r["ids"]) for r in batch) for batch in real)
-    what = (f"{len(real)} batches of 32 random rows, {statistics.mean(tokens):.1f} tokens on average, {max(tokens)} at most; "
+    padded = sum(size * max(len(r["ids"]) for r in batch) for batch in real)
+    what = (f"{len(real)} batches of {size} random rows, {statistics.mean(tokens):.1f} tokens on average, {max(tokens)} at most; "
             f"padding to each batch's longest makes {padded / sum(tokens):.2f} times as many")
-    every = {"fixed": ("32 rows of 64 tokens", fixed), "real": (what, real)}
+    every = {"fixed": (f"{size} rows of {options.tokens} tokens", fixed), "real": (what, real)}
     return [(name, *every[name]) for name in options.workloads], len(names)
 
 
-def flop(config, lengths):
-    """Of the layers' matrix products: forward, and backward for activations alone."""
-    get = lambda *names: next(config[n] for n in names if n in config)
-    h, inner = get("hidden_size", "dim"), get("intermediate_size", "hidden_dim")
-    layers = get("num_hidden_layers", "n_layers")
-    linear = 2 * sum(lengths) * layers * (4 * h * h + 2 * h * inner)
+def flop(config, lengths, lm):
+    """Of the layers' matrix products, and of the output matrix: forward, and backward for activations alone."""
+    get = lambda *names: next(config[n] for n in names if config.get(n))
+    h, inner = get("hidden_size", "dim", "n_embd"), config.get("intermediate_size") or config.get("hidden_dim") or 4 * config["n_embd"]
+    layers = get("num_hidden_layers", "n_layers", "n_layer")
+    kv = h * config.get("num_key_value_heads", 1) // config.get("num_attention_heads", 1) if config.get("num_key_value_heads") else h
+    gated = config["model_type"] in ("llama", "mistral", "qwen2")
+    output = config["vocab_size"] * h if lm else 0
+    linear = 2 * sum(lengths) * (layers * (2 * h * h + 2 * h * kv + (3 if gated else 2) * h * inner) + output)
     attention = sum(4 * n * n * h * layers for n in lengths)
     return 2 * linear + 3 * attention
 
@@ -197,6 +208,10 @@ def main():
                         help=".jsonl (text, label) or .tsv (sentence, label, with a header)")
     parser.add_argument("--rounds", type=int, default=20, help="steps on each batch of the first workload; real batches: a quarter")
     parser.add_argument("--batches", type=int, default=12, help="batches of real lengths")
+    parser.add_argument("--task", default="sequence-classification", choices=["sequence-classification", "causal-lm"],
+                        help="causal-lm: decoders alone, whole texts predicted")
+    parser.add_argument("--rows", type=int, default=32, help="rows in a batch")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens in a row of the first workload")
     parser.add_argument("--workloads", nargs="+", default=["fixed", "real"], choices=["fixed", "real"])
     parser.add_argument("--contenders", nargs="+", default=OURS + THEIRS)
     options = parser.parse_args(own)
@@ -207,20 +222,21 @@ def main():
     found, labels = workloads(options, config)
     floor = None
     if set(options.contenders) & set(OURS):
-        h = str(config.get("hidden_size", config.get("dim")))
-        inner = str(config.get("intermediate_size", config.get("hidden_dim")))
+        h = str(config.get("hidden_size") or config.get("dim") or config["n_embd"])
+        inner = str(config.get("intermediate_size") or config.get("hidden_dim") or 4 * config["n_embd"])
         floor = json.loads(subprocess.run([*ours, "floor", "2048", h, inner], check=True, stdout=subprocess.PIPE, text=True).stdout)
         print(f"matrix products, GFLOP/s, one on each thread: bf16 {floor['bf16']}, f32 {floor['f32']}; each on both threads: "
               f"bf16 {floor['bf16_together']}, f32 {floor['f32_together']}")
     print(machine())
-    print(f"model {Path(options.model).name}; LoRA r = 8 on {', '.join(targets)}, head trained, SGD, no dropout")
+    print(f"model {Path(options.model).name}; LoRA r = 8 on {', '.join(targets)}, "
+          f"{'texts continued' if options.task == 'causal-lm' else 'head trained'}, SGD, no dropout")
     with tempfile.TemporaryDirectory() as folder:
         for name, what, batches in found:
             file = Path(folder) / f"{name}.json"
-            file.write_text(json.dumps({"labels": labels, "targets": targets, "pad_token_id": config.get("pad_token_id"),
+            file.write_text(json.dumps({"task": options.task, "labels": labels, "targets": targets, "pad_token_id": config.get("pad_token_id"),
                                         "batches": batches}))
             lengths = [len(r["ids"]) for batch in batches for r in batch]
-            work = flop(config, lengths) / len(batches)
+            work = flop(config, lengths, options.task == "causal-lm") / len(batches)
             print(f"\n{name}: {what}")
             rounds = options.rounds if name == "fixed" else max(options.rounds // 4, 2)
             compare(options, ours, file, len(batches), rounds, work, floor)
@@ -248,7 +264,7 @@ def compare(options, ours, file, batches, rounds, work, floor):
         median = statistics.mean(statistics.median(c.steps[b::batches]) for b in range(batches))
         least = statistics.mean(min(c.steps[b::batches]) for b in range(batches))
         middle[c.name], peak[c.name] = median, c.memory["peak_kb"] / 1e3
-        print(f"{('ours ' if c.name in OURS else '') + c.name:<20}{32e3 / median:>12.1f}{median:>12.1f}{least:>10.1f}"
+        print(f"{('ours ' if c.name in OURS else '') + c.name:<20}{options.rows * 1e3 / median:>12.1f}{median:>12.1f}{least:>10.1f}"
               f"{peak[c.name]:>10.0f}{c.memory['loaded_kb'] / 1e3:>11.0f}")
     if floor:
         print(f"floor of one step: {work / 1e9:.1f} GFLOP, {work / floor['bf16'] / 1e6:.1f} ms in bf16, "

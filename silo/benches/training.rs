@@ -12,7 +12,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use blindsum_adapter::{Adapter, AdapterLayout, Head, Init, LoraConfig, Method, Targets, Task, initial_values};
+use blindsum_adapter::{Adapter, AdapterLayout, Head, Init, LoraConfig, Method, Targets, TaskKind, initial_values};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
@@ -26,6 +26,7 @@ const THREADS: usize = 2;
 
 #[derive(Deserialize)]
 struct Batches {
+    task: TaskKind,
     labels: usize,
     targets: Vec<String>,
     batches: Vec<Vec<Row>>,
@@ -51,7 +52,7 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         Some(precision) => (precision, true),
         None => (contender, false),
     };
-    let Batches { labels, targets, batches } = serde_json::from_str(&std::fs::read_to_string(batches)?)?;
+    let Batches { task, labels, targets, batches } = serde_json::from_str(&std::fs::read_to_string(batches)?)?;
     let model = ModelDir::open(model)?;
     let lora = LoraConfig {
         method: Method::FfaLora,
@@ -60,10 +61,10 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         target_modules: Some(Targets::Names(targets)),
         init: Init::Orthonormal,
         seed: 1,
-        head: Head::Trained,
+        head: if task == TaskKind::CausalLm { Head::Frozen } else { Head::Trained },
         refresh_rounds: None,
     };
-    let layout = AdapterLayout::new(model.shape(), &lora, Task::classify(labels))?;
+    let layout = AdapterLayout::new(model.shape(), &lora, task.with_labels(labels))?;
     let options =
         TorchOptions { precision: precision.parse::<Precision>()?, threads: THREADS, ..TorchOptions::default() };
     let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
@@ -72,7 +73,11 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         false => StepPrivacy::None { max_grad_norm: 1.0 },
     };
     let trainer = |rows: Vec<Row>| {
-        let rows: Vec<Example> = rows.into_iter().map(|r| Example::labelled(r.ids, r.label)).collect();
+        let example = |row: Row| match task {
+            TaskKind::SequenceClassification => Example::labelled(row.ids, row.label),
+            TaskKind::CausalLm => Example::text(row.ids, 0),
+        };
+        let rows: Vec<Example> = rows.into_iter().map(example).collect();
         let expected_batch = rows.len() as u32;
         let (optimizer, learning_rate) = (Optimizer::Sgd, 0.01.into());
         LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate, privacy })
