@@ -69,5 +69,5 @@ fn open(model: &Path, job: &Job) -> Result<TorchEngine> {
     let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
     let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.task())?;
     let frozen = FrozenParts::from_seed(&layout);
-    Ok(TorchEngine::open(&model.join("model.safetensors"), &layout, &frozen, TorchOptions::default())?)
+    Ok(TorchEngine::open(&blindsum_silo::model::weights(model), &layout, &frozen, TorchOptions::default())?)
 }

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for precision in [Precision::F32, Precision::Bf16] {
         let options = TorchOptions { precision, threads, micro_batch_tokens, ..TorchOptions::default() };
         let frozen = FrozenParts::from_seed(&layout);
-        let mut engine = TorchEngine::open(&dir.join("model.safetensors"), &layout, &frozen, options)?;
+        let mut engine = TorchEngine::open(&blindsum_silo::model::weights(&dir), &layout, &frozen, options)?;
         for (name, batch) in [("32×64", &even), ("96 short", &short)] {
             let batch: Vec<&Example> = batch.iter().collect();
             let tokens: usize = batch.iter().map(|e| e.ids.len()).sum();

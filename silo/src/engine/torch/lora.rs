@@ -71,9 +71,8 @@ impl Linear {
         let mut y = x.f_linear(&self.weight, self.bias.as_ref()).map_err(torch_error)?;
         let Some(module) = self.module else { return Ok(y) };
         let h = x.f_linear(&loras.a[module], None::<&Tensor>).map_err(torch_error)?;
-        let delta = h.f_linear(&loras.b[module], None::<&Tensor>).map_err(torch_error)?;
         // in place: nothing keeps a linear layer's output for its own backward pass
-        y = y.f_add_(&delta).map_err(torch_error)?;
+        y = loras.b[module].f_transpose(0, 1).and_then(|b| y.f_addmm_(&h, &b)).map_err(torch_error)?;
         if let Some((phase, taken)) = &mut loras.taken {
             let newest = |h: Tensor| h.f_narrow(1, h.size()[1] - loras.rank, loras.rank);
             let h = phase.b().then(|| h.f_detach().and_then(newest)).transpose().map_err(torch_error)?;

@@ -27,7 +27,7 @@ impl Norm {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Norm::Layer { weight, bias, eps } => {
-                x.f_layer_norm(&weight.size(), Some(weight), Some(bias), *eps, false).map_err(torch_error)
+                x.f_layer_norm(weight.size(), Some(weight), Some(bias), *eps, false).map_err(torch_error)
             }
             Norm::Rms { weight, eps } => x.f_rms_norm(&weight.size()[..], Some(weight), *eps).map_err(torch_error),
         }
