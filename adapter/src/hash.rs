@@ -6,6 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::AdapterLayout;
+use crate::init::a_of;
 
 /// SHA-256 over a label and length-prefixed fields.
 pub(crate) struct Hasher(Sha256);
@@ -50,23 +51,36 @@ pub struct BaseHashes {
     pub tokenizer: [u8; 32],
 }
 
-/// Hash of all frozen A matrices, in module order.
+/// Hash of all A matrices as drawn, in module order.
 pub fn a_hash(a: &[Vec<f32>]) -> [u8; 32] {
     let hasher = Hasher::new("blindsum lora_A v1").u64(a.len() as u64);
     a.iter().fold(hasher, |hasher, matrix| hasher.f32s(matrix)).finish()
 }
 
-/// Hash of the model that a round starts from or ends in: base model, layout, A and the trained values.
+/// Hash of the A's of each generation that a job may reach, from the first: each is over the one before and the
+/// generation's own.
+pub fn a_hashes(layout: &AdapterLayout, generations: usize) -> Vec<[u8; 32]> {
+    let mut hashes = vec![a_hash(&a_of(layout, 0))];
+    for generation in 1..generations {
+        let own = a_hash(&a_of(layout, generation as u64));
+        let hasher = Hasher::new("blindsum lora_A generations v1").field(&hashes[generation - 1]);
+        hashes.push(hasher.field(&own).finish());
+    }
+    hashes
+}
+
+/// Hash of the model that a round starts from or ends in: base model, layout, A as drawn and the whole state
+/// ([`StateLayout`](crate::StateLayout)).
 ///
 /// Two silos with the same hash compute the same function up to the rounding of their matrix products. A frozen head
 /// is covered through the layout's seed.
-pub fn model_hash(base: BaseHashes, layout: &AdapterLayout, a_hash: [u8; 32], values: &[f32]) -> [u8; 32] {
+pub fn model_hash(base: BaseHashes, layout: &AdapterLayout, a_hash: [u8; 32], state: &[f32]) -> [u8; 32] {
     Hasher::new("blindsum model v1")
         .field(&base.config)
         .field(&base.weights)
         .field(&base.tokenizer)
         .field(&layout.hash())
         .field(&a_hash)
-        .f32s(values)
+        .f32s(state)
         .finish()
 }

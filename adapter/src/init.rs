@@ -4,7 +4,8 @@
 //! Each matrix has its own ChaCha20 stream (RFC 8439 block function with 64-bit counter from 0 and nonce 0). Its key is
 //! SHA-256 over label, seed (8 bytes little-endian) and module path, each preceded by its length in 8 bytes
 //! little-endian; the label is `blindsum lora_A stream v1`, or `blindsum head stream v1` with the path of the
-//! head's layer (`classifier`).
+//! head's layer (`classifier`). An A of a later generation (`lora.refresh_rounds`) has the label
+//! `blindsum lora_A refresh stream v1` and the generation, from 1, as a further field like the seed.
 //! The key stream is read as `u64` little-endian, one after the other, in the matrix's row-major order:
 //! - uniform on `[0, 1)`: `u = (x >> 11) · 2⁻⁵³`;
 //! - a pair of Gaussians (Box and Muller 1958): from two such numbers `ρ = √(−2·ln(1 − u₁))`, then `ρ·cos(2π·u₂)` and
@@ -19,11 +20,31 @@ use rand_core::{Rng, SeedableRng};
 use crate::hash::Hasher;
 use crate::{AdapterLayout, Head, Init, Module};
 
-/// Draws the frozen A of every module: `[r, in_features]` row-major, in module order.
+/// Draws the first A of every module: `[r, in_features]` row-major, in module order.
 pub fn init_a(layout: &AdapterLayout) -> Vec<Vec<f32>> {
+    a_of(layout, 0)
+}
+
+/// Draws the A's of the first `generations` generations, one below the other: `[generations·r, in_features]` row-major
+/// for each module, oldest first.
+pub fn a_stack(layout: &AdapterLayout, generations: usize) -> Vec<Vec<f32>> {
+    let mut stack = init_a(layout);
+    for generation in 1..generations {
+        for (stack, a) in stack.iter_mut().zip(a_of(layout, generation as u64)) {
+            stack.extend(a);
+        }
+    }
+    stack
+}
+
+/// Draws A of one generation.
+pub(crate) fn a_of(layout: &AdapterLayout, generation: u64) -> Vec<Vec<f32>> {
     let lora = layout.lora();
     let draw = |module: &Module| {
-        let stream = Stream::new("blindsum lora_A stream v1", lora.seed, &module.path);
+        let stream = match generation {
+            0 => Stream::new("blindsum lora_A stream v1", lora.seed, &module.path),
+            _ => Stream::refresh(lora.seed, &module.path, generation),
+        };
         match lora.init {
             Init::KaimingUniform => kaiming_uniform(stream, layout.rank(), module.in_features),
             Init::Orthonormal => orthonormal(stream, layout.rank(), module.in_features),
@@ -44,13 +65,17 @@ pub fn init_head(layout: &AdapterLayout) -> (Vec<f32>, Vec<f32>) {
     (weights, vec![0.0; layout.head_biases()])
 }
 
-/// The vector that the first round starts from: zero for every B, then the initial head where it is trained.
+/// The values that the first round starts from: zero for every B, then the initial head where it is trained, then the
+/// first A where it is.
 pub fn initial_values(layout: &AdapterLayout) -> Vec<f32> {
     let mut values = vec![0.0; layout.b_len()];
     if layout.lora().head == Head::Trained {
         let (weight, bias) = init_head(layout);
         values.extend(weight);
         values.extend(bias);
+    }
+    if layout.trains_a() {
+        values.extend(init_a(layout).into_iter().flatten());
     }
     values
 }
@@ -97,6 +122,12 @@ struct Stream(ChaCha20Rng);
 impl Stream {
     fn new(label: &str, seed: u64, path: &str) -> Self {
         Stream(ChaCha20Rng::from_seed(Hasher::new(label).u64(seed).field(path.as_bytes()).finish()))
+    }
+
+    /// A of a later generation.
+    fn refresh(seed: u64, path: &str, generation: u64) -> Self {
+        let hasher = Hasher::new("blindsum lora_A refresh stream v1").u64(seed).field(path.as_bytes());
+        Stream(ChaCha20Rng::from_seed(hasher.u64(generation).finish()))
     }
 
     fn uniform(&mut self) -> f64 {

@@ -3,7 +3,11 @@
 //! ```text
 //! [ B of module 0: out×r, row-major | B of module 1 | … | weights of the head: labels×hidden last | its biases ]
 //!   └────────────── segment "lora_B" ─────────────────┘ └───── segment "head", only where trained ───────────┘
+//! [ A of module 0: r×in, row-major | A of module 1 | … ]
+//!   └──── segment "lora_A", only where A is trained ───┘
 //! ```
+//!
+//! Which segments travel in which round is the method's ([`Phase`](crate::Phase)).
 //!
 //! Modules stand in the order of the base model's layers, inside a layer query, key, value, attention output,
 //! intermediate, output, last the pooler where there is one. A head of two layers has the weights of both, then the
@@ -15,7 +19,7 @@ use thiserror::Error;
 
 use crate::hash::Hasher;
 use crate::targets::{Matcher, Targets};
-use crate::{BaseShape, Family, Head, LoraConfig, Task};
+use crate::{BaseShape, Family, Head, LoraConfig, Method, Task};
 
 /// Labels that a job may have.
 const MAX_LABELS: usize = 1000;
@@ -173,9 +177,9 @@ impl AdapterLayout {
         Ok(layout)
     }
 
-    /// Number of trained coordinates, d.
+    /// Number of coordinates that are trained in some round, d.
     pub fn len(&self) -> usize {
-        self.b_len() + if self.lora.head == Head::Trained { self.head_len() } else { 0 }
+        self.b_len() + if self.lora.head == Head::Trained { self.head_len() } else { 0 } + self.a_len()
     }
 
     /// Never true: a layout has at least one module.
@@ -284,20 +288,11 @@ impl AdapterLayout {
         self.head_weights() + self.head_biases()
     }
 
-    /// The vector's segments in order, names and lengths; lengths add up to [`len`](Self::len).
-    pub fn segments(&self) -> Vec<(&'static str, usize)> {
-        let mut segments = vec![("lora_B", self.b_len())];
-        if self.lora.head == Head::Trained {
-            segments.push(("head", self.head_len()));
-        }
-        segments
-    }
-
     /// SHA-256 over everything that gives the vector its meaning: method, rank, scaling, initialisation, seed, head,
     /// labels, and each module's path and shape in order; then, where the head is not a single layer, each of its
-    /// layers likewise.
+    /// layers likewise; then, where there is one, the number of rounds between refreshes.
     pub fn hash(&self) -> [u8; 32] {
-        let LoraConfig { method, r, lora_alpha, target_modules: _, init, seed, head } = &self.lora;
+        let LoraConfig { method, r, lora_alpha, target_modules: _, init, seed, head, refresh_rounds } = &self.lora;
         let mut hasher = Hasher::new("blindsum adapter layout v1")
             .field(name_of(method).as_bytes())
             .u64(u64::from(*r))
@@ -319,6 +314,9 @@ impl AdapterLayout {
                     hasher.field(layer.path.as_bytes()).u64(layer.in_features as u64).u64(layer.out_features as u64);
             }
         }
+        if let Some(every) = refresh_rounds {
+            hasher = hasher.field(b"refresh_rounds").u64(u64::from(*every));
+        }
         hasher.finish()
     }
 }
@@ -338,6 +336,16 @@ fn check_lora(lora: &LoraConfig) -> Result<(), LayoutError> {
     }
     if !(lora.lora_alpha.is_finite() && lora.lora_alpha > 0.0) {
         return value("lora_alpha", lora.lora_alpha.to_string(), "it must be a finite number above 0");
+    }
+    match (lora.method, lora.refresh_rounds) {
+        (Method::FfaLora, Some(0)) => {
+            return value("refresh_rounds", "0".to_owned(), "give at least 1, or leave it out");
+        }
+        (Method::Lora | Method::RoLora, Some(every)) => {
+            let why = "only lora.method = \"ffa-lora\" draws A anew, the others train it: leave it out";
+            return value("refresh_rounds", every.to_string(), why);
+        }
+        _ => {}
     }
     Ok(())
 }

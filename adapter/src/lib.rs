@@ -1,4 +1,4 @@
-//! FFA-LoRA itself: layout of B, A from a public seed, server step, PEFT files.
+//! FFA-LoRA itself and its relatives: layout, A from a public seed, server step, PEFT files.
 //!
 //! FFA-LoRA (Sun et al., "Improving LoRA in Privacy-preserving Federated Learning", ICLR 2024) changes each targeted
 //! linear layer to `W = W0 + (lora_alpha / r) · B · A`. A comes from a public seed and never moves, B starts at zero
@@ -8,11 +8,14 @@
 //! config.json ─► BaseShape ─┐   (by Family: one file for each architecture)
 //! job [lora], task ─────────┴─► AdapterLayout ─► init_a, init_head, initial_values   (bit-equal on every machine)
 //!                                    │              │
-//!                                    │              └─► model_hash ◄── values after fed_avg
+//! job [server] ─► ServerStep ────────┼─► StateLayout┴─► state ─► step ─► state ─► model_hash
 //!                                    └─► peft::save / peft::load
 //! ```
 //!
-//! Contract: an adapter is one flat `f32` vector in the order of [`AdapterLayout`]. Every silo computes the next model
+//! The other methods ([`Method`]) train A too, or draw it anew; which part a round trains is [`Phase`].
+//!
+//! Contract: an adapter's values are one flat `f32` vector in the order of [`AdapterLayout`], and what a job carries from
+//! round to round is one in the order of [`StateLayout`]. Every silo computes the next model
 //! hash for itself, so all arithmetic here is scalar `f64` in a fixed order, with `libm` instead of the platform's
 //! mathematics library, and the outcome is frozen in tests.
 
@@ -22,18 +25,23 @@ mod hash;
 mod init;
 mod layout;
 mod lora;
+mod method;
 pub mod peft;
 pub mod server;
 mod shape;
+mod state;
 mod targets;
 mod task;
 
 pub use decoder::{Activation, Biases, Decoder, Rotary, RotaryScaling, Window};
 pub use family::Family;
-pub use hash::{BaseHashes, a_hash, model_hash};
-pub use init::{init_a, init_head, initial_values};
+pub use hash::{BaseHashes, a_hash, a_hashes, model_hash};
+pub use init::{a_stack, init_a, init_head, initial_values};
 pub use layout::{AdapterLayout, HeadLayer, HeadRanges, LayoutError, Module};
 pub use lora::{Head, Init, LoraConfig, Method};
+pub use method::Phase;
+pub use server::ServerStep;
 pub use shape::{BaseShape, ShapeError};
+pub use state::{Adapter, MAX_GENERATIONS, StateLayout};
 pub use targets::Targets;
 pub use task::{Task, TaskKind};

@@ -13,9 +13,14 @@ use crate::Targets;
 pub enum Method {
     /// FFA-LoRA: A frozen at its initial value, only B trained (Sun et al., ICLR 2024).
     FfaLora,
+    /// LoRA: A and B both trained and averaged, each on its own (the baseline of that paper).
+    Lora,
+    /// RoLoRA: B trained in odd rounds, A in even ones (Chen et al. 2025, arXiv 2502.01755).
+    #[serde(rename = "rolora")]
+    RoLora,
 }
 
-/// How the frozen A is drawn from the seed.
+/// How A is drawn from the seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
@@ -42,7 +47,7 @@ pub enum Head {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Training method; `"ffa-lora"`.
+    /// Training method: `"ffa-lora"`, `"lora"` or `"rolora"`; what each costs and guarantees stands in `docs/methods.md`.
     pub method: Method,
     /// Rank of B·A; at least 1, at most the smaller side of every targeted layer.
     pub r: u32,
@@ -60,6 +65,10 @@ pub struct LoraConfig {
     /// `"frozen"` (default) or `"trained"`.
     #[serde(default)]
     pub head: Head,
+    /// Every so many rounds B·A becomes a frozen part, A is drawn anew and B starts again at zero. Only with
+    /// `"ffa-lora"`; without the key A stays the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_rounds: Option<u32>,
 }
 
 impl LoraConfig {

@@ -1,14 +1,16 @@
 //! Adapters on disk, in the format that Hugging Face PEFT loads.
 //!
 //! ```text
-//! DIR/blindsum.json              what PEFT has no place for: the job's [lora] table and the labels in order
+//! DIR/blindsum.json              what PEFT has no place for: the job's [lora] table, the labels in order, and how many
+//!                                generations of A there are, where it was drawn anew
 //! DIR/adapter_config.json        PEFT's LoraConfig (peft_type LORA, task_type SEQ_CLS or CAUSAL_LM)
 //! DIR/adapter_model.safetensors  lora_A, lora_B and the whole head, f32, under PEFT's names
 //! ```
 //!
 //! Contract: the same adapter gives the same bytes. Each file is written aside, synced and renamed into place, the
 //! weights last, so that a reader finds the old file or the new one, never half of one; the two small files are the
-//! same in every round of a job. [`load`] trusts nothing: sizes are bounded before reading, names, shapes and types are
+//! same in every round of a generation, and a reader who meets a new generation half way gets an error, not an adapter.
+//! With g generations PEFT sees one adapter of rank g·r and alpha g·`lora_alpha`: the same scaling. [`load`] trusts nothing: sizes are bounded before reading, names, shapes and types are
 //! those of the layout, every number is finite.
 
 mod files;
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AdapterLayout, BaseShape, LayoutError, LoraConfig, Targets, TaskKind};
+use crate::{Adapter, AdapterLayout, BaseShape, LayoutError, LoraConfig, MAX_GENERATIONS, Targets, TaskKind};
 
 const META_FILE: &str = "blindsum.json";
 const CONFIG_FILE: &str = "adapter_config.json";
@@ -79,15 +81,24 @@ pub struct PeftMeta {
 pub struct Loaded {
     /// Layout from the stored `[lora]` table on the given base model.
     pub layout: AdapterLayout,
-    /// A of each module, `[r, in_features]` row-major.
+    /// A of each module, `[generations·r, in_features]` row-major, oldest generation first.
     pub a: Vec<Vec<f32>>,
     /// The head in force: weights of its layers, row-major, one after the other, and their biases
     /// ([`AdapterLayout::head_parts`]).
     pub head: (Vec<f32>, Vec<f32>),
     /// The trained coordinates in the layout's order.
     pub values: Vec<f32>,
+    /// B of each generation before the newest.
+    pub folded: Vec<f32>,
     /// Base model and labels.
     pub meta: PeftMeta,
+}
+
+impl Loaded {
+    /// The adapter itself.
+    pub fn adapter(&self) -> Adapter<'_> {
+        Adapter { values: &self.values, folded: &self.folded }
+    }
 }
 
 /// `blindsum.json`.
@@ -99,6 +110,16 @@ struct MetaFile {
     task: TaskKind,
     labels: Vec<String>,
     lora: LoraConfig,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    generations: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(generations: &u32) -> bool {
+    *generations == 1
 }
 
 /// `adapter_config.json`: the keys that decide what PEFT computes, which fills in the others. Closed, because a further
@@ -123,10 +144,10 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    fn of(layout: &AdapterLayout, base: &str) -> Result<Self, PeftError> {
+    fn of(layout: &AdapterLayout, generations: u32, base: &str) -> Result<Self, PeftError> {
         let lora = layout.lora();
         // PEFT declares lora_alpha an integer, so a whole number is written as one.
-        let alpha = lora.lora_alpha;
+        let alpha = lora.lora_alpha * f64::from(generations);
         let whole = alpha.fract() == 0.0 && alpha.abs() < 1e9;
         let lora_alpha = if whole { Some((alpha as i64).into()) } else { serde_json::Number::from_f64(alpha) };
         Ok(ConfigFile {
@@ -139,7 +160,7 @@ impl ConfigFile {
             lora_dropout: 0.0,
             modules_to_save: layout.shape().family.modules_to_save(layout.task()),
             peft_type: "LORA".to_owned(),
-            r: lora.r,
+            r: lora.r * generations,
             target_modules: layout.target_modules().clone(),
             task_type: layout.task().peft_name().to_owned(),
             use_dora: false,
@@ -150,8 +171,8 @@ impl ConfigFile {
 
 /// Writes the adapter into `dir`, made if it does not exist; files there under other names stay.
 ///
-/// `a` is the frozen A of each module, `head` the initial head ([`init_head`](crate::init_head)), `values` the trained
-/// coordinates. A trained head is taken from `values`.
+/// `a` is A of each module, `[generations·r, in_features]` ([`a_stack`](crate::a_stack)), `head` the initial head
+/// ([`init_head`](crate::init_head)). A trained A and a trained head are taken from the adapter's values.
 ///
 /// # Errors
 /// Where lengths contradict the layout, a number is not finite, or the file system refuses; then no file is half
@@ -161,17 +182,19 @@ pub fn save(
     layout: &AdapterLayout,
     a: &[Vec<f32>],
     head: &(Vec<f32>, Vec<f32>),
-    values: &[f32],
+    adapter: Adapter<'_>,
     meta: &PeftMeta,
 ) -> Result<(), PeftError> {
     if meta.labels.len() != layout.labels() {
         let why = format!("{} label names for {} labels", meta.labels.len(), layout.labels());
         return Err(PeftError::Inconsistent(why));
     }
-    let weights = tensors::to_bytes(layout, a, head, values)?;
+    let weights = tensors::to_bytes(layout, a, head, adapter)?;
+    // `to_bytes` has refused an adapter whose lengths give no number of generations
+    let generations = adapter.generations(layout).map_or(1, |generations| generations as u32);
     let (task, labels, lora) = (layout.task().kind(), meta.labels.clone(), layout.lora().clone());
-    let meta_file = MetaFile { schema: 1, task, labels, lora };
-    let config = ConfigFile::of(layout, &meta.base_model_name_or_path)?;
+    let meta_file = MetaFile { schema: 1, task, labels, lora, generations };
+    let config = ConfigFile::of(layout, generations, &meta.base_model_name_or_path)?;
     files::create_dir(dir)?;
     files::replace(dir, META_FILE, &to_json(&meta_file)?)?;
     files::replace(dir, CONFIG_FILE, &to_json(&config)?)?;
@@ -191,24 +214,30 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
         let why = format!("schema is {}; this version reads schema 1", meta_file.schema);
         return Err(PeftError::invalid(&meta_path, why));
     }
+    let generations = meta_file.generations;
+    let most = if meta_file.lora.refresh_rounds.is_some() { MAX_GENERATIONS as u32 } else { 1 };
+    if !(1..=most).contains(&generations) {
+        let why = format!("generations is {generations}; with this lora.refresh_rounds there are 1 to {most}");
+        return Err(PeftError::invalid(&meta_path, why));
+    }
     let layout = AdapterLayout::new(shape, &meta_file.lora, meta_file.task.with_labels(meta_file.labels.len()))
         .map_err(|source| PeftError::Layout { path: meta_path, source })?;
 
     let config_path = dir.join(CONFIG_FILE);
     let config: ConfigFile = from_json(&config_path)?;
-    check_config(&config, &layout).map_err(|why| PeftError::invalid(&config_path, why))?;
+    check_config(&config, &layout, generations).map_err(|why| PeftError::invalid(&config_path, why))?;
 
     let weights_path = dir.join(WEIGHTS_FILE);
-    let bytes = files::read_bounded(&weights_path, tensors::max_file_bytes(&layout))?;
-    let (a, head, values) =
-        tensors::from_bytes(&bytes, &layout).map_err(|why| PeftError::invalid(&weights_path, why))?;
+    let bytes = files::read_bounded(&weights_path, tensors::max_file_bytes(&layout, generations as usize))?;
+    let tensors::Parts { a, head, values, folded } = tensors::from_bytes(&bytes, &layout, generations as usize)
+        .map_err(|why| PeftError::invalid(&weights_path, why))?;
     let meta = PeftMeta { base_model_name_or_path: config.base_model_name_or_path, labels: meta_file.labels };
-    Ok(Loaded { layout, a, head, values, meta })
+    Ok(Loaded { layout, a, head, values, folded, meta })
 }
 
 /// Compares every key that changes the computation with what [`save`] would have written for this layout.
-fn check_config(found: &ConfigFile, layout: &AdapterLayout) -> Result<(), String> {
-    let expected = ConfigFile::of(layout, &found.base_model_name_or_path).map_err(|e| e.to_string())?;
+fn check_config(found: &ConfigFile, layout: &AdapterLayout, generations: u32) -> Result<(), String> {
+    let expected = ConfigFile::of(layout, generations, &found.base_model_name_or_path).map_err(|e| e.to_string())?;
     macro_rules! same {
         ($($key:ident),*) => {
             $(if found.$key != expected.$key {

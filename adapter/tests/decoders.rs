@@ -4,7 +4,7 @@
 
 use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::{
-    Activation, AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, RotaryScaling,
+    Activation, Adapter, AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, RotaryScaling,
     ShapeError, Targets, Task, Window, init_a, init_head,
 };
 use serde_json::{Value, json};
@@ -44,7 +44,16 @@ fn refused(config: &Value) -> ShapeError {
 
 fn lora(targets: Option<Targets>) -> LoraConfig {
     let (init, head) = (Init::KaimingUniform, Head::Frozen);
-    LoraConfig { method: Method::FfaLora, r: 2, lora_alpha: 4.0, target_modules: targets, init, seed: 1, head }
+    LoraConfig {
+        method: Method::FfaLora,
+        r: 2,
+        lora_alpha: 4.0,
+        target_modules: targets,
+        init,
+        seed: 1,
+        head,
+        refresh_rounds: None,
+    }
 }
 
 #[test]
@@ -215,7 +224,7 @@ fn an_adapter_round_trips_in_each_task() {
             let meta = PeftMeta { base_model_name_or_path: "base".to_owned(), labels };
             let (a, head) = (init_a(&layout), init_head(&layout));
             let dir = tempfile::tempdir().unwrap();
-            peft::save(dir.path(), &layout, &a, &head, &values, &meta).unwrap();
+            peft::save(dir.path(), &layout, &a, &head, Adapter::of(&values), &meta).unwrap();
             let loaded = peft::load(dir.path(), &shape).unwrap();
             assert_eq!((&loaded.layout, &loaded.a, &loaded.values, &loaded.meta), (&layout, &a, &values, &meta));
 

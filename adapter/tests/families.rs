@@ -5,8 +5,8 @@ use std::fs;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, ShapeError, Targets, Task, init_a,
-    init_head, initial_values,
+    Adapter, AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Phase, ShapeError, Targets,
+    Task, init_a, init_head, initial_values,
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,16 @@ fn small() -> [BaseShape; 2] {
 fn lora(head: Head) -> LoraConfig {
     let target_modules = None;
     let init = Init::KaimingUniform;
-    LoraConfig { method: Method::FfaLora, r: 2, lora_alpha: 4.0, target_modules, init, seed: 1, head }
+    LoraConfig {
+        method: Method::FfaLora,
+        r: 2,
+        lora_alpha: 4.0,
+        target_modules,
+        init,
+        seed: 1,
+        head,
+        refresh_rounds: None,
+    }
 }
 
 fn layout(shape: &BaseShape, head: Head) -> AdapterLayout {
@@ -149,7 +158,7 @@ fn the_head_has_two_layers_that_tile_its_ranges() {
         let ranges = layout.head_ranges().unwrap();
         assert_eq!((ranges.weight.start, ranges.weight.len()), (layout.b_len(), 88));
         assert_eq!((ranges.bias.start, ranges.bias.end), (ranges.weight.end, layout.len()));
-        assert_eq!(layout.segments(), [("lora_B", 64), ("head", 99)]);
+        assert_eq!(layout.segments(Phase::B), [("lora_B", 64), ("head", 99)]);
         assert_eq!(initial_values(&layout)[ranges.weight], weights);
     }
 }
@@ -182,7 +191,7 @@ fn what_is_saved_is_loaded_under_pefts_names() {
                 initial_values(&layout).iter().enumerate().map(|(i, x)| x + i as f32 / 128.0).collect();
             let labels = ["bad", "so-so", "good"].map(str::to_owned).to_vec();
             let meta = PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels };
-            save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), &values, &meta).unwrap();
+            save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), Adapter::of(&values), &meta).unwrap();
 
             let loaded = load(dir.path(), &shape).unwrap();
             assert_eq!((&loaded.layout, &loaded.meta, &loaded.values), (&layout, &meta, &values));
@@ -222,7 +231,8 @@ fn an_adapter_of_another_family_is_refused() {
     let layout = layout(&roberta, Head::Frozen);
     let dir = tempfile::tempdir().unwrap();
     let meta = PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels: vec!["x".to_owned(); 3] };
-    save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), &initial_values(&layout), &meta).unwrap();
+    save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), Adapter::of(&initial_values(&layout)), &meta)
+        .unwrap();
     let error = load(dir.path(), &distilbert).unwrap_err().to_string();
     assert!(error.contains("modules_to_save") && error.contains("pre_classifier"), "{error}");
 }

@@ -11,7 +11,16 @@ fn minilm(init: Init, seed: u64, head: Head) -> AdapterLayout {
     let text = r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536,
         "num_attention_heads": 12, "vocab_size": 30522, "max_position_embeddings": 512}"#;
     let target_modules = Some(Targets::names(&["query", "value"]));
-    let lora = LoraConfig { method: Method::FfaLora, r: 8, lora_alpha: 16.0, target_modules, init, seed, head };
+    let lora = LoraConfig {
+        method: Method::FfaLora,
+        r: 8,
+        lora_alpha: 16.0,
+        target_modules,
+        init,
+        seed,
+        head,
+        refresh_rounds: None,
+    };
     AdapterLayout::new(&BaseShape::from_config_json(text).unwrap(), &lora, Task::classify(2)).unwrap()
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use blindsum_adapter::{
-    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Targets, Task, initial_values,
+    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Phase, Targets, Task, initial_values,
 };
 
 fn shape() -> BaseShape {
@@ -20,6 +20,7 @@ fn lora(targets: &[&str], head: Head) -> LoraConfig {
         init: Init::KaimingUniform,
         seed: 1,
         head,
+        refresh_rounds: None,
     }
 }
 
@@ -72,8 +73,8 @@ fn ranges_tile_the_vector() {
             end = head.bias.end;
         }
         assert_eq!(end, layout.len());
-        assert_eq!(layout.segments().iter().map(|(_, length)| length).sum::<usize>(), layout.len());
-        assert_eq!(layout.segments().len(), if head == Head::Trained { 2 } else { 1 });
+        assert_eq!(layout.segments(Phase::B).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
+        assert_eq!(layout.segments(Phase::B).len(), if head == Head::Trained { 2 } else { 1 });
         assert_eq!(initial_values(&layout).len(), layout.len());
     }
 }
@@ -132,5 +133,5 @@ fn the_lora_table_is_closed_and_has_defaults() {
     assert_eq!(config.target_modules, None);
     assert_eq!((config.init, config.head, config.scaling()), (Init::KaimingUniform, Head::Frozen, 2.0));
     assert!(serde_json::from_str::<LoraConfig>(&text.replace("\"r\"", "\"rank\": 1, \"r\"")).is_err());
-    assert!(serde_json::from_str::<LoraConfig>(&text.replace("ffa-lora", "lora")).is_err());
+    assert!(serde_json::from_str::<LoraConfig>(&text.replace("ffa-lora", "vera")).is_err());
 }

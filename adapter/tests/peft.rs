@@ -6,7 +6,8 @@ use std::path::Path;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head, initial_values,
+    Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head,
+    initial_values,
 };
 
 fn shape(hidden: usize) -> BaseShape {
@@ -20,7 +21,16 @@ fn shape(hidden: usize) -> BaseShape {
 fn layout(head: Head) -> AdapterLayout {
     let target_modules = Some(Targets::names(&["query", "value"]));
     let init = Init::Orthonormal;
-    let lora = LoraConfig { method: Method::FfaLora, r: 2, lora_alpha: 4.0, target_modules, init, seed: 1, head };
+    let lora = LoraConfig {
+        method: Method::FfaLora,
+        r: 2,
+        lora_alpha: 4.0,
+        target_modules,
+        init,
+        seed: 1,
+        head,
+        refresh_rounds: None,
+    };
     AdapterLayout::new(&shape(8), &lora, Task::classify(3)).unwrap()
 }
 
@@ -36,7 +46,7 @@ fn meta() -> PeftMeta {
 
 fn saved(dir: &Path, head: Head) {
     let layout = layout(head);
-    save(dir, &layout, &init_a(&layout), &init_head(&layout), &values(&layout), &meta()).unwrap();
+    save(dir, &layout, &init_a(&layout), &init_head(&layout), Adapter::of(&values(&layout)), &meta()).unwrap();
 }
 
 #[test]
@@ -116,7 +126,7 @@ fn what_contradicts_the_layout_is_not_saved() {
     let layout = layout(Head::Trained);
     let (a, head, good) = (init_a(&layout), init_head(&layout), values(&layout));
     let refused = |a: &[Vec<f32>], values: &[f32], meta: &PeftMeta| {
-        save(&dir, &layout, a, &head, values, meta).unwrap_err().to_string()
+        save(&dir, &layout, a, &head, Adapter::of(values), meta).unwrap_err().to_string()
     };
     assert!(refused(&a, &good[1..], &meta()).contains("trained values"));
     assert!(refused(&a[1..], &good, &meta()).contains("A matrices"));

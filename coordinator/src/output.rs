@@ -10,7 +10,8 @@
 //!
 //! # Contract
 //! Files are replaced one at a time as whole files; between rounds only the weights differ, so a reader never sees a
-//! mixture. The history is fsynced line by line and a half-written last line is removed at the next start. A round that
+//! mixture (a job that draws A anew changes `adapter_config.json` too, then; a reader who meets that moment finds files
+//! that do not fit). The history is fsynced line by line and a half-written last line is removed at the next start. A round that
 //! is reported again after a restart has one line; after a crash at any point, reporting it again makes up for the rest.
 
 use std::fs::{File, OpenOptions};
@@ -81,7 +82,6 @@ pub struct Output {
     dir: PathBuf,
     model_dir: PathBuf,
     history: File,
-    a: Vec<Vec<f32>>,
     head: (Vec<f32>, Vec<f32>),
     meta: PeftMeta,
     /// The last round in the history.
@@ -129,7 +129,6 @@ impl Output {
             dir: dir.to_owned(),
             model_dir: model_dir.to_owned(),
             history,
-            a: blindsum_adapter::init_a(layout),
             head: blindsum_adapter::init_head(layout),
             meta: PeftMeta { base_model_name_or_path: base_model_name, labels: plan.job().model.labels.clone() },
             newest,
@@ -153,7 +152,7 @@ impl Output {
         if report.round > self.newest {
             self.record(report, roster)?;
         }
-        if report.round == self.newest && report.kind == RoundKind::Train {
+        if report.round == self.newest && report.kind.trains() {
             self.write_last(&report.global, plan)?;
         }
         Ok(())
@@ -179,10 +178,12 @@ impl Output {
         Ok(())
     }
 
-    /// Replaces `last/` with the adapter `global`.
+    /// Replaces `last/` with the adapter of the state `global`.
     fn write_last(&self, global: &[f32], plan: &Plan) -> Result<(), CoordinatorError> {
         let last = self.dir.join("last");
-        peft::save(&last, plan.layout(), &self.a, &self.head, global, &self.meta)?;
+        let (layout, adapter) = (plan.layout(), plan.state().adapter(global));
+        let a = blindsum_adapter::a_stack(layout, adapter.generations(layout).unwrap_or(1));
+        peft::save(&last, layout, &a, &self.head, adapter, &self.meta)?;
         self.copy(&self.model_dir, &last, &TOKENIZER_FILES, true)
     }
 
@@ -223,7 +224,7 @@ fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
         round: report.round,
         attempt: report.attempt,
         kind: match report.kind {
-            RoundKind::Train => "train".into(),
+            RoundKind::Train | RoundKind::TrainA => "train".into(),
             RoundKind::Evaluate => "evaluate".into(),
         },
         cohort: names(roster, &report.cohort),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_adapter::{AdapterLayout, BaseShape, Method};
 use blindsum_crypto::{Digest, IdentityKey, RosterEntry};
 use blindsum_protocol::coordinator::RoundBytes;
 use blindsum_protocol::job::Job;
 use blindsum_protocol::metrics::HeldOut;
+use blindsum_protocol::server::ServerOptimizer;
 
 use super::*;
 
@@ -18,6 +19,11 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same with a changed job.
+    fn with(change: fn(&mut blindsum_protocol::job::JobFile)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("model")).unwrap();
         std::fs::write(dir.path().join("model/tokenizer.json"), "{}").unwrap();
@@ -29,6 +35,7 @@ impl Fixture {
         let job: Job = toml::from_str(include_str!("../../protocol/job.sample.toml")).unwrap();
         let mut file = blindsum_protocol::job::JobFile::from(job);
         file.federation = "demo".into();
+        change(&mut file);
         let job = Job::try_from(file).unwrap();
         let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
             "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
@@ -58,7 +65,7 @@ impl Fixture {
             duration_ms: 1500,
             result_hash: Digest([round as u8; 32]),
             model_hash: Digest([9; 32]),
-            global: Arc::from(vec![round as f32; self.plan.layout().len()]),
+            global: Arc::from(vec![round as f32; self.plan.state().len(round)]),
         }
     }
 
@@ -140,4 +147,29 @@ fn a_crash_around_the_history_line_mixes_up_no_adapters() {
     fixture.keep(&mut output, 3, 0.7);
     assert_eq!((fixture.round_in("last"), fixture.round_in("best")), (Some(3.0), Some(2.0)));
     assert_eq!(std::fs::read_to_string(fixture.dir.path().join("out/history.jsonl")).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn the_adapter_of_every_method_is_written_without_the_servers_moments() {
+    type Change = fn(&mut blindsum_protocol::job::JobFile);
+    let adam = |file: &mut blindsum_protocol::job::JobFile| file.server.optimizer = ServerOptimizer::FedAdam;
+    let refresh: Change = |file| {
+        file.lora.refresh_rounds = Some(1);
+        file.server.optimizer = ServerOptimizer::FedAdam;
+    };
+    let rolora: Change = |file| file.lora.method = Method::RoLora;
+    for (change, generations) in [(adam as Change, 1), (refresh, 3), (rolora, 1)] {
+        let fixture = Fixture::with(change);
+        let mut output = fixture.open();
+        fixture.keep(&mut output, 1, 0.5);
+        let kind = fixture.plan.kind(2).unwrap();
+        output.keep(&fixture.report(2, kind, 0.6), &fixture.plan, &fixture.roster).unwrap();
+        let (layout, report) = (fixture.plan.layout(), fixture.report(2, kind, 0.6));
+        let loaded = peft::load(&fixture.dir.path().join("out/last"), layout.shape()).unwrap();
+        assert_eq!(loaded.adapter(), fixture.plan.state().adapter(&report.global));
+        assert_eq!(loaded.adapter().generations(layout), Some(generations));
+        assert_eq!(fixture.round_in("best"), Some(1.0), "round 2 measures the adapter of round 1");
+        let line = std::fs::read_to_string(fixture.dir.path().join("out/history.jsonl")).unwrap();
+        assert_eq!(line.matches("\"kind\":\"train\"").count(), 2);
+    }
 }

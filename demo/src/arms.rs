@@ -8,10 +8,10 @@
 //! all rows: the best that sharing the rows themselves could do.
 
 use anyhow::{Context, Result};
-use blindsum_adapter::{AdapterLayout, server};
+use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SegmentKind, fixed_point};
 use blindsum_protocol::job::{Job, JobFile};
-use blindsum_protocol::plan::{Plan, RoundKind};
+use blindsum_protocol::plan::Plan;
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::{Engine, best};
 use blindsum_silo::local::{LocalTrainer, TrainSpec, os_rng};
@@ -41,8 +41,15 @@ pub fn vary(job: &Job, learning_rate: f64, seed: u64) -> Result<Job> {
     Ok(Job::try_from(file)?)
 }
 
-/// Trains an arm for the whole job and returns the adapter's values in the layout's order. Ticks `bar` once per
-/// optimiser step.
+/// What the job carries from round to round with this engine.
+///
+/// # Errors
+/// When the job is not one for it.
+pub fn state(job: &Job, engine: &dyn Engine) -> Result<StateLayout> {
+    Ok(StateLayout::new(engine.layout().clone(), job.server_step(), job.rounds)?)
+}
+
+/// Trains an arm for the whole job and returns the last [`state`]. Ticks `bar` once per optimiser step.
 ///
 /// # Errors
 /// When the job cannot be had with these rows, or the engine fails.
@@ -62,29 +69,32 @@ pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar:
 fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &Steps) -> Result<Vec<f32>> {
     let (spec, _) = TrainSpec::derive(job, rows.len())?;
     let trainer = LocalTrainer::new(rows.to_vec(), spec)?;
-    let mut values = blindsum_adapter::initial_values(engine.layout());
+    let state = state(job, engine)?;
+    let mut now = state.initial();
     let mut rng = os_rng()?;
-    for _ in 0..job.rounds {
-        let update = trainer.round(engine, &values, &mut rng, &mut |_| bar.tick())?;
-        values.iter_mut().zip(&update.values).for_each(|(value, delta)| *value += delta);
+    for round in 1..=job.rounds {
+        let update = trainer.round(engine, round, state.adapter(&now), &mut rng, &mut |_| bar.tick())?;
+        let sum: Vec<f64> = update.values.iter().map(|&x| f64::from(x)).collect();
+        now = state.step(&now, &sum, 1, round);
     }
-    Ok(values)
+    Ok(now)
 }
 
 fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Steps) -> Result<Vec<f32>> {
     let plan = plan(job, engine.layout(), corpus.sources.len())?;
-    let segments = &plan.params(RoundKind::Train).segments;
     let trainers = corpus
         .sources
         .iter()
         .map(|source| Ok(LocalTrainer::new(source.train.clone(), TrainSpec::derive(job, source.train.len())?.0)?))
         .collect::<Result<Vec<_>>>()?;
-    let mut global = blindsum_adapter::initial_values(engine.layout());
+    let mut global = plan.initial_global().to_vec();
     let mut rng = os_rng()?;
-    for _ in 0..job.rounds {
+    for round in 1..=job.rounds {
+        let kind = plan.kind(round).context("the job has the round")?;
+        let segments = &plan.params(kind).segments;
         let mut sums: Vec<Vec<u32>> = segments.iter().map(|segment| vec![0; segment.length as usize]).collect();
         for trainer in &trainers {
-            let update = trainer.round(engine, &global, &mut rng, &mut |_| bar.tick())?;
+            let update = trainer.round(engine, round, plan.state().adapter(&global), &mut rng, &mut |_| bar.tick())?;
             let mut rest = update.values.as_slice();
             for (segment, sum) in segments.iter().zip(&mut sums) {
                 if !matches!(segment.kind, SegmentKind::FixedPoint { .. }) {
@@ -103,7 +113,7 @@ fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Steps) 
             .filter(|(segment, _)| matches!(segment.kind, SegmentKind::FixedPoint { .. }))
             .flat_map(|(segment, sum)| fixed_point::decode_sum(sum, segment))
             .collect();
-        global = server::fed_avg(&global, &total, u32::try_from(trainers.len())?);
+        global = plan.state().step(&global, &total, u32::try_from(trainers.len())?, round);
     }
     Ok(global)
 }
@@ -128,12 +138,12 @@ pub fn steps(arm: Arm, job: &Job, corpus: &Corpus) -> u64 {
 ///
 /// # Errors
 /// When the engine fails.
-pub fn hits(engine: &mut dyn Engine, values: &[f32], sources: &[&[Example]]) -> Result<Vec<Vec<bool>>> {
+pub fn hits(engine: &mut dyn Engine, adapter: Adapter<'_>, sources: &[&[Example]]) -> Result<Vec<Vec<bool>>> {
     sources
         .iter()
         .map(|rows| {
             let examples: Vec<&Example> = rows.iter().collect();
-            let logits = engine.logits(values, &examples).context("cannot evaluate the adapter")?;
+            let logits = engine.logits(adapter, &examples).context("cannot evaluate the adapter")?;
             Ok(logits.iter().zip(&examples).map(|(row, example)| Some(best(row) as u32) == example.label()).collect())
         })
         .collect()

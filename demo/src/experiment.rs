@@ -14,6 +14,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use blindsum_adapter::Adapter;
 use blindsum_protocol::job::Job;
 use serde::{Deserialize, Serialize};
 
@@ -114,12 +115,14 @@ fn train(
     let engine = bench.engine(&job)?;
     let what = format!("{name}, learning rate {rate}, seed {seed}");
     let bar = Steps::new(arms::steps(arm, &job, corpus), what, None);
-    let values = arms::train(arm, &job, engine, corpus, &bar)?;
+    let last = arms::train(arm, &job, engine, corpus, &bar)?;
     bar.done();
+    let state = arms::state(&job, engine)?;
+    let adapter = state.adapter(&last);
     let validation: Vec<_> = corpus.sources.iter().map(|source| source.validation.as_slice()).collect();
     let test: Vec<_> = corpus.sources.iter().map(|source| source.test.as_slice()).collect();
     let trained =
-        Trained { validation: arms::hits(engine, &values, &validation)?, test: arms::hits(engine, &values, &test)? };
+        Trained { validation: arms::hits(engine, adapter, &validation)?, test: arms::hits(engine, adapter, &test)? };
     println!(
         "{name}, learning rate {rate}, seed {seed}: validation {:.3}, test {:.3}",
         macro_accuracy(&trained.validation),
@@ -136,7 +139,7 @@ fn base(bench: &mut Bench, job: &Job, corpus: &Corpus, seeds: &[u64]) -> Result<
             let engine = bench.engine(&arms::vary(job, job.training.learning_rate, seed)?)?;
             let values = blindsum_adapter::initial_values(engine.layout());
             let test: Vec<_> = corpus.sources.iter().map(|source| source.test.as_slice()).collect();
-            arms::hits(engine, &values, &test)
+            arms::hits(engine, Adapter::of(&values), &test)
         })
         .collect()
 }

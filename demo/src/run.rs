@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use blindsum_adapter::Adapter;
 use blindsum_protocol::job::Job;
 use blindsum_transport::signals::Stop;
 use indicatif::ProgressBar;
@@ -53,9 +54,9 @@ pub async fn run(settings: &Settings, stop: &Stop) -> Result<()> {
     let costs = follow(&federation, federation.start()?, &job).await?;
 
     println!("\nEvaluating the adapter that the coordinator wrote, on each institution's test rows");
-    let values = blindsum_adapter::peft::load(&federation.adapter(), bench.engine(&job)?.layout().shape())?.values;
+    let loaded = blindsum_adapter::peft::load(&federation.adapter(), bench.engine(&job)?.layout().shape())?;
     let mut report = Report::new(&job, &corpus, &federation, costs);
-    report.federation = test(&mut bench, &job, &corpus, &values)?;
+    report.federation = test(&mut bench, &job, &corpus, loaded.adapter())?;
     report.base = base(&mut bench, &job, &corpus)?;
     if !settings.federation_only {
         compare(&mut report, settings, &job, &corpus, &mut bench, stop)?;
@@ -188,14 +189,14 @@ impl Shown {
     }
 }
 
-fn test(bench: &mut Bench, job: &Job, corpus: &Corpus, values: &[f32]) -> Result<Vec<Vec<bool>>> {
+fn test(bench: &mut Bench, job: &Job, corpus: &Corpus, adapter: Adapter<'_>) -> Result<Vec<Vec<bool>>> {
     let rows: Vec<_> = corpus.sources.iter().map(|source| source.test.as_slice()).collect();
-    arms::hits(bench.engine(job)?, values, &rows)
+    arms::hits(bench.engine(job)?, adapter, &rows)
 }
 
 fn base(bench: &mut Bench, job: &Job, corpus: &Corpus) -> Result<Vec<Vec<bool>>> {
     let values = blindsum_adapter::initial_values(bench.engine(job)?.layout());
-    test(bench, job, corpus, &values)
+    test(bench, job, corpus, Adapter::of(&values))
 }
 
 fn compare(
@@ -220,9 +221,10 @@ fn compare(
 
 fn arm(bench: &mut Bench, arm: Arm, job: &Job, corpus: &Corpus, what: String, stop: &Stop) -> Result<Vec<Vec<bool>>> {
     let bar = Steps::new(arms::steps(arm, job, corpus), what.clone(), Some(stop.clone()));
-    let values = arms::train(arm, job, bench.engine(job)?, corpus, &bar)?;
+    let last = arms::train(arm, job, bench.engine(job)?, corpus, &bar)?;
     bar.done();
-    let hits = test(bench, job, corpus, &values)?;
+    let state = arms::state(job, bench.engine(job)?)?;
+    let hits = test(bench, job, corpus, state.adapter(&last))?;
     println!("  {what}: {:.1} %", 100.0 * macro_accuracy(&hits));
     Ok(hits)
 }

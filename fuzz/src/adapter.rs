@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, LoraConfig, init_a, init_head, initial_values, peft, Task};
+use blindsum_adapter::{
+    Adapter, AdapterLayout, BaseShape, LoraConfig, Phase, Task, init_a, init_head, initial_values, peft,
+};
 
 use crate::input::Input;
 use crate::world::World;
@@ -29,7 +31,8 @@ pub fn saved() -> &'static [Vec<u8>; 3] {
         let layout = World::get(false).plan().layout();
         let labels = World::get(false).plan().job().model.labels.clone();
         let meta = peft::PeftMeta { base_model_name_or_path: "base".into(), labels };
-        peft::save(&dir, layout, &init_a(layout), &init_head(layout), &initial_values(layout), &meta).unwrap();
+        peft::save(&dir, layout, &init_a(layout), &init_head(layout), Adapter::of(&initial_values(layout)), &meta)
+            .unwrap();
         FILES.map(|name| std::fs::read(dir.join(name)).unwrap())
     })
 }
@@ -67,10 +70,10 @@ pub fn files(bytes: &[u8]) {
     // the next input finds a sound file again
     std::fs::write(dir.join(name), &saved()[which]).unwrap();
     let Ok(loaded) = loaded else { return };
-    assert_eq!(loaded.values.len(), loaded.layout.len());
-    assert!(loaded.values.iter().chain(loaded.a.iter().flatten()).all(|x| x.is_finite()));
+    assert!(loaded.adapter().generations(&loaded.layout).is_some());
+    assert!(loaded.values.iter().chain(&loaded.folded).chain(loaded.a.iter().flatten()).all(|x| x.is_finite()));
     let again = dir.join("again");
-    peft::save(&again, &loaded.layout, &loaded.a, &loaded.head, &loaded.values, &loaded.meta).unwrap();
+    peft::save(&again, &loaded.layout, &loaded.a, &loaded.head, loaded.adapter(), &loaded.meta).unwrap();
     assert_eq!(peft::load(&again, shape()).unwrap(), loaded, "saved and loaded again");
 }
 
@@ -80,6 +83,6 @@ fn config(bytes: &[u8]) {
     assert_eq!(shape.head_width() * shape.heads, shape.hidden);
     let lora: &LoraConfig = &World::get(false).plan().job().lora;
     if let Ok(layout) = AdapterLayout::new(&shape, lora, Task::classify(2)) {
-        assert_eq!(layout.segments().iter().map(|(_, length)| length).sum::<usize>(), layout.len());
+        assert_eq!(layout.segments(Phase::B).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
     }
 }

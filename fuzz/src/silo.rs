@@ -17,7 +17,7 @@ use blindsum_protocol::silo::{
     HeldResult, JournalEntry, JournalState, LocalUpdate, SetupError, SiloConfig, SiloMachine, SiloOutput, SiloWork,
     TrainFailure, TrainOutcome, TrainRequest,
 };
-use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts, RoundKind};
+use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts};
 
 use crate::input::Input;
 use crate::operations::{MOST, OPERATION};
@@ -187,10 +187,8 @@ impl Run {
 
     fn train(&mut self, a: u8, b: u8) {
         let Some(request) = self.trainings.pop() else { return };
-        let length = match self.world.plan().kind(request.at.round) {
-            Some(RoundKind::Train) => self.world.plan().layout().len(),
-            _ => 0,
-        };
+        let plan = self.world.plan();
+        let length = plan.kind(request.at.round).map_or(0, |kind| plan.params(kind).lanes() - plan.metrics_len());
         let value = match a % 8 {
             3 => f32::NAN,
             4 => f32::INFINITY,

@@ -3,10 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use blindsum_adapter::server;
 use blindsum_crypto::{Digest, IdentityKey, SegmentKind, SiloId, fixed_point, packing, transcript};
+use blindsum_protocol::Plan;
 use blindsum_protocol::limits::Limits;
-use blindsum_protocol::{Plan, RoundKind};
 
 use crate::common::{DP, NONE, Setup, job_text};
 
@@ -45,7 +44,8 @@ impl World {
     }
 
     /// The adapter after a sum over `count` silos.
-    pub fn apply(&self, kind: RoundKind, global: &Arc<[f32]>, packed: &[u8], count: usize) -> Arc<[f32]> {
+    pub fn apply(&self, round: u32, global: &Arc<[f32]>, packed: &[u8], count: usize) -> Arc<[f32]> {
+        let Some(kind) = self.plan().kind(round).filter(|kind| kind.trains()) else { return Arc::clone(global) };
         let params = self.plan().params(kind);
         let Ok(lanes) = packing::unpack(params, packed) else { return Arc::clone(global) };
         let mut update = Vec::new();
@@ -54,10 +54,7 @@ impl World {
                 update.extend(fixed_point::decode_sum(&lanes[range], segment));
             }
         }
-        match kind {
-            RoundKind::Train => server::fed_avg(global, &update, count.max(1) as u32).into(),
-            RoundKind::Evaluate => Arc::clone(global),
-        }
+        self.plan().state().step(global, &update, count.max(1) as u32, round).into()
     }
 }
 
@@ -84,8 +81,7 @@ impl Chain {
     /// After the next round, whose survivor list has this T3.
     pub fn next(&self, world: &World, t3: &Digest, packed: &[u8], count: usize) -> Chain {
         let round = self.round + 1;
-        let kind = world.plan().kind(round).unwrap_or(RoundKind::Evaluate);
-        let global = world.apply(kind, &self.global, packed, count);
+        let global = world.apply(round, &self.global, packed, count);
         let model_hash = world.plan().model_hash(&global);
         let result_hash = transcript::result_hash(t3, &transcript::sum_hash(packed), &model_hash);
         Chain { round, result_hash, model_hash, global }

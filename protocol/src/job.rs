@@ -6,11 +6,13 @@
 
 use std::ops::Deref;
 
-use blindsum_adapter::{LoraConfig, Task, TaskKind};
+use blindsum_adapter::{LoraConfig, ServerStep, Task, TaskKind};
 use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
+use crate::schedule::{LearningRate, Schedule};
+use crate::server::ServerSection;
 
 /// What is wrong with a job file, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +56,9 @@ pub struct JobFile {
     pub aggregation: AggregationSection,
     /// How long everybody waits.
     pub deadlines: DeadlineSection,
+    /// What everybody does with the mean of the updates. Left out: adds it to the adapter.
+    #[serde(default, skip_serializing_if = "ServerSection::is_default")]
+    pub server: ServerSection,
 }
 
 /// `[model]`: the base model by content, and what it is taught.
@@ -94,8 +99,14 @@ pub struct TrainingSection {
     pub expected_batch_examples: u32,
     /// The optimiser; its state starts afresh in each round.
     pub optimizer: Optimizer,
-    /// Learning rate, above 0.
+    /// Learning rate, above 0; with a schedule or a warm-up the largest of any round.
     pub learning_rate: f64,
+    /// How it moves from round to round ([`LearningRate`]): `constant` (default), `linear` or `cosine`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub learning_rate_schedule: Schedule,
+    /// Rounds in which it rises to `learning_rate` first, fewer than `rounds` (default 0).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub warmup_rounds: u32,
     /// Bound on the L2 norm of each step's mean gradient. Needed exactly when `privacy.mode = "none"`; under
     /// `record-dp` the clip norm plays its part.
     #[serde(default)]
@@ -175,6 +186,31 @@ fn verify_sum() -> VerifySum {
     VerifySum::Sketches
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Keys that a job may leave out altogether: hashed apart, so that a job without them has the digest that it had before
+/// they existed, and so that the encoding of the rest never depends on which of them are there.
+#[derive(Default, PartialEq, Serialize)]
+struct LaterKeys {
+    learning_rate_schedule: Schedule,
+    warmup_rounds: u32,
+    refresh_rounds: Option<u32>,
+    server: ServerSection,
+}
+
+impl LaterKeys {
+    fn take(file: &mut JobFile) -> Self {
+        LaterKeys {
+            learning_rate_schedule: std::mem::take(&mut file.training.learning_rate_schedule),
+            warmup_rounds: std::mem::take(&mut file.training.warmup_rounds),
+            refresh_rounds: file.lora.refresh_rounds.take(),
+            server: std::mem::take(&mut file.server),
+        }
+    }
+}
+
 /// What else travels inside the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -222,12 +258,27 @@ pub enum Protection {
 pub struct Job {
     file: JobFile,
     protection: Protection,
+    server: ServerStep,
 }
 
 impl Job {
-    /// SHA-256 over the canonical encoding: the identity of the run.
+    /// SHA-256 over the canonical encoding, and that of the [`LaterKeys`] if there are any: the identity of the run.
     pub fn digest(&self) -> Digest {
-        Hasher::new(Label::Job).field(&codec::canonical(&self.file)).finish()
+        let mut file = self.file.clone();
+        let later = LaterKeys::take(&mut file);
+        let hasher = Hasher::new(Label::Job).field(&codec::canonical(&file));
+        if is_default(&later) { hasher.finish() } else { hasher.field(&codec::canonical(&later)).finish() }
+    }
+
+    /// What everybody does with the mean of the updates.
+    pub fn server_step(&self) -> ServerStep {
+        self.server
+    }
+
+    /// The learning rate of every round.
+    pub fn learning_rate(&self) -> LearningRate {
+        let TrainingSection { learning_rate, learning_rate_schedule, warmup_rounds, .. } = self.file.training;
+        LearningRate { peak: learning_rate, schedule: learning_rate_schedule, warmup_rounds, rounds: self.file.rounds }
     }
 
     /// How records are protected.
@@ -273,6 +324,11 @@ impl TryFrom<JobFile> for Job {
         within("training.local_steps", file.training.local_steps, 1, 10_000)?;
         within("training.expected_batch_examples", file.training.expected_batch_examples, 1, 1 << 20)?;
         positive("training.learning_rate", file.training.learning_rate)?;
+        if file.training.warmup_rounds >= file.rounds {
+            let problem = format!("is {}", file.training.warmup_rounds);
+            let remedy = format!("choose fewer than the {} rounds", file.rounds);
+            return Err(JobError::new("training.warmup_rounds", problem, remedy));
+        }
         within("aggregation.value_bits", u32::from(file.aggregation.value_bits), 2, 24)?;
         if let Some(bound) = file.aggregation.coordinate_bound {
             positive("aggregation.coordinate_bound", bound)?;
@@ -280,7 +336,8 @@ impl TryFrom<JobFile> for Job {
         within("deadlines.training_seconds", file.deadlines.training_seconds, 1, 604_800)?;
         within("deadlines.phase_seconds", file.deadlines.phase_seconds, 1, 3_600)?;
         let protection = protection(&file)?;
-        Ok(Job { file, protection })
+        let server = file.server.step()?;
+        Ok(Job { file, protection, server })
     }
 }
 

@@ -37,6 +37,8 @@ pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod plan;
+pub mod schedule;
+pub mod server;
 pub mod silo;
 mod step;
 

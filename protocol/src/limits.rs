@@ -1,8 +1,8 @@
 //! How long any message can be in this job: computed from n and the params, never told by a peer (SA-12).
 
-use blindsum_crypto::VerifySum;
 use blindsum_crypto::sketch::ROWS;
 use blindsum_crypto::verify::Check;
+use blindsum_crypto::{Params, VerifySum};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::codec::{self, CodecError};
@@ -28,7 +28,8 @@ const DELIVERY: usize = 1024;
 pub struct Limits {
     from_silo: usize,
     from_coordinator: usize,
-    train_payload: usize,
+    /// Of odd rounds and of even ones.
+    train_payloads: [usize; 2],
     evaluate_payload: usize,
     train_rounds: u32,
     last_round: u32,
@@ -40,12 +41,13 @@ impl Limits {
     pub fn new(plan: &Plan) -> Limits {
         let n = usize::from(plan.quorum().n);
         let open = FIXED + MAX_ABANDONED * (FIXED + n * VOTE);
-        let sketch = 4 * ROWS * plan.params(RoundKind::Train).segments.len();
+        let train = [1, 2].map(|round| plan.params(plan.training_kind(round)));
+        let sketch = 4 * ROWS * train.map(|params| params.segments.len()).into_iter().max().unwrap_or_default();
         let result = FIXED + n * (ENTRY + 2 * VOTE + PROOF + sketch);
         Limits {
             from_silo: FIXED + (n * ENTRY).max(sketch),
             from_coordinator: (FIXED + n * DELIVERY).max(open).max(result),
-            train_payload: plan.params(RoundKind::Train).packed_bytes(),
+            train_payloads: train.map(Params::packed_bytes),
             evaluate_payload: plan.params(RoundKind::Evaluate).packed_bytes(),
             train_rounds: plan.job().rounds,
             last_round: plan.last_round(),
@@ -69,7 +71,7 @@ impl Limits {
 
     /// Longest packed vector of any round in bytes.
     pub fn payload_max(&self) -> usize {
-        self.train_payload.max(self.evaluate_payload)
+        self.train_payloads.into_iter().fold(self.evaluate_payload, usize::max)
     }
 
     /// Most masked inputs that travel beside a sum: all where the job says so, else at most n − q, since with more silos
@@ -81,7 +83,7 @@ impl Limits {
     fn payload_of(&self, round: u32) -> Result<usize, CodecError> {
         match round {
             0 => Err(CodecError::Round(round)),
-            _ if round <= self.train_rounds => Ok(self.train_payload),
+            _ if round <= self.train_rounds => Ok(self.train_payloads[usize::from(round.is_multiple_of(2))]),
             _ if round <= self.last_round => Ok(self.evaluate_payload),
             _ => Err(CodecError::Round(round)),
         }

@@ -14,11 +14,13 @@
 //! - AdamW: `lr · steps · max(1, (1−β1)/√(1−β2))`, the bound on Adam's effective step of Kingma & Ba (ICLR 2015, §2.1);
 //!   there is no weight decay.
 //!
+//! `lr` is the largest of any round: `training.learning_rate` ([`LearningRate`](crate::schedule::LearningRate)).
+//!
 //! It is coarse (a vector of norm C rarely puts it all in one coordinate); `aggregation.coordinate_bound` overrides it.
 
 use std::sync::Arc;
 
-use blindsum_adapter::{self as adapter, AdapterLayout, BaseHashes};
+use blindsum_adapter::{self as adapter, AdapterLayout, BaseHashes, LayoutError, Phase, StateLayout};
 use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment, VerifySum};
 
 use crate::job::{Job, JobError, MetricsMode, Optimizer, Protection, sha256_hex};
@@ -44,10 +46,19 @@ pub const ADAM: AdamConstants = AdamConstants { beta1: 0.9, beta2: 0.999, epsilo
 /// What a round does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RoundKind {
-    /// Trains and measures; rounds 1 to `job.rounds`.
+    /// Trains and measures; rounds 1 to `job.rounds`. B is trained, and A too under `lora.method = "lora"`.
     Train,
+    /// The same, but A is trained and B waits; every second of those rounds under `lora.method = "rolora"`.
+    TrainA,
     /// Measures the last adapter; one closing round, only where metrics are on.
     Evaluate,
+}
+
+impl RoundKind {
+    /// Whether such a round trains, so that its update carries the silo's privacy and its noise.
+    pub fn trains(self) -> bool {
+        self != RoundKind::Evaluate
+    }
 }
 
 /// A job on a roster and a base model.
@@ -58,11 +69,12 @@ pub struct Plan {
     federation_id: String,
     roster_hash: Digest,
     roster_version: u32,
-    layout: AdapterLayout,
+    state: StateLayout,
     base: BaseHashes,
-    a_hash: [u8; 32],
+    a_hashes: Vec<[u8; 32]>,
     coordinate_bound: f64,
     train: Params,
+    train_a: Params,
     evaluate: Params,
 }
 
@@ -86,15 +98,18 @@ impl Plan {
             return Err(JobError::new("aggregation.coordinate_bound", problem, "lower the learning rate"));
         }
         let metrics = Segment::counts("metrics", metrics_len(aggregation.metrics), n);
-        let mut segments = Vec::new();
-        for (name, length) in layout.segments() {
-            let length = u32::try_from(length).expect("a layout has at most 2^28 coordinates");
-            let segment = Segment::fixed_point(name, length, aggregation.value_bits, coordinate_bound, n);
-            segments.push(segment.map_err(|e| {
-                JobError::new("aggregation.value_bits", format!("does not fit {n} silos: {e}"), "lower it")
-            })?);
-        }
-        segments.push(metrics.clone());
+        let segments = |phase: Phase| {
+            let mut segments = Vec::new();
+            for (name, length) in layout.segments(phase) {
+                let length = u32::try_from(length).expect("a layout has at most 2^28 coordinates");
+                let segment = Segment::fixed_point(name, length, aggregation.value_bits, coordinate_bound, n);
+                segments.push(segment.map_err(|e| {
+                    JobError::new("aggregation.value_bits", format!("does not fit {n} silos: {e}"), "lower it")
+                })?);
+            }
+            segments.push(metrics.clone());
+            Ok(segments)
+        };
         let params = |segments: Vec<Segment>, noise: bool| Params {
             segments,
             quorum,
@@ -103,24 +118,30 @@ impl Plan {
             training_deadline_ms: u64::from(job.deadlines.training_seconds) * 1000,
             phase_deadline_ms: u64::from(job.deadlines.phase_seconds) * 1000,
         };
-        let train = params(segments, job.is_private());
-        let evaluate = params(vec![metrics], false);
-        for params in [&train, &evaluate] {
+        let train = params(segments(layout.phase(1))?, job.is_private());
+        let train_a = params(segments(Phase::A)?, job.is_private());
+        let evaluate = params(vec![metrics.clone()], false);
+        for params in [&train, &train_a, &evaluate] {
             params.check().map_err(|e| {
                 JobError::new("aggregation.value_bits", format!("gives no sound session: {e}"), "lower it")
             })?;
         }
+        let state = StateLayout::new(layout.clone(), job.server_step(), job.rounds).map_err(|e| match e {
+            LayoutError::Value { value, why, .. } => JobError::new("lora.refresh_rounds", format!("is {value}"), why),
+            other => JobError::new("lora", format!("makes a state that is too large: {other}"), "lower r"),
+        })?;
         Ok(Plan {
             job_digest: job.digest(),
             federation_id: roster.federation_id().to_owned(),
             roster_hash: roster.hash(),
             roster_version: roster.version(),
             base: base_hashes(job)?,
-            a_hash: adapter::a_hash(&adapter::init_a(layout)),
-            layout: layout.clone(),
+            a_hashes: adapter::a_hashes(layout, state.generations()),
+            state,
             job: job.clone(),
             coordinate_bound,
             train,
+            train_a,
             evaluate,
         })
     }
@@ -142,7 +163,12 @@ impl Plan {
 
     /// The adapter's layout.
     pub fn layout(&self) -> &AdapterLayout {
-        &self.layout
+        self.state.layout()
+    }
+
+    /// What the job carries from round to round, and how it moves.
+    pub fn state(&self) -> &StateLayout {
+        &self.state
     }
 
     /// SHA-256 of the base model's files, as the job pins them.
@@ -164,6 +190,7 @@ impl Plan {
     pub fn params(&self, kind: RoundKind) -> &Params {
         match kind {
             RoundKind::Train => &self.train,
+            RoundKind::TrainA => &self.train_a,
             RoundKind::Evaluate => &self.evaluate,
         }
     }
@@ -177,10 +204,15 @@ impl Plan {
     pub fn kind(&self, round: u32) -> Option<RoundKind> {
         match round {
             0 => None,
-            _ if round <= self.job.rounds => Some(RoundKind::Train),
+            _ if round <= self.job.rounds => Some(self.training_kind(round)),
             _ if round <= self.last_round() => Some(RoundKind::Evaluate),
             _ => None,
         }
+    }
+
+    /// What a training round of this number does, whether the job has it or not.
+    pub(crate) fn training_kind(&self, round: u32) -> RoundKind {
+        if self.layout().phase(round) == Phase::A { RoundKind::TrainA } else { RoundKind::Train }
     }
 
     /// What silos check sums against before they sign results (SA-16).
@@ -193,14 +225,17 @@ impl Plan {
         metrics_len(self.job.aggregation.metrics) as usize
     }
 
-    /// The global adapter before round 1.
+    /// The state before round 1 ([`StateLayout`]).
     pub fn initial_global(&self) -> Arc<[f32]> {
-        adapter::initial_values(&self.layout).into()
+        self.state.initial().into()
     }
 
-    /// Hash of base model, layout, A and these trained values.
-    pub fn model_hash(&self, values: &[f32]) -> Digest {
-        Digest(adapter::model_hash(self.base, &self.layout, self.a_hash, values))
+    /// Hash of base model, layout, A of every generation in use and this state, which must be one of the job's by its
+    /// length.
+    pub fn model_hash(&self, state: &[f32]) -> Digest {
+        let generations = self.state.adapter(state).generations(self.layout()).unwrap_or(1);
+        let a_hash = self.a_hashes[generations.min(self.a_hashes.len()) - 1];
+        Digest(adapter::model_hash(self.base, self.layout(), a_hash, state))
     }
 
     /// The context of a session, from what its owner itself holds.

@@ -1,11 +1,10 @@
-//! From a packed sum to the next global adapter: the same arithmetic on every silo and on the coordinator.
+//! From a packed sum to the next state: the same arithmetic on every silo and on the coordinator.
 //!
-//! Contract: pure, scalar f64 in a fixed order ([`blindsum_adapter::server`]); whoever has the same sum, survivor list and
-//! starting adapter gets the same result hash. CPU-heavy: call it from a work value.
+//! Contract: pure, scalar f64 in a fixed order ([`blindsum_adapter::StateLayout`]); whoever has the same sum, survivor list
+//! and starting state gets the same result hash. CPU-heavy: call it from a work value.
 
 use std::sync::Arc;
 
-use blindsum_adapter::server;
 use blindsum_crypto::{Digest, SegmentKind, SiloId, fixed_point, packing, transcript};
 
 use crate::message::AttemptId;
@@ -26,10 +25,10 @@ pub(crate) struct Step {
     pub result_hash: Digest,
 }
 
-/// Applies a packed sum over `survivors` to `global`.
+/// Applies a packed sum over `survivors` to the state `global`.
 ///
 /// # Errors
-/// Says in words what is wrong with the sum: length, padding or canary.
+/// Says in words what is wrong with the sum (length, padding or canary), or that `global` is not the state before it.
 pub(crate) fn step(
     plan: &Plan,
     at: AttemptId,
@@ -52,9 +51,13 @@ pub(crate) fn step(
     let metrics = metrics.expect("every plan has a metrics segment");
     canary(metrics.canary, survivors.len()).map_err(|e| e.to_string())?;
     let count = u32::try_from(survivors.len()).expect("at most 1000 survivors");
-    let global = match kind {
-        RoundKind::Train => server::fed_avg(global, &update, count).into(),
-        RoundKind::Evaluate => Arc::clone(global),
+    let global = if kind.trains() {
+        if plan.kind(at.round) != Some(kind) || global.len() != plan.state().len(at.round - 1) {
+            return Err(format!("the state is not the one before round {}", at.round));
+        }
+        plan.state().step(global, &update, count, at.round).into()
+    } else {
+        Arc::clone(global)
     };
     let coordinates = update.len() as f64 * f64::from(count);
     let saturated_share = if coordinates > 0.0 { f64::from(metrics.saturated) / coordinates } else { 0.0 };

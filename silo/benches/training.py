@@ -56,6 +56,7 @@ def serve(contender, model_dir, batches_file):
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
+    device = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
     work = json.loads(Path(batches_file).read_text())
     lm = work["task"] == "causal-lm"
     extra = {} if lm else {"num_labels": work["labels"]}
@@ -75,6 +76,7 @@ def serve(contender, model_dir, batches_file):
         for name, parameter in model.named_parameters():
             if "lora_A" in name:
                 parameter.requires_grad = False
+    model.to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.01)
     if contender.startswith("opacus"):
@@ -92,14 +94,14 @@ def serve(contender, model_dir, batches_file):
         ids = torch.tensor([r["ids"] + [pad] * (longest - len(r["ids"])) for r in rows])
         mask = torch.tensor([[1] * len(r["ids"]) + [0] * (longest - len(r["ids"])) for r in rows])
         labels = ids.masked_fill(mask == 0, -100) if lm else torch.tensor([r["label"] for r in rows])
-        batches.append((ids, mask, labels))
+        batches.append((ids.to(device), mask.to(device), labels.to(device)))
     loaded = peak_kb()
     print("ready", flush=True)
     for line in sys.stdin:
         ids, mask, labels = batches[int(line)]
         begin = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext():
             loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         loss.backward()
         optimizer.step()
@@ -133,9 +135,19 @@ class Contender:
             self.steps.append(took)
 
     def finish(self):
+        self.card_mb = card_memory(self.process.pid)
         self.process.stdin.close()
         self.memory = json.loads(self.line())
         self.process.wait()
+
+
+def card_memory(pid):
+    """MB that a process holds on the graphics card, by nvidia-smi; 0 on a processor."""
+    if os.environ.get("BENCH_DEVICE", "cpu") == "cpu":
+        return 0
+    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    lines = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
+    return next((int(line.split(",")[1]) for line in lines if line.split(",")[0].strip() == str(pid)), 0)
 
 
 def texts_of(files):
@@ -153,28 +165,29 @@ def texts_of(files):
 
 def workloads(options, config):
     """Name, what it is, and the batches of each."""
+    draw, size, vocab = random.Random(1), options.rows, config["vocab_size"]
+    fixed = [[{"ids": [draw.randrange(5, vocab) for _ in range(options.tokens)], "label": k % 2} for k in range(size)]
+             for _ in range(2)]
+    every = {"fixed": (f"{size} rows of {options.tokens} tokens", fixed)}
+    if "real" not in options.workloads:
+        return [("fixed", *every["fixed"])], 2
     from tokenizers import Tokenizer
     tokenizer = Tokenizer.from_file(str(Path(options.model) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(128)
     rows = list(texts_of(options.data))
     names = sorted({label for _, label in rows})
-    draw = random.Random(1)
-    size = options.rows
     chosen = draw.sample(rows, size * options.batches)
     ids = [tokenizer.encode(text).ids for text, _ in chosen]
     labels = [names.index(label) for _, label in chosen]
     examples = [{"ids": i, "label": l} for i, l in zip(ids, labels)]
     real = [examples[k:k + size] for k in range(0, len(examples), size)]
-    vocab = config["vocab_size"]
-    fixed = [[{"ids": [draw.randrange(5, vocab) for _ in range(options.tokens)], "label": k % 2} for k in range(size)]
-             for _ in range(2)]
     tokens = [len(i) for i in ids]
     padded = sum(size * max(len(r["ids"]) for r in batch) for batch in real)
     what = (f"{len(real)} batches of {size} random rows, {statistics.mean(tokens):.1f} tokens on average, {max(tokens)} at most; "
             f"padding to each batch's longest makes {padded / sum(tokens):.2f} times as many")
-    every = {"fixed": (f"{size} rows of {options.tokens} tokens", fixed), "real": (what, real)}
-    return [(name, *every[name]) for name in options.workloads], len(names)
+    every["real"] = (what, real)
+    return [(name, *every[name]) for name in options.workloads], max(len(names), 2)
 
 
 def flop(config, lengths, lm):
@@ -221,7 +234,7 @@ def main():
         sys.exit(f"bench-training: {config['model_type']} is not compared yet")
     found, labels = workloads(options, config)
     floor = None
-    if set(options.contenders) & set(OURS):
+    if set(options.contenders) & set(OURS) and os.environ.get("BENCH_DEVICE", "cpu") == "cpu":
         h = str(config.get("hidden_size") or config.get("dim") or config["n_embd"])
         inner = str(config.get("intermediate_size") or config.get("hidden_dim") or 4 * config["n_embd"])
         floor = json.loads(subprocess.run([*ours, "floor", "2048", h, inner], check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -266,7 +279,7 @@ def compare(options, ours, file, batches, rounds, work, floor):
         least = statistics.mean(min(c.steps[b::batches]) for b in range(batches))
         middle[c.name], peak[c.name] = median, c.memory["peak_kb"] / 1e3
         print(f"{('ours ' if c.name in OURS else '') + c.name:<20}{options.rows * 1e3 / median:>12.1f}{median:>12.1f}{least:>10.1f}"
-              f"{peak[c.name]:>10.0f}{c.memory['loaded_kb'] / 1e3:>11.0f}")
+              f"{peak[c.name]:>10.0f}{c.memory['loaded_kb'] / 1e3:>11.0f}" + (f"{c.card_mb:>10} on the card" if c.card_mb else ""))
     if floor:
         print(f"floor of one step: {work / 1e9:.1f} GFLOP, {work / floor['bf16'] / 1e6:.1f} ms in bf16, "
               f"{work / floor['f32'] / 1e6:.1f} ms in f32")

@@ -3,7 +3,9 @@
 //! `training floor [TOKENS HIDDEN INNER]` prints the rates of matrix products through tch, `training CONTENDER MODEL
 //! BATCHES` serves steps: it reads the number of a batch from a line of standard input, takes one training step of the
 //! product on it (gradients, noise, optimiser), and answers with milliseconds; at the end of the input it prints its
-//! memory. Contenders are `f32`, `bf16` and, under DP-SGD, `f32-dp` and `bf16-dp`.
+//! memory. Contenders are `f32`, `bf16` and, under DP-SGD, `f32-dp` and `bf16-dp`. `training parity MODEL TASK` prints how far
+//! logits and clipped gradients on the device are from those of the processor in f32. The device is the environment's
+//! `BENCH_DEVICE`, or the processor.
 
 #![allow(missing_docs)]
 
@@ -12,10 +14,13 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use blindsum_adapter::{AdapterLayout, Head, Init, LoraConfig, Method, Targets, TaskKind, initial_values};
+use blindsum_adapter::{
+    Adapter, AdapterLayout, Head, Init, LoraConfig, Method, Phase, Targets, TaskKind, initial_values,
+};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::Example;
-use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
+use blindsum_silo::engine::Engine;
+use blindsum_silo::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, TorchOptions};
 use blindsum_silo::local::{LocalTrainer, StepPrivacy, TrainSpec, os_rng};
 use blindsum_silo::model::ModelDir;
 use serde::Deserialize;
@@ -42,9 +47,66 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["floor", tokens, hidden, inner] => floor(tokens.parse()?, hidden.parse()?, inner.parse()?),
+        ["parity", model, task] => parity(Path::new(model), task),
         [contender, model, batches] => serve(contender, Path::new(model), Path::new(batches)),
         _ => Err("make bench-training runs this".into()),
     }
+}
+
+/// The device that the environment names.
+fn device() -> Result<ComputeDevice, Box<dyn Error>> {
+    Ok(std::env::var("BENCH_DEVICE").unwrap_or_else(|_| "cpu".to_owned()).parse()?)
+}
+
+fn lora(targets: Option<Targets>, task: TaskKind) -> LoraConfig {
+    LoraConfig {
+        method: Method::FfaLora,
+        r: 8,
+        lora_alpha: 16.0,
+        target_modules: targets,
+        init: Init::Orthonormal,
+        seed: 1,
+        head: if task == TaskKind::CausalLm { Head::Frozen } else { Head::Trained },
+        refresh_rounds: None,
+    }
+}
+
+/// Relative distances of the device's logits and gradients from the processor's, in f32 and in bf16.
+fn parity(model: &Path, task: &str) -> Result<(), Box<dyn Error>> {
+    let task = if task == "causal-lm" { TaskKind::CausalLm } else { TaskKind::SequenceClassification };
+    let model = ModelDir::open(model)?;
+    let layout = AdapterLayout::new(model.shape(), &lora(None, task), task.with_labels(2))?;
+    let mut values = initial_values(&layout);
+    values.iter_mut().enumerate().for_each(|(i, x)| *x += 0.05 * (i as f32 * 0.37).sin());
+    let vocab = model.shape().vocab as u32;
+    let example = |k: u32| {
+        let ids = (0..7 + 13 * k).map(|t| 5 + (t * 7919 + k * 104_729) % (vocab - 5)).collect();
+        if task == TaskKind::CausalLm { Example::text(ids, k) } else { Example::labelled(ids, k % 2) }
+    };
+    let rows: Vec<Example> = (0..8).map(example).collect();
+    let batch: Vec<&Example> = rows.iter().collect();
+    let compute = |device, precision| -> Result<[Vec<f32>; 2], Box<dyn Error>> {
+        let options = TorchOptions { device, precision, threads: THREADS, ..TorchOptions::default() };
+        let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
+        let logits = engine.logits(Adapter::of(&values), &batch)?.concat();
+        Ok([logits, engine.gradient_sum(Adapter::of(&values), Phase::B, &batch, Some(1.0))?.sum])
+    };
+    let exact = compute(ComputeDevice::Cpu, Precision::F32)?;
+    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+        let found = compute(device()?, precision)?;
+        let far = |k: usize| {
+            let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+            let apart = norm(&mut found[k].iter().zip(&exact[k]).map(|(x, y)| f64::from(x - y)));
+            apart / norm(&mut exact[k].iter().map(|&y| f64::from(y)))
+        };
+        println!(
+            "{:?} {name} against the processor's f32: logits {:.1e}, gradients {:.1e} (relative)",
+            device()?,
+            far(0),
+            far(1)
+        );
+    }
+    Ok(())
 }
 
 fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Error>> {
@@ -54,18 +116,12 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
     };
     let Batches { task, labels, targets, batches } = serde_json::from_str(&std::fs::read_to_string(batches)?)?;
     let model = ModelDir::open(model)?;
-    let lora = LoraConfig {
-        method: Method::FfaLora,
-        r: 8,
-        lora_alpha: 16.0,
-        target_modules: Some(Targets::Names(targets)),
-        init: Init::Orthonormal,
-        seed: 1,
-        head: if task == TaskKind::CausalLm { Head::Frozen } else { Head::Trained },
-    };
-    let layout = AdapterLayout::new(model.shape(), &lora, task.with_labels(labels))?;
-    let options =
-        TorchOptions { precision: precision.parse::<Precision>()?, threads: THREADS, ..TorchOptions::default() };
+    let layout =
+        AdapterLayout::new(model.shape(), &lora(Some(Targets::Names(targets)), task), task.with_labels(labels))?;
+    let (device, precision) = (device()?, precision.parse::<Precision>()?);
+    let micro_batch_tokens =
+        if device == ComputeDevice::Cpu { TorchOptions::default().micro_batch_tokens } else { 8192 };
+    let options = TorchOptions { device, precision, threads: THREADS, micro_batch_tokens, ..TorchOptions::default() };
     let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
     let privacy = match private {
         true => StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 1.0 },
@@ -78,8 +134,8 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
         };
         let rows: Vec<Example> = rows.into_iter().map(example).collect();
         let expected_batch = rows.len() as u32;
-        let optimizer = Optimizer::Sgd;
-        LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate: 0.01, privacy })
+        let (optimizer, learning_rate) = (Optimizer::Sgd, 0.01.into());
+        LocalTrainer::new(rows, TrainSpec { local_steps: 1, expected_batch, optimizer, learning_rate, privacy })
     };
     let trainers = batches.into_iter().map(trainer).collect::<Result<Vec<_>, _>>()?;
     let mut rng = os_rng()?;
@@ -90,7 +146,7 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
     for line in std::io::stdin().lock().lines() {
         let batch: usize = line?.parse()?;
         let started = Instant::now();
-        let update = trainers[batch].round(&mut engine, &values, &mut rng, &mut |_| true)?;
+        let update = trainers[batch].round(&mut engine, 1, Adapter::of(&values), &mut rng, &mut |_| true)?;
         values.iter_mut().zip(&update.values).for_each(|(value, step)| *value += step);
         writeln!(out, "{:.4}", started.elapsed().as_secs_f64() * 1e3)?;
     }

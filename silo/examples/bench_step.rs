@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Phase, Task};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         init: Init::Orthonormal,
         seed: 1,
         head: Head::Frozen,
+        refresh_rounds: None,
     };
     let layout = AdapterLayout::new(&shape, &lora, Task::classify(2))?;
     let adapter: Vec<f32> = (0..layout.len()).map(|i| 0.01 * (i as f32).sin()).collect();
@@ -49,9 +50,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for pass in ["forward and backward", "the same, clipped", "forward"] {
                 let mut run = || -> Result<(), Box<dyn std::error::Error>> {
                     match pass {
-                        "forward" => drop(engine.logits(&adapter, &batch)?),
-                        "the same, clipped" => drop(engine.gradient_sum(&adapter, &batch, Some(0.5))?),
-                        _ => drop(engine.gradient_sum(&adapter, &batch, None)?),
+                        "forward" => drop(engine.logits(Adapter::of(&adapter), &batch)?),
+                        "the same, clipped" => {
+                            drop(engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(0.5))?)
+                        }
+                        _ => drop(engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None)?),
                     }
                     Ok(())
                 };

@@ -10,9 +10,11 @@
 //! The optimiser starts afresh in each round, as the job's contract says, so a round is a function of the global
 //! adapter, the rows and the randomness: nothing needs saving, and an attempt that is abandoned leaves no trace.
 
+use blindsum_adapter::Adapter;
 use blindsum_privacy::{DeriveError, PoissonSampler, SiloPrivacy, gaussian};
 use blindsum_protocol::job::{Job, Optimizer, Protection};
 use blindsum_protocol::plan::ADAM;
+use blindsum_protocol::schedule::LearningRate;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
@@ -48,8 +50,8 @@ pub struct TrainSpec {
     pub expected_batch: u32,
     /// The optimiser.
     pub optimizer: Optimizer,
-    /// Its learning rate.
-    pub learning_rate: f64,
+    /// Its learning rate in each round.
+    pub learning_rate: LearningRate,
     /// Protection of the rows.
     pub privacy: StepPrivacy,
 }
@@ -77,7 +79,7 @@ impl TrainSpec {
             local_steps: training.local_steps,
             expected_batch: batch,
             optimizer: training.optimizer,
-            learning_rate: training.learning_rate,
+            learning_rate: job.learning_rate(),
             privacy,
         };
         Ok((spec, spent))
@@ -116,7 +118,7 @@ pub fn os_rng() -> Result<ChaCha20Rng, LocalError> {
 /// is derived from training rows without noise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalUpdate {
-    /// Local minus global adapter, in the layout's order.
+    /// Local minus global adapter, over the values that the round trains, in the layout's order.
     pub values: Vec<f32>,
     /// Steps taken.
     pub steps: u32,
@@ -151,7 +153,7 @@ impl LocalTrainer {
             }
             StepPrivacy::None { max_grad_norm } => positive(max_grad_norm),
         };
-        if !fine || !positive(spec.learning_rate) || spec.expected_batch == 0 {
+        if !fine || !positive(spec.learning_rate.peak) || spec.expected_batch == 0 {
             return Err(LocalError::Spec(format!("the numbers of {spec:?} have no meaning")));
         }
         let q = match spec.privacy {
@@ -173,7 +175,7 @@ impl LocalTrainer {
         &self.spec
     }
 
-    /// Takes the round's steps from `global`.
+    /// Takes the steps of round `round` (from 1) from the adapter `global`.
     ///
     /// `before_step` is called with the number of steps done and may stop the round by returning false. Sampling and
     /// noise come from `rng`: [`os_rng`] for everything that leaves the silo.
@@ -183,14 +185,20 @@ impl LocalTrainer {
     pub fn round(
         &self,
         engine: &mut dyn Engine,
-        global: &[f32],
+        round: u32,
+        global: Adapter<'_>,
         rng: &mut impl CryptoRng,
         before_step: &mut dyn FnMut(u32) -> bool,
     ) -> Result<LocalUpdate, LocalError> {
-        let mut optimizer = OptimizerState::new(self.spec.optimizer, self.spec.learning_rate, global.len());
+        let phase = engine.layout().phase(round);
+        let trained = engine.layout().trained(phase);
+        let mut local = global.values.to_vec();
+        let Some(start) = global.values.get(trained.clone()) else {
+            return Err(LocalError::Spec("the adapter is shorter than its layout".to_owned()));
+        };
+        let mut optimizer = OptimizerState::new(self.spec.optimizer, self.spec.learning_rate.at(round), start.len());
         // the update in f64, so that small steps on large values are not lost one by one
-        let mut update = vec![0.0f64; global.len()];
-        let mut local = global.to_vec();
+        let mut update = vec![0.0f64; start.len()];
         let (mut drawn, mut empty_batches, mut clipped, mut loss) = (0u64, 0, 0u64, 0.0f64);
         for step in 0..self.spec.local_steps {
             if !before_step(step) {
@@ -203,15 +211,15 @@ impl LocalTrainer {
                 StepPrivacy::RecordDp { clip_norm, .. } => Some(clip_norm),
                 StepPrivacy::None { .. } => None,
             };
-            let result = engine.gradient_sum(&local, &batch, clip)?;
+            let result = engine.gradient_sum(Adapter { values: &local, ..global }, phase, &batch, clip)?;
             drawn += batch.len() as u64;
             empty_batches += u32::from(batch.is_empty());
             clipped += result.norms.iter().filter(|&&norm| clip.is_some_and(|clip| norm > clip)).count() as u64;
             loss += result.losses.iter().map(|&l| f64::from(l)).sum::<f64>();
             let gradient = self.protect(&result.sum, rng);
             optimizer.step(&gradient, &mut update);
-            for ((local, global), update) in local.iter_mut().zip(global).zip(&update) {
-                *local = (f64::from(*global) + update) as f32;
+            for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {
+                *local = (f64::from(*start) + update) as f32;
             }
             if local.iter().any(|x| !x.is_finite()) {
                 return Err(LocalError::Diverged { step: step + 1 });

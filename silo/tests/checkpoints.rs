@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use blindsum_adapter::Head;
+use blindsum_adapter::{Adapter, Head};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
@@ -89,14 +89,14 @@ fn one_file_shards_and_a_bin_are_one_model() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Frozen);
     let owned = examples(&[9, 20]);
     let batch: Vec<&Example> = owned.iter().collect();
-    let expected = engine.logits(&adapter, &batch).unwrap();
+    let expected = engine.logits(Adapter::of(&adapter), &batch).unwrap();
     for write in [write_shards, write_bin] {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &tiny_tensors());
         let options = TorchOptions { precision: Precision::F32, ..TorchOptions::default() };
         let frozen = FrozenParts::from_seed(engine.layout());
         let mut other = TorchEngine::open(&model::weights(dir.path()), engine.layout(), &frozen, options).unwrap();
-        assert_eq!(other.logits(&adapter, &batch).unwrap(), expected);
+        assert_eq!(other.logits(Adapter::of(&adapter), &batch).unwrap(), expected);
     }
 }
 

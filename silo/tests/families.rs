@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_adapter::{Family, Head, Task, init_a, init_head};
+use blindsum_adapter::{Adapter, Family, Head, LoraConfig, Method, Phase, Task, a_stack, init_a, init_head};
 use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine, TorchOptions};
 use blindsum_silo::engine::{Engine, evaluate};
@@ -39,9 +39,11 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             let owned = examples_for(task, &LENGTHS[..count]);
             let batch: Vec<&Example> = owned.iter().collect();
             // without a clip no gradient is taken apart by example: one backward pass over this example
-            let alone: Vec<Vec<f32>> =
-                batch.iter().map(|e| engine.gradient_sum(&adapter, &[e], None).unwrap().sum).collect();
-            let free = engine.gradient_sum(&adapter, &batch, Some(f64::INFINITY)).unwrap();
+            let alone: Vec<Vec<f32>> = batch
+                .iter()
+                .map(|e| engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[e], None).unwrap().sum)
+                .collect();
+            let free = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
             assert_eq!(free.norms.len(), count);
             for (found, gradient) in free.norms.iter().zip(&alone) {
                 // a text that is all prompt has no gradient
@@ -57,7 +59,7 @@ fn per_example_gradients_are_those_of_each_example_alone() {
                     let factor = (clip / norm(gradient).max(1e-30)).min(1.0) as f32;
                     expected.iter_mut().zip(gradient).for_each(|(e, g)| *e += factor * g);
                 }
-                let found = engine.gradient_sum(&adapter, &batch, Some(clip)).unwrap().sum;
+                let found = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(clip)).unwrap().sum;
                 if count == 0 {
                     assert_eq!(found, expected);
                 } else {
@@ -75,7 +77,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let (_dir, mut engine, adapter) = family_engine(family, task, head, OPTIONS);
         let owned = examples_for(task, &[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let gradient = engine.gradient_sum(&adapter, &batch, None).unwrap().sum;
+        let gradient = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None).unwrap().sum;
         // all coordinates together, then each of the head's weights by itself, so that a small one is seen
         let base = engine.layout().head_ranges().map_or(0, |ranges| ranges.weight.start);
         let parts = if head == Head::Trained { engine.layout().head_parts() } else { Vec::new() };
@@ -87,7 +89,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
             let mut loss_at = |sign: f64| {
                 let mut moved = adapter.clone();
                 moved[range.clone()].iter_mut().zip(part).for_each(|(a, g)| *a += (sign * step) as f32 * g);
-                evaluate(&mut engine, &moved, &batch).unwrap().mean_loss * batch.len() as f64
+                evaluate(&mut engine, Adapter::of(&moved), &batch).unwrap().mean_loss * batch.len() as f64
             };
             let slope = (loss_at(1.0) - loss_at(-1.0)) / (2.0 * step);
             let expected = norm(part).powi(2);
@@ -107,13 +109,17 @@ fn bf16_follows_f32() {
         let (_b, mut fast, _) = family_engine(family, task, head, bf16);
         let owned = examples_for(task, &LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let (x, y) = (fast.logits(&adapter, &batch).unwrap(), exact.logits(&adapter, &batch).unwrap());
+        let (x, y) =
+            (fast.logits(Adapter::of(&adapter), &batch).unwrap(), exact.logits(Adapter::of(&adapter), &batch).unwrap());
         let far = distance(&x.concat(), &y.concat());
         assert!(far > 0.0 && far < 0.03, "{family:?} {task:?} {head:?}: logits {far}");
         if family == Family::DistilBert && head == Head::Trained {
             continue; // a unit near the kink of the head's ReLU has its whole gradient in one format and none in the other
         }
-        let (x, y) = (fast.gradient_sum(&adapter, &batch, None), exact.gradient_sum(&adapter, &batch, None));
+        let (x, y) = (
+            fast.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
+            exact.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
+        );
         let far = distance(&x.unwrap().sum, &y.unwrap().sum);
         assert!(far > 0.0 && far < 0.05, "{family:?} {task:?} {head:?}: gradient {far}");
     }
@@ -123,9 +129,9 @@ fn bf16_follows_f32() {
 fn a_roberta_reads_two_tokens_less_than_its_table_has_rows() {
     let (_dir, mut engine, adapter) = family_engine(Family::Roberta, Task::classify(3), Head::Frozen, OPTIONS);
     let longest = Example::labelled(vec![5; 512], 0);
-    assert_eq!(engine.logits(&adapter, &[&longest]).unwrap().len(), 1);
+    assert_eq!(engine.logits(Adapter::of(&adapter), &[&longest]).unwrap().len(), 1);
     let longer = Example::labelled(vec![5; 513], 0);
-    let error = engine.logits(&adapter, &[&longer]).unwrap_err().to_string();
+    let error = engine.logits(Adapter::of(&adapter), &[&longer]).unwrap_err().to_string();
     assert!(error.contains("1 to 512"), "{error}");
 }
 
@@ -212,8 +218,8 @@ fn computing_layers_again_gives_the_same_gradients() {
         let batch: Vec<&Example> = owned.iter().collect();
         for clip in [None, Some(0.5)] {
             let (x, y) = (
-                again.gradient_sum(&adapter, &batch, clip).unwrap(),
-                plain.gradient_sum(&adapter, &batch, clip).unwrap(),
+                again.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, clip).unwrap(),
+                plain.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, clip).unwrap(),
             );
             let far = distance(&x.sum, &y.sum);
             assert!(far < 1e-6, "{family:?} {task:?} {head:?}: {far}");
@@ -228,13 +234,13 @@ fn what_stands_beside_a_text_changes_nothing() {
         let (_dir, mut engine, adapter) = family_engine(family, task, head, OPTIONS);
         let owned = examples_for(task, &LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let together = engine.logits(&adapter, &batch).unwrap();
-        let outcomes = engine.outcomes(&adapter, &batch).unwrap();
+        let together = engine.logits(Adapter::of(&adapter), &batch).unwrap();
+        let outcomes = engine.outcomes(Adapter::of(&adapter), &batch).unwrap();
         for (k, example) in batch.iter().enumerate() {
-            let alone = engine.logits(&adapter, &[example]).unwrap();
+            let alone = engine.logits(Adapter::of(&adapter), &[example]).unwrap();
             let far = distance(&together[k], &alone[0]);
             assert!(far < 1e-5, "{family:?} {task:?}: {far}");
-            let own = engine.outcomes(&adapter, &[example]).unwrap()[0];
+            let own = engine.outcomes(Adapter::of(&adapter), &[example]).unwrap()[0];
             assert!((own.loss - outcomes[k].loss).abs() < 1e-5 && own.correct == outcomes[k].correct);
             let expected = if task == Task::CausalLm { example.predicted().len() } else { 1 };
             assert_eq!(own.counted as usize, expected);
@@ -248,23 +254,26 @@ fn a_shared_engine_computes_the_same() {
     let mut other = engine.share();
     let owned = examples_for(Task::CausalLm, &LENGTHS);
     let batch: Vec<&Example> = owned.iter().collect();
-    assert_eq!(engine.logits(&adapter, &batch).unwrap(), other.logits(&adapter, &batch).unwrap());
+    assert_eq!(
+        engine.logits(Adapter::of(&adapter), &batch).unwrap(),
+        other.logits(Adapter::of(&adapter), &batch).unwrap()
+    );
 }
 
 #[test]
 fn an_example_for_another_task_is_refused() {
     let (_dir, mut labels, adapter) = family_engine(Family::Llama, Task::classify(3), Head::Frozen, OPTIONS);
     let text = Example::text(vec![5, 6], 0);
-    let error = labels.gradient_sum(&adapter, &[&text], None).unwrap_err().to_string();
+    let error = labels.gradient_sum(Adapter::of(&adapter), Phase::B, &[&text], None).unwrap_err().to_string();
     assert!(error.contains("without a label"), "{error}");
     let (_dir, mut texts, adapter) = family_engine(Family::Llama, Task::CausalLm, Head::Frozen, OPTIONS);
     let labelled = Example::labelled(vec![5, 6], 0);
-    let error = texts.gradient_sum(&adapter, &[&labelled], None).unwrap_err().to_string();
+    let error = texts.gradient_sum(Adapter::of(&adapter), Phase::B, &[&labelled], None).unwrap_err().to_string();
     assert!(error.contains("continue texts"), "{error}");
 }
 
 /// Writes model, tokenizer, an adapter that does something, rows, and our logits on them.
-fn export(dir: &Path, family: Family, task: Task, head: Head) {
+fn export(dir: &Path, family: Family, task: Task, head: Head, method: Method, folded: usize) {
     write_model(dir, tiny_config(family), &family_tensors(family));
     write_tokenizer(dir, true);
     let targets: &[&str] = match family {
@@ -274,19 +283,23 @@ fn export(dir: &Path, family: Family, task: Task, head: Head) {
         Family::Llama | Family::Mistral | Family::Qwen2 => &["q_proj", "v_proj", "down_proj"],
         Family::Gpt2 => &["c_attn", "mlp.c_proj"],
     };
-    let layout = layout_of(dir, &lora(4, targets, head), task);
-    let values: Vec<f32> = common::uniform(99, layout.len()).into_iter().map(|u| 0.5 * u as f32).collect();
-    let frozen = (init_a(&layout), init_head(&layout));
+    let refresh_rounds = (folded > 0).then_some(1);
+    let layout = layout_of(dir, &LoraConfig { method, refresh_rounds, ..lora(4, targets, head) }, task);
+    let numbers = |seed, len| -> Vec<f32> { common::uniform(seed, len).into_iter().map(|u| 0.5 * u as f32).collect() };
+    let (values, folded) = (numbers(99, layout.len()), numbers(98, folded * layout.b_len()));
+    let adapter = Adapter { values: &values, folded: &folded };
+    let frozen = (a_stack(&layout, adapter.generations(&layout).unwrap()), init_head(&layout));
     // a frozen head at its seeded value is small: the adapter's effect on the logits should be seen
     let frozen = (frozen.0, (frozen.1.0.iter().map(|w| 10.0 * w).collect(), frozen.1.1.iter().map(|_| 0.1).collect()));
     let meta = PeftMeta {
         base_model_name_or_path: dir.display().to_string(),
         labels: ["a", "b", "c"].map(str::to_owned)[..task.labels()].to_vec(),
     };
-    peft::save(&dir.join("adapter"), &layout, &frozen.0, &frozen.1, &values, &meta).unwrap();
+    peft::save(&dir.join("adapter"), &layout, &frozen.0, &frozen.1, adapter, &meta).unwrap();
 
     let loaded = peft::load(&dir.join("adapter"), layout.shape()).unwrap();
-    assert_eq!((&loaded.layout, &loaded.values, &loaded.a), (&layout, &values, &frozen.0));
+    assert_eq!((&loaded.layout, loaded.adapter()), (&layout, adapter));
+    assert!(layout.trains_a() || loaded.a == frozen.0);
     let texts: Vec<String> =
         (0..20).map(|k| (0..=k * 3).map(|t| format!("w{} ", (t * 7 + k * 13) % 100)).collect()).collect();
     let rows: String = texts.iter().map(|text| serde_json::json!({"text": text}).to_string() + "\n").collect();
@@ -294,11 +307,12 @@ fn export(dir: &Path, family: Family, task: Task, head: Head) {
     let tokens = Tokens::open(&dir.join("tokenizer.json"), layout.shape().max_positions).unwrap();
     let found = read_texts(&dir.join("rows.jsonl"), "text", &tokens).unwrap().examples;
     let batch: Vec<&Example> = found.iter().collect();
-    let parts = FrozenParts { a: loaded.a, head: loaded.head };
-    let logits = common::open(dir, &layout, &parts, Precision::F32).logits(&loaded.values, &batch).unwrap();
-    let before = FrozenParts { a: frozen.0, head: frozen.1 };
-    let own = common::open(dir, &layout, &before, Precision::F32).logits(&values, &batch).unwrap();
-    assert_eq!(logits, own, "{family:?} {task:?} {head:?}: exported and imported");
+    let parts = FrozenParts { a: loaded.a.clone(), head: loaded.head.clone() };
+    let logits = common::open(dir, &layout, &parts, Precision::F32).logits(loaded.adapter(), &batch).unwrap();
+    // the first A alone: the engine draws the others
+    let before = FrozenParts { a: init_a(&layout), head: frozen.1 };
+    let own = common::open(dir, &layout, &before, Precision::F32).logits(adapter, &batch).unwrap();
+    assert_eq!(logits, own, "{family:?} {task:?} {head:?} {method:?}: exported and imported");
     let lines: String = logits.iter().map(|row| serde_json::json!({"logits": row}).to_string() + "\n").collect();
     std::fs::write(dir.join("logits.jsonl"), lines).unwrap();
 }
@@ -310,9 +324,17 @@ fn hugging_face_peft_computes_the_same_from_an_export() {
     if python.is_none() {
         eprintln!("BLINDSUM_HF_PYTHON is not set: the exports were NOT compared with Hugging Face PEFT");
     }
-    for (family, task, head) in every() {
+    let ffa = every().map(|(family, task, head)| (family, task, head, Method::FfaLora, 0));
+    let some = [
+        (Family::Bert, Task::classify(3), Head::Trained),
+        (Family::Gpt2, Task::CausalLm, Head::Frozen),
+        (Family::Qwen2, Task::classify(3), Head::Frozen),
+    ];
+    let methods = [(Method::Lora, 0), (Method::RoLora, 0), (Method::FfaLora, 2)];
+    let others = methods.into_iter().flat_map(|(method, folded)| some.map(|(f, t, h)| (f, t, h, method, folded)));
+    for (family, task, head, method, folded) in ffa.chain(others) {
         let dir = tempfile::tempdir().unwrap();
-        export(dir.path(), family, task, head);
+        export(dir.path(), family, task, head, method, folded);
         let Some(python) = &python else { continue };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peft_parity.py");
         let mut command = Command::new(python);
@@ -320,7 +342,7 @@ fn hugging_face_peft_computes_the_same_from_an_export() {
         command.args(["--rows", "rows.jsonl", "--logits", "logits.jsonl"]);
         let output = command.output().unwrap();
         let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        println!("{family:?} {task:?} {head:?}:\n{said}");
+        println!("{family:?} {task:?} {head:?} {method:?}, {folded} folded parts:\n{said}");
         assert!(output.status.success(), "{family:?} {task:?} {head:?}: {said}{error}");
     }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use blindsum_adapter::{AdapterLayout, Family, Head, TaskKind};
+use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, Phase, TaskKind};
 use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine};
@@ -109,11 +109,11 @@ fn check(golden: Golden, dir: &Path, limit: f64) {
     let head = if golden.task == TaskKind::CausalLm { Head::Frozen } else { Head::Trained };
     let Setup { golden, layout, mut engine, adapter, examples } = setup(golden, dir, head, Precision::F32);
     let all: Vec<&Example> = examples.iter().collect();
-    let logits = engine.logits(&adapter, &all).unwrap();
+    let logits = engine.logits(Adapter::of(&adapter), &all).unwrap();
     let mut worst = [0.0f64; 3];
-    let together = engine.gradient_sum(&adapter, &all, Some(f64::INFINITY)).unwrap();
+    let together = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &all, Some(f64::INFINITY)).unwrap();
     for (k, case) in golden.cases.iter().enumerate() {
-        let alone = engine.gradient_sum(&adapter, &[&examples[k]], None).unwrap();
+        let alone = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[&examples[k]], None).unwrap();
         for (found, expected) in logits[k].iter().zip(&case.logits) {
             close("logit", f64::from(*found), *expected, limit, 0.0);
             worst[0] = worst[0].max((f64::from(*found) - expected).abs());
@@ -220,8 +220,8 @@ fn bf16_stays_near_f32_on_minilm() {
     let Setup { golden, mut engine, adapter, examples, .. } =
         setup(read("minilm.json"), &dir, Head::Frozen, Precision::Bf16);
     let all: Vec<&Example> = examples.iter().collect();
-    let logits = engine.logits(&adapter, &all).unwrap();
-    let norms = engine.gradient_sum(&adapter, &all, Some(f64::INFINITY)).unwrap().norms;
+    let logits = engine.logits(Adapter::of(&adapter), &all).unwrap();
+    let norms = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &all, Some(f64::INFINITY)).unwrap().norms;
     let (mut worst_logit, mut worst_norm) = (0.0f64, 0.0f64);
     for (k, case) in golden.cases.iter().enumerate() {
         for (found, expected) in logits[k].iter().zip(&case.logits) {

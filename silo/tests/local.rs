@@ -4,7 +4,7 @@
 
 mod common;
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Head, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, Phase, Task};
 use blindsum_protocol::job::Optimizer;
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::torch::Precision;
@@ -40,7 +40,13 @@ impl Engine for Constant {
         &self.layout
     }
 
-    fn gradient_sum(&mut self, _: &[f32], batch: &[&Example], clip: Option<f64>) -> Result<GradientSum, EngineError> {
+    fn gradient_sum(
+        &mut self,
+        _: Adapter<'_>,
+        _: Phase,
+        batch: &[&Example],
+        clip: Option<f64>,
+    ) -> Result<GradientSum, EngineError> {
         self.batches.push(batch.len());
         self.clips.push(clip);
         let sum = vec![self.slope * batch.len() as f32; self.len()];
@@ -51,7 +57,7 @@ impl Engine for Constant {
         })
     }
 
-    fn logits(&mut self, _: &[f32], _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn logits(&mut self, _: Adapter<'_>, _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
         Err(EngineError::Argument("not asked for here".to_owned()))
     }
 }
@@ -59,7 +65,7 @@ impl Engine for Constant {
 const NONE: StepPrivacy = StepPrivacy::None { max_grad_norm: 1e9 };
 
 fn spec(privacy: StepPrivacy) -> TrainSpec {
-    TrainSpec { local_steps: 3, expected_batch: 10, optimizer: Optimizer::Sgd, learning_rate: 0.5, privacy }
+    TrainSpec { local_steps: 3, expected_batch: 10, optimizer: Optimizer::Sgd, learning_rate: 0.5.into(), privacy }
 }
 
 fn rows(n: usize) -> Vec<Example> {
@@ -69,7 +75,7 @@ fn rows(n: usize) -> Vec<Example> {
 fn round(engine: &mut Constant, n: usize, spec: TrainSpec, seed: u64) -> Result<LocalUpdate, LocalError> {
     let global = vec![0.25; engine.len()];
     let trainer = LocalTrainer::new(rows(n), spec).unwrap();
-    trainer.round(engine, &global, &mut ChaCha20Rng::seed_from_u64(seed), &mut |_| true)
+    trainer.round(engine, 1, Adapter::of(&global), &mut ChaCha20Rng::seed_from_u64(seed), &mut |_| true)
 }
 
 #[test]
@@ -126,7 +132,7 @@ fn without_privacy_the_mean_gradient_is_bounded() {
 #[test]
 fn adam_moves_each_coordinate_by_the_learning_rate_at_first() {
     let mut engine = Constant::new(-3.0);
-    let spec = TrainSpec { local_steps: 1, optimizer: Optimizer::AdamW, learning_rate: 0.01, ..spec(NONE) };
+    let spec = TrainSpec { local_steps: 1, optimizer: Optimizer::AdamW, learning_rate: 0.01.into(), ..spec(NONE) };
     let update = round(&mut engine, 100, spec, 5).unwrap();
     assert!(update.values.iter().all(|v| (v - 0.01).abs() < 1e-6), "{}", update.values[0]);
 }
@@ -143,19 +149,19 @@ fn the_generator_decides_and_the_operating_system_seeds_it() {
 #[test]
 fn divergence_and_a_stop_are_errors() {
     let mut engine = Constant::new(f32::MAX);
-    let wild = TrainSpec { learning_rate: 1e30, ..spec(StepPrivacy::None { max_grad_norm: 1e30 }) };
+    let wild = TrainSpec { learning_rate: 1e30.into(), ..spec(StepPrivacy::None { max_grad_norm: 1e30 }) };
     let error = round(&mut engine, 100, wild, 9).unwrap_err();
     assert!(matches!(error, LocalError::Diverged { step: 1 }), "{error}");
     let trainer = LocalTrainer::new(rows(9), spec(NONE)).unwrap();
     let (mut engine, global) = (Constant::new(1.0), vec![0.0; engine.len()]);
-    let stopped = trainer.round(&mut engine, &global, &mut os_rng().unwrap(), &mut |step| step < 2);
+    let stopped = trainer.round(&mut engine, 1, Adapter::of(&global), &mut os_rng().unwrap(), &mut |step| step < 2);
     assert!(matches!(stopped, Err(LocalError::Stopped)));
 }
 
 #[test]
 fn numbers_without_meaning_are_refused() {
     for bad in [
-        TrainSpec { learning_rate: f64::NAN, ..spec(NONE) },
+        TrainSpec { learning_rate: f64::NAN.into(), ..spec(NONE) },
         TrainSpec { expected_batch: 0, ..spec(NONE) },
         spec(StepPrivacy::None { max_grad_norm: 0.0 }),
         spec(StepPrivacy::RecordDp { q: 1.5, noise_multiplier: 1.0, clip_norm: 1.0 }),
@@ -185,18 +191,18 @@ fn learn(precision: Precision, privacy: StepPrivacy) -> ((f64, f64), (f64, f64))
     let mut data = separable(600);
     let held_out = data.split_off(400);
     let held_out: Vec<&Example> = held_out.iter().collect();
-    let learning_rate = 1.0;
+    let learning_rate = 1.0.into();
     let spec = TrainSpec { local_steps: 40, expected_batch: 40, optimizer: Optimizer::Sgd, learning_rate, privacy };
     let trainer = LocalTrainer::new(data, spec).unwrap();
     let mut adapter = blindsum_adapter::initial_values(engine.layout());
     let mut rng = ChaCha20Rng::seed_from_u64(11);
     let measure = |engine: &mut dyn Engine, adapter: &[f32]| {
-        let result = evaluate(engine, adapter, &held_out).unwrap();
+        let result = evaluate(engine, Adapter::of(adapter), &held_out).unwrap();
         (result.mean_loss, result.accuracy())
     };
     let before = measure(&mut engine, &adapter);
     for _ in 0..5 {
-        let update = trainer.round(&mut engine, &adapter, &mut rng, &mut |_| true).unwrap();
+        let update = trainer.round(&mut engine, 1, Adapter::of(&adapter), &mut rng, &mut |_| true).unwrap();
         adapter.iter_mut().zip(&update.values).for_each(|(a, u)| *a += u);
     }
     let after = measure(&mut engine, &adapter);

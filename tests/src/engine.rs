@@ -5,7 +5,7 @@
 //! rounding never moves a whole number, so what a silo encodes is known from the update alone, and sums can be compared
 //! as integers. Each silo's updates are its own random numbers: recognisable in any memory.
 
-use blindsum_adapter::AdapterLayout;
+use blindsum_adapter::{Adapter, AdapterLayout, Phase};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::{Engine, EngineError, GradientSum};
 
@@ -64,17 +64,18 @@ impl Engine for GridEngine {
 
     fn gradient_sum(
         &mut self,
-        _adapter: &[f32],
+        _adapter: Adapter<'_>,
+        phase: Phase,
         batch: &[&Example],
         _clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {
         // At most 8000 · 8 · 2⁻¹⁶: exact in f32.
         let mut point = || (f64::from(self.noise.between(-STEP, STEP)) * f64::from(BATCH) / GRID) as f32;
-        let sum = (0..self.layout.len()).map(|_| point()).collect();
+        let sum = self.layout.trained(phase).map(|_| point()).collect();
         Ok(GradientSum { sum, losses: vec![0.0; batch.len()], norms: Vec::new() })
     }
 
-    fn logits(&mut self, _adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn logits(&mut self, _adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
         Ok(examples.iter().map(|_| vec![0.0, 1.0]).collect())
     }
 }

@@ -22,6 +22,8 @@ use blindsum_protocol::job::{
     PrivacySection, TrainingSection,
 };
 use blindsum_protocol::plan::Plan;
+use blindsum_protocol::schedule::Schedule;
+use blindsum_protocol::server::ServerSection;
 use blindsum_silo::config::SiloConfig;
 
 use crate::engine::{BATCH, BOUND};
@@ -220,12 +222,15 @@ fn job(model: &Path, terms: Terms) -> Job {
             init: Init::Orthonormal,
             seed: 1,
             head: Head::Frozen,
+            refresh_rounds: None,
         },
         training: TrainingSection {
             local_steps: terms.local_steps,
             expected_batch_examples: BATCH,
             optimizer: Optimizer::Sgd,
             learning_rate: 1.0,
+            learning_rate_schedule: Schedule::Constant,
+            warmup_rounds: 0,
             max_grad_norm: (!terms.private).then_some(1000.0),
         },
         privacy: PrivacySection {
@@ -245,6 +250,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             verify_sum: VerifySum::Sketches,
         },
         deadlines: DeadlineSection { training_seconds: 120, phase_seconds: terms.phase_seconds },
+        server: ServerSection::default(),
     };
     Job::try_from(file).unwrap()
 }

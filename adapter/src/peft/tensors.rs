@@ -2,19 +2,27 @@
 //!
 //! PEFT wraps the model twice, hence `base_model.model.` before each path; a module saved whole keeps its own name
 //! (`base_model.model.classifier.weight`), without the adapter's name that PEFT inserts in memory. Every layer of the
-//! head is inside such a module.
+//! head is inside such a module. Folded parts stand beside the newest: A's one below the other, B's side by side, so
+//! that the product of the two tensors is the sum of the parts' products.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::PeftError;
-use crate::{AdapterLayout, HeadRanges};
+use crate::{Adapter, AdapterLayout, HeadRanges};
 
 /// Allowance for the file's header, which names each tensor in about 150 bytes.
 const HEADER_BYTES_PER_TENSOR: u64 = 512;
 
-type Parts = (Vec<Vec<f32>>, (Vec<f32>, Vec<f32>), Vec<f32>);
+/// A file taken apart.
+pub(super) struct Parts {
+    pub a: Vec<Vec<f32>>,
+    pub head: (Vec<f32>, Vec<f32>),
+    pub values: Vec<f32>,
+    pub folded: Vec<f32>,
+}
 
 fn name(path: &str) -> String {
     format!("base_model.model.{path}")
@@ -29,8 +37,8 @@ fn b_name(path: &str) -> String {
 }
 
 /// Every tensor of the file with its shape.
-fn shapes(layout: &AdapterLayout) -> Vec<(String, Vec<usize>)> {
-    let r = layout.rank();
+fn shapes(layout: &AdapterLayout, generations: usize) -> Vec<(String, Vec<usize>)> {
+    let r = layout.rank() * generations;
     let mut shapes = Vec::new();
     for module in layout.modules() {
         shapes.push((a_name(&module.path), vec![r, module.in_features]));
@@ -46,9 +54,10 @@ fn shapes(layout: &AdapterLayout) -> Vec<(String, Vec<usize>)> {
 }
 
 /// More bytes than a file of this layout has.
-pub(super) fn max_file_bytes(layout: &AdapterLayout) -> u64 {
+pub(super) fn max_file_bytes(layout: &AdapterLayout, generations: usize) -> u64 {
     let bytes = |shape: &[usize]| 4 * shape.iter().product::<usize>() as u64;
-    let tensors: u64 = shapes(layout).iter().map(|(_, shape)| bytes(shape) + HEADER_BYTES_PER_TENSOR).sum();
+    let tensors: u64 =
+        shapes(layout, generations).iter().map(|(_, shape)| bytes(shape) + HEADER_BYTES_PER_TENSOR).sum();
     tensors + HEADER_BYTES_PER_TENSOR
 }
 
@@ -57,33 +66,33 @@ pub(super) fn to_bytes(
     layout: &AdapterLayout,
     a: &[Vec<f32>],
     head: &(Vec<f32>, Vec<f32>),
-    values: &[f32],
+    adapter: Adapter<'_>,
 ) -> Result<Vec<u8>, PeftError> {
     let inconsistent = |what: &str| PeftError::Inconsistent(format!("{what} does not have the layout's length"));
-    if values.len() != layout.len() {
+    let Some(generations) = adapter.generations(layout) else {
         return Err(inconsistent("the vector of trained values"));
-    }
+    };
     if a.len() != layout.modules().len() {
         return Err(inconsistent("the list of A matrices"));
     }
-    let (weights, biases) = layout.head_in_force(values, head);
+    let (weights, biases) = layout.head_in_force(adapter.values, head);
     if weights.len() != layout.head_weights() || biases.len() != layout.head_biases() {
         return Err(inconsistent("the head"));
     }
-    let mut parts = Vec::new();
+    let mut parts: Vec<Cow<'_, [f32]>> = Vec::new();
     for (i, matrix) in a.iter().enumerate() {
-        parts.push(matrix.as_slice());
-        parts.push(&values[layout.b_range(i)]);
+        parts.push(layout.a_range(i).map_or(matrix.as_slice(), |range| &adapter.values[range]).into());
+        parts.push(adapter.b_stack(layout, i).into());
     }
     for (layer, HeadRanges { weight, bias }) in layout.head_layers().iter().zip(layout.head_parts()) {
-        parts.push(&weights[weight]);
+        parts.push(weights[weight].into());
         if layer.bias {
-            parts.push(&biases[bias]);
+            parts.push(biases[bias].into());
         }
     }
 
     let mut tensors = Vec::new();
-    for ((name, shape), part) in shapes(layout).into_iter().zip(parts) {
+    for ((name, shape), part) in shapes(layout, generations).into_iter().zip(parts) {
         if part.len() != shape.iter().product::<usize>() {
             return Err(inconsistent(&name));
         }
@@ -102,10 +111,10 @@ pub(super) fn to_bytes(
     safetensors::serialize(views, Some(metadata)).map_err(broken)
 }
 
-/// Takes the file apart into A, head and trained values; the error says what is wrong with the file.
-pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout) -> Result<Parts, String> {
+/// Takes the file apart; the error says what is wrong with it.
+pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout, generations: usize) -> Result<Parts, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("not a safetensors file: {e}"))?;
-    let expected = shapes(layout);
+    let expected = shapes(layout, generations);
     if let Some(unknown) = file.names().iter().find(|name| !expected.iter().any(|(known, _)| known == *name)) {
         let unknown: String = unknown.chars().take(200).collect();
         return Err(format!("tensor {unknown:?} does not belong to this adapter"));
@@ -115,11 +124,17 @@ pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout) -> Result<Parts, 
         tensors.push(read(&file, name, shape)?);
     }
     let mut tensors = tensors.into_iter();
-    let (mut a, mut values) = (Vec::new(), Vec::with_capacity(layout.len()));
-    for (matrix, b) in std::iter::from_fn(|| Some((tensors.next()?, tensors.next()?))).take(layout.modules().len()) {
+    // B of each generation, oldest first; the newest is in the values
+    let mut b = vec![Vec::with_capacity(layout.b_len()); generations];
+    let mut a = Vec::new();
+    for (matrix, stack) in std::iter::from_fn(|| Some((tensors.next()?, tensors.next()?))).take(layout.modules().len())
+    {
         a.push(matrix);
-        values.extend(b);
+        for (column, run) in stack.chunks_exact(layout.rank()).enumerate() {
+            b[column % generations].extend_from_slice(run);
+        }
     }
+    let mut values = b.pop().unwrap_or_default();
     // `shapes` ends with the head's tensors, layer by layer.
     let (mut weights, mut biases) = (Vec::with_capacity(layout.head_weights()), Vec::new());
     for layer in layout.head_layers() {
@@ -132,7 +147,10 @@ pub(super) fn from_bytes(bytes: &[u8], layout: &AdapterLayout) -> Result<Parts, 
         values.extend(&weights);
         values.extend(&biases);
     }
-    Ok((a, (weights, biases), values))
+    if layout.trains_a() {
+        values.extend(a.iter().flatten());
+    }
+    Ok(Parts { a, head: (weights, biases), values, folded: b.concat() })
 }
 
 fn read(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {

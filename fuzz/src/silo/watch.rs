@@ -8,7 +8,7 @@ use blindsum_crypto::{SiloId, SurvivorList};
 use blindsum_protocol::limits::Wire;
 use blindsum_protocol::message::Open;
 use blindsum_protocol::silo::{JournalEntry, SiloEvent, SiloOutput};
-use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, RoundKind, SiloMessage, codec};
+use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage, codec};
 
 use crate::world::{Chain, World};
 
@@ -146,7 +146,7 @@ impl Watch {
     /// under fresh noise.
     fn may_mask(&self, at: AttemptId) {
         let kind = self.world.plan().kind(at.round).unwrap();
-        if kind == RoundKind::Train && self.world.plan().job().is_private() {
+        if kind.trains() && self.world.plan().job().is_private() {
             return;
         }
         let open = &self.openings[&at];

@@ -122,7 +122,7 @@ pub struct RoundReport {
     pub result_hash: Digest,
     /// Hash of the model after the round.
     pub model_hash: Digest,
-    /// The global adapter after the round, in the layout's order.
+    /// The state after the round ([`Plan::state`]).
     pub global: Arc<[f32]>,
 }
 

@@ -82,7 +82,7 @@ impl CoordinatorMachine {
     /// Whether a further attempt would carry fresh updates: what was committed to may then be given up. Measurements of the
     /// closing round are the same in every attempt.
     pub(super) fn is_fresh(&self, kind: RoundKind) -> bool {
-        kind == RoundKind::Train && self.own.plan.job().is_private()
+        kind.trains() && self.own.plan.job().is_private()
     }
 
     pub(super) fn start_reveal(

@@ -213,7 +213,7 @@ impl CoordinatorMachine {
         self.chain.round()
     }
 
-    /// The global adapter after the last certified round, in the layout's order.
+    /// The state after the last certified round ([`Plan::state`]).
     pub fn global(&self) -> Arc<[f32]> {
         Arc::clone(&self.chain.global)
     }

@@ -35,7 +35,7 @@ pub struct HeldResult {
     pub round: u32,
     /// Its result hash.
     pub result_hash: Digest,
-    /// The global adapter after it, in the layout's order.
+    /// The state after it, whole ([`Plan::state`]).
     pub global: Arc<[f32]>,
 }
 
@@ -71,7 +71,7 @@ pub struct TrainRequest {
     pub at: AttemptId,
     /// Train: steps and evaluation. Evaluate: evaluation only.
     pub kind: RoundKind,
-    /// The global adapter to start from (and to measure), in the layout's order.
+    /// The state to start from; its adapter is measured ([`Plan::state`]).
     pub global: Arc<[f32]>,
     /// Time (the machine's clock, ms) after which the attempt has no use for it.
     pub deadline_ms: u64,
@@ -89,7 +89,7 @@ pub struct TrainOutcome {
 /// A local update. Its `Debug` shows no values.
 #[derive(Clone)]
 pub struct LocalUpdate {
-    /// Local minus global adapter, in the layout's order; empty for [`RoundKind::Evaluate`].
+    /// Local minus global adapter, in the order of what the round trains; empty for [`RoundKind::Evaluate`].
     pub update: Vec<f32>,
     /// Held-out counts of the global adapter the round starts from; ignored with metrics off.
     pub held_out: HeldOutCounts,
@@ -133,7 +133,7 @@ pub struct Adoption {
     pub at: AttemptId,
     /// What the round did.
     pub kind: RoundKind,
-    /// The global adapter after the round.
+    /// The state after the round ([`Plan::state`]).
     pub global: Arc<[f32]>,
     /// Result hash of the round.
     pub result_hash: Digest,

@@ -45,7 +45,7 @@ impl Own {
     }
 }
 
-/// The global adapter that this silo holds.
+/// The state that this silo holds.
 pub(super) struct Held {
     pub round: u32,
     pub result_hash: Digest,

@@ -204,7 +204,7 @@ pub(super) fn own_journal(journal: &JournalState, owner: &(Digest, Digest, SiloI
 /// the adapter was kept, and the rest is fetched again. Gives the hash of the model that it makes.
 pub(super) fn held_adapter(plan: &Plan, journal: &JournalState, kept: &HeldResult) -> Result<Digest, SetupError> {
     let wrong = Err(SetupError::Held(kept.round));
-    if kept.global.len() != plan.layout().len() {
+    if kept.global.len() != plan.state().len(kept.round) {
         return wrong;
     }
     let model_hash = plan.model_hash(&kept.global);

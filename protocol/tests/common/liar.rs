@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blindsum_adapter::server;
 use blindsum_crypto::{
     Advert, CommitCertificate, CommitVote, Digest, MaskedHeader, ResultCertificate, ResultVote, ShareHeader, Signature,
     SiloId, SurvivorList, fixed_point, packing, share, transcript,
@@ -740,7 +739,7 @@ fn colluding_votes(mind: &Mind, result: &RoundResult, sum: &[u8]) -> Option<BTre
     let ranges = params.ranges().take(counts);
     let update: Vec<f64> = ranges.flat_map(|(s, range)| fixed_point::decode_sum(&lanes[range], s)).collect();
     let survivors = u32::try_from(result.list.0.len()).ok().filter(|&n| n > 0)?;
-    let global = server::fed_avg(&plan.initial_global(), &update, survivors);
+    let global = plan.state().step(&plan.initial_global(), &update, survivors, at.round);
     let model = plan.model_hash(&global);
     let t3 = transcript::t3(&result.bind, &result.list.0);
     let hash = transcript::result_hash(&t3, &transcript::sum_hash(sum), &model);

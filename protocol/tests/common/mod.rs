@@ -22,7 +22,7 @@ use std::sync::Arc;
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SiloId};
 use blindsum_protocol::job::{Job, JobFile};
-use blindsum_protocol::{HeldOutCounts, Plan, RoundKind};
+use blindsum_protocol::{HeldOutCounts, Plan};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -134,10 +134,8 @@ impl Setup {
             let x = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (i as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)) >> 13;
             (x % 2001) as f32 - 1000.0
         };
-        let length = match self.plan.kind(round).unwrap() {
-            RoundKind::Train => self.plan.layout().len(),
-            RoundKind::Evaluate => 0,
-        };
+        let kind = self.plan.kind(round).unwrap();
+        let length = self.plan.params(kind).lanes() - self.plan.metrics_len();
         let examples = 100 + u32::from(silo.0);
         ((0..length).map(value).collect(), HeldOutCounts { examples, correct: 40 + round + u32::from(silo.0) })
     }

@@ -1,7 +1,7 @@
-//! The last adopted adapter on the disk, so that a restarted silo goes on from it instead of fetching every round again.
+//! The last adopted state on the disk, so that a restarted silo goes on from it instead of fetching every round again.
 //!
 //! ```text
-//! one line of JSON (what follows, with its SHA-256) "\n"  then the values, f32 little-endian, in the layout's order
+//! one line of JSON (what follows, with its SHA-256) "\n"  then the whole state, f32 little-endian, in the plan's order
 //! ```
 //!
 //! # Contract
@@ -68,12 +68,18 @@ pub fn save(path: &Path, job: Digest, held: &HeldResult) -> Result<(), HeldError
     Ok(files::write_atomic(path, &bytes, 0o600)?)
 }
 
-/// Reads the kept adapter of job `job` with `coordinates` coordinates; `None` where there is none yet.
+/// Reads the kept state of job `job`, which has `len(round)` numbers after round `round` and never more than `longest`;
+/// `None` where there is none yet.
 ///
 /// # Errors
 /// The disk's, and [`HeldError::Invalid`] for a file that is not what [`save`] wrote for this job.
-pub fn load(path: &Path, job: Digest, coordinates: usize) -> Result<Option<HeldResult>, HeldError> {
-    let limit = (MAX_HEADER + coordinates * 4) as u64;
+pub fn load(
+    path: &Path,
+    job: Digest,
+    longest: usize,
+    len: impl Fn(u32) -> usize,
+) -> Result<Option<HeldResult>, HeldError> {
+    let limit = (MAX_HEADER + longest * 4) as u64;
     let bytes = match files::read_public(path, limit) {
         Err(FileError::Missing { .. }) => return Ok(None),
         other => other?,
@@ -89,6 +95,7 @@ pub fn load(path: &Path, job: Digest, coordinates: usize) -> Result<Option<HeldR
     if header.job != job {
         return Err(invalid("it belongs to another job: give each job its own state_dir"));
     }
+    let coordinates = len(header.round);
     if header.coordinates != coordinates || values.len() != coordinates * 4 {
         return Err(invalid("its length is not the job's"));
     }
@@ -112,9 +119,9 @@ mod tests {
     fn what_was_saved_is_read_bit_by_bit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("adapter");
-        assert_eq!(load(&path, Digest([1; 32]), 3).unwrap(), None);
+        assert_eq!(load(&path, Digest([1; 32]), 3, |_| 3).unwrap(), None);
         save(&path, Digest([1; 32]), &held()).unwrap();
-        let read = load(&path, Digest([1; 32]), 3).unwrap().unwrap();
+        let read = load(&path, Digest([1; 32]), 3, |_| 3).unwrap().unwrap();
         assert_eq!(
             read.global.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
             held().global.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
@@ -128,15 +135,15 @@ mod tests {
         let path = dir.path().join("adapter");
         save(&path, Digest([1; 32]), &held()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        assert!(load(&path, Digest([2; 32]), 3).unwrap_err().to_string().contains("another job"));
-        assert!(load(&path, Digest([1; 32]), 4).unwrap_err().to_string().contains("length"));
+        assert!(load(&path, Digest([2; 32]), 3, |_| 3).unwrap_err().to_string().contains("another job"));
+        assert!(load(&path, Digest([1; 32]), 4, |_| 4).unwrap_err().to_string().contains("length"));
         for at in bytes.len() - 12..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1;
             std::fs::write(&path, &flipped).unwrap();
-            assert!(load(&path, Digest([1; 32]), 3).unwrap_err().to_string().contains("damaged"));
+            assert!(load(&path, Digest([1; 32]), 3, |_| 3).unwrap_err().to_string().contains("damaged"));
         }
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        assert!(load(&path, Digest([1; 32]), 3).is_err());
+        assert!(load(&path, Digest([1; 32]), 3, |_| 3).is_err());
     }
 }

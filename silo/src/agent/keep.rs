@@ -28,8 +28,9 @@ impl Keep {
             let layout = plan.layout();
             let meta =
                 PeftMeta { base_model_name_or_path: self.base_model.clone(), labels: plan.job().model.labels.clone() };
-            let (a, head) = (blindsum_adapter::init_a(layout), blindsum_adapter::init_head(layout));
-            peft::save(dir, layout, &a, &head, &held.global, &meta)?;
+            let adapter = plan.state().adapter(&held.global);
+            let a = blindsum_adapter::a_stack(layout, adapter.generations(layout).unwrap_or(1));
+            peft::save(dir, layout, &a, &blindsum_adapter::init_head(layout), adapter, &meta)?;
         }
         Ok(())
     }

@@ -114,7 +114,9 @@ impl<S: Seams> Agent<S> {
         let dir = config.state_dir.clone();
         let rows = rows.kept_in(&dir)?;
         let (journal, entries) = open_journal(&dir.join("journal"))?;
-        let held = held::load(&dir.join("adapter"), plan.job_digest(), plan.layout().len())?;
+        let held = held::load(&dir.join("adapter"), plan.job_digest(), plan.state().len(plan.last_round()), |round| {
+            plan.state().len(round)
+        })?;
         let held_round = held.as_ref().map_or(0, |held| held.round);
         if let Some(held) = &held {
             info!(event = "resumed", rounds_done = held.round, "taking up after round {}", held.round);
@@ -157,7 +159,7 @@ impl<S: Seams> Agent<S> {
             output_dir: config.output_dir.clone(),
             base_model: config.model_dir.display().to_string(),
         };
-        let trainer = Trainer::new(engine, rows, spec, ledger)?;
+        let trainer = Trainer::new(plan.clone(), engine, rows, spec, ledger)?;
         let link = Link::start(&config.coordinator, &credentials, &plan, connect_timeout, stop.clone())?;
         Ok(Driver {
             machine,

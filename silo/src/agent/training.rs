@@ -9,10 +9,12 @@
 //! debit is on the disk; what a cancelled or failed round has been charged stays charged. Losses and counts of training
 //! rows come from them without noise: with differential privacy they are not logged, without it at `debug` only.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use blindsum_adapter::Adapter;
 use blindsum_protocol::HeldOutCounts;
-use blindsum_protocol::plan::RoundKind;
+use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{LocalUpdate, TrainRequest};
 use tracing::{debug, info};
 
@@ -40,6 +42,7 @@ pub(crate) enum Trained {
 
 /// Engine, rows and ledger of this silo.
 pub(crate) struct Trainer {
+    plan: Arc<Plan>,
     engine: Box<dyn Engine + Send>,
     local: LocalTrainer,
     held_out: Store,
@@ -48,13 +51,14 @@ pub(crate) struct Trainer {
 
 impl Trainer {
     pub fn new(
+        plan: Arc<Plan>,
         engine: Box<dyn Engine + Send>,
         rows: Rows,
         spec: TrainSpec,
         ledger: Option<Ledger>,
     ) -> Result<Self, AgentError> {
         let local = LocalTrainer::new(rows.train, spec)?;
-        Ok(Self { engine, local, held_out: rows.held_out, ledger })
+        Ok(Self { plan, engine, local, held_out: rows.held_out, ledger })
     }
 
     /// Does what the machine asks for.
@@ -70,8 +74,11 @@ impl Trainer {
     fn update(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Result<LocalUpdate, AgentError> {
         let go_on = || !cancel.load(Ordering::Relaxed);
         let (round, attempt) = (request.at.round, request.at.attempt);
-        let held_out = self.measure(&request.global, &go_on)?;
-        if request.kind == RoundKind::Evaluate {
+        // the machine hands out states of this plan only
+        let plan = Arc::clone(&self.plan);
+        let adapter = plan.state().adapter(&request.global);
+        let held_out = self.measure(adapter, &go_on)?;
+        if !request.kind.trains() {
             return Ok(LocalUpdate { update: Vec::new(), held_out });
         }
         if !go_on() {
@@ -86,7 +93,7 @@ impl Trainer {
             debug!(event = "training_step", round, attempt, done, steps, "step");
             go_on()
         };
-        let local = self.local.round(&mut *self.engine, &request.global, &mut rng, &mut before_step)?;
+        let local = self.local.round(&mut *self.engine, round, adapter, &mut rng, &mut before_step)?;
         let seconds = started.elapsed().as_secs_f64();
         match self.local.spec().privacy {
             StepPrivacy::RecordDp { .. } => debug!(event = "trained", round, attempt, seconds, "trained"),
@@ -123,7 +130,7 @@ impl Trainer {
     }
 
     /// Held-out counts of the adapter that the round starts from.
-    fn measure(&mut self, global: &[f32], go_on: &dyn Fn() -> bool) -> Result<HeldOutCounts, AgentError> {
+    fn measure(&mut self, global: Adapter<'_>, go_on: &dyn Fn() -> bool) -> Result<HeldOutCounts, AgentError> {
         let mut counts = HeldOutCounts::default();
         for start in (0..self.held_out.len()).step_by(CHUNK) {
             if !go_on() {

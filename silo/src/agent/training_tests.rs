@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use blindsum_adapter::{AdapterLayout, BaseShape, Task};
-use blindsum_crypto::Digest;
+use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Phase, Task};
+use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
 use blindsum_protocol::AttemptId;
 use blindsum_protocol::job::{Job, Optimizer};
+use blindsum_protocol::plan::RoundKind;
 use blindsum_transport::{ExitCode, Exits};
 
 use super::*;
@@ -25,15 +26,16 @@ impl Engine for Still {
 
     fn gradient_sum(
         &mut self,
-        adapter: &[f32],
+        adapter: Adapter<'_>,
+        _: Phase,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {
         let norms = clip.map_or_else(Vec::new, |_| vec![0.0; batch.len()]);
-        Ok(GradientSum { sum: vec![0.0; adapter.len()], losses: vec![0.5; batch.len()], norms })
+        Ok(GradientSum { sum: vec![0.0; adapter.values.len()], losses: vec![0.5; batch.len()], norms })
     }
 
-    fn logits(&mut self, _: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn logits(&mut self, _: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
         Ok(vec![vec![0.0, 1.0]; examples.len()])
     }
 }
@@ -52,13 +54,18 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
         global: Arc::from(vec![0.0; layout.len()]),
         deadline_ms: 1000,
     };
-    let spec = TrainSpec { local_steps: 2, expected_batch: 1, optimizer: Optimizer::Sgd, learning_rate: 0.1, privacy };
+    let spec =
+        TrainSpec { local_steps: 2, expected_batch: 1, optimizer: Optimizer::Sgd, learning_rate: 0.1.into(), privacy };
     let example = || Example::labelled(vec![1], 0);
     let goal = Goal::Continue { end_token: None };
     let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), goal, 64);
     let (train, held_out) = (vec![example(), example()].into(), vec![example()].into());
     let rows = Rows { train, train_sha256: Digest([0; 32]), held_out, keys: [key, key] };
-    (Trainer::new(Box::new(Still(layout)), rows, spec, ledger).unwrap(), request)
+    let key = |i: u8| IdentityKey::from_bytes(&[i; 32]).public();
+    let entries = (0..4).map(|i| RosterEntry { name: format!("silo-{i}"), identity: key(i) }).collect();
+    let roster = Roster::new(job.federation.clone(), 1, entries).unwrap();
+    let plan = Arc::new(Plan::derive(&job, &roster, &layout).unwrap());
+    (Trainer::new(plan, Box::new(Still(layout)), rows, spec, ledger).unwrap(), request)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use blindsum_adapter::Adapter;
 use blindsum_transport::ExitCode;
 use clap::Args;
 
@@ -49,7 +50,8 @@ fn run(args: &EvaluateArgs) -> Result<(), CommandError> {
     let goal = Goal::of(ready.task, &ready.labels, &ready.shape);
     let rows = data::read(&args.data, &columns, goal, &ready.tokens)?.examples;
     let rows: Vec<&Example> = rows.iter().collect();
-    let result = engine::evaluate(&mut ready.engine, &ready.values, &rows)?;
+    let adapter = Adapter { values: &ready.values, folded: &ready.folded };
+    let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;
     if args.json {
         let object = serde_json::json!({
             "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),

@@ -72,6 +72,7 @@ struct Ready {
     engine: TorchEngine,
     tokens: crate::data::Tokens,
     values: Vec<f32>,
+    folded: Vec<f32>,
     shape: BaseShape,
     task: TaskKind,
     /// Empty where the adapter continues texts.
@@ -88,7 +89,8 @@ impl AdapterArgs {
         let frozen = FrozenParts { a: adapter.a, head: adapter.head };
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
         let (shape, task) = (model.shape().clone(), adapter.layout.task().kind());
-        Ok(Ready { engine, tokens, values: adapter.values, shape, task, labels: adapter.meta.labels })
+        let (values, folded) = (adapter.values, adapter.folded);
+        Ok(Ready { engine, tokens, values, folded, shape, task, labels: adapter.meta.labels })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use blindsum_adapter::TaskKind;
+use blindsum_adapter::{Adapter, TaskKind};
 use blindsum_certs::files::write_atomic;
 use blindsum_transport::ExitCode;
 use clap::Args;
@@ -60,8 +60,9 @@ fn run(args: &PredictArgs) -> Result<(), CommandError> {
     }
     let rows = data::read_texts(&args.input, &args.text_column, &ready.tokens)?.examples;
     let rows: Vec<&Example> = rows.iter().collect();
+    let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let mut out = String::new();
-    for (i, logits) in ready.engine.logits(&ready.values, &rows)?.iter().enumerate() {
+    for (i, logits) in ready.engine.logits(adapter, &rows)?.iter().enumerate() {
         let top = best(logits);
         let rest: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(logits[top])).exp()).sum();
         let probability = 1.0 / rest;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_adapter::{AdapterLayout, initial_values, server};
+use blindsum_adapter::{Adapter, AdapterLayout, StateLayout, a_stack};
 use blindsum_protocol::job::{Job, JobFile, Protection};
 use blindsum_transport::{ExitCode, config};
 use clap::Args;
@@ -50,10 +50,10 @@ pub struct TrainArgs {
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Rounds instead of the job's; the noise is planned anew for them
+    /// Rounds instead of the job's; noise and learning-rate schedule are planned anew for them
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Learning rate instead of the job's
+    /// Learning rate instead of the job's; with a schedule the largest
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     #[command(flatten)]
@@ -91,8 +91,10 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     }
     let held_out = args.data_validation.as_deref().map(read).transpose()?.map(|d| d.examples);
     let (spec, privacy) = TrainSpec::derive(&job, train.len())?;
-    let frozen = FrozenParts::from_seed(&layout);
-    let mut engine = TorchEngine::open(&model.weights(), &layout, &frozen, args.engine.options())?;
+    let state = StateLayout::new(layout, job.server_step(), job.rounds)?;
+    let layout = state.layout();
+    let frozen = FrozenParts::from_seed(layout);
+    let mut engine = TorchEngine::open(&model.weights(), layout, &frozen, args.engine.options())?;
 
     let steps = job.rounds * spec.local_steps;
     let (rows, batch) = (train.len(), spec.expected_batch);
@@ -110,8 +112,8 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
         }
         Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
     }
-    let mut values = initial_values(&layout);
-    report("before", &job, &mut engine, &values, held_out.as_deref())?;
+    let mut now = state.initial();
+    report("before", &job, &mut engine, state.adapter(&now), held_out.as_deref())?;
 
     let trainer = LocalTrainer::new(train, spec)?;
     let mut rng = os_rng()?;
@@ -121,23 +123,25 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     for round in 1..=job.rounds {
         bar.set_message(format!("round {round}"));
         let done = u64::from((round - 1) * trainer.spec().local_steps);
-        let update = trainer.round(&mut engine, &values, &mut rng, &mut |step| {
+        let update = trainer.round(&mut engine, round, state.adapter(&now), &mut rng, &mut |step| {
             bar.set_position(done + u64::from(step));
             true
         })?;
         drawn += update.drawn;
         let sum: Vec<f64> = update.values.iter().map(|&x| f64::from(x)).collect();
-        values = server::fed_avg(&values, &sum, 1);
+        now = state.step(&now, &sum, 1, round);
     }
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     say(&format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
-    report("after", &job, &mut engine, &values, held_out.as_deref())?;
+    let adapter = state.adapter(&now);
+    report("after", &job, &mut engine, adapter, held_out.as_deref())?;
     if let Some(privacy) = privacy {
         say(&format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
     }
     let meta = PeftMeta { base_model_name_or_path: args.model.display().to_string(), labels: job.model.labels.clone() };
-    peft::save(&args.out, &layout, &frozen.a, &frozen.head, &values, &meta)?;
+    let a = a_stack(layout, adapter.generations(layout).unwrap_or(1));
+    peft::save(&args.out, layout, &a, &frozen.head, adapter, &meta)?;
     say(&format!("adapter in {}", args.out.display()));
     Ok(())
 }
@@ -154,12 +158,12 @@ fn report(
     when: &str,
     job: &Job,
     engine: &mut dyn Engine,
-    values: &[f32],
+    adapter: Adapter<'_>,
     held_out: Option<&[Example]>,
 ) -> Result<(), CommandError> {
     let Some(rows) = held_out else { return Ok(()) };
     let rows: Vec<&Example> = rows.iter().collect();
-    let result = engine::evaluate(engine, values, &rows)?;
+    let result = engine::evaluate(engine, adapter, &rows)?;
     say(&format!("{when} training: {}, held-out", describe(job.model.task, &result)));
     Ok(())
 }

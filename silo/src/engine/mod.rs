@@ -1,15 +1,15 @@
 //! What the rest of the silo asks of a training engine: gradients and logits over plain `f32` vectors.
 //!
 //! ```text
-//! LocalTrainer ──► Engine::gradient_sum(adapter, batch, clip) ──► Σ clipped per-example gradients
-//! evaluate     ──► Engine::outcomes(adapter, examples)        ──► how well each is answered
-//! predict      ──► Engine::logits(adapter, examples)          ──► one row per example
+//! LocalTrainer ──► Engine::gradient_sum(adapter, phase, batch, clip) ──► Σ clipped per-example gradients
+//! evaluate     ──► Engine::outcomes(adapter, examples)               ──► how well each is answered
+//! predict      ──► Engine::logits(adapter, examples)                 ──► one row per example
 //! ```
 //!
-//! Contract: an adapter is one flat `f32` vector in the order of [`AdapterLayout`]; the engine keeps no state between
+//! Contract: an [`Adapter`] is flat `f32` vectors in the order of [`AdapterLayout`]; the engine keeps no state between
 //! calls that changes a result. Only [`torch`] knows libtorch. The protocol's tests bring an engine of their own.
 
-use blindsum_adapter::AdapterLayout;
+use blindsum_adapter::{Adapter, AdapterLayout, Phase};
 use thiserror::Error;
 
 use crate::data::{Example, Target};
@@ -33,8 +33,8 @@ pub enum EngineError {
 /// What one batch contributes.
 #[derive(Clone, Debug, Default)]
 pub struct GradientSum {
-    /// Sum over the batch of the (clipped) gradient of each example's own loss, in the adapter's layout; zeros for an
-    /// empty batch.
+    /// Sum over the batch of the (clipped) gradient of each example's own loss, over the values that the phase trains
+    /// ([`AdapterLayout::trained`]); zeros for an empty batch.
     pub sum: Vec<f32>,
     /// Cross-entropy of each example, in the order of the batch. Derived from training rows: never leaves the silo.
     pub losses: Vec<f32>,
@@ -48,7 +48,7 @@ pub trait Engine {
     /// The layout that every `adapter` argument must have.
     fn layout(&self) -> &AdapterLayout;
 
-    /// Sums over `batch` the gradient of each example's cross-entropy with respect to the adapter. Where the model
+    /// Sums over `batch` the gradient of each example's cross-entropy with respect to what `phase` trains. Where the model
     /// continues texts, an example's cross-entropy is the mean over its own predicted tokens.
     ///
     /// With `clip`, each example's gradient is first scaled to an L2 norm over all trained coordinates of at most
@@ -56,17 +56,18 @@ pub trait Engine {
     /// but still reports the norms. The order and grouping of the batch change the result only by rounding.
     fn gradient_sum(
         &mut self,
-        adapter: &[f32],
+        adapter: Adapter<'_>,
+        phase: Phase,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum, EngineError>;
 
     /// The classifier's outputs, one row of `labels` numbers for each example, in order; where the model continues texts,
     /// a row of logits for the token after each example's last. What the examples should lead to is not read.
-    fn logits(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError>;
+    fn logits(&mut self, adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError>;
 
     /// How well each example is answered, in order.
-    fn outcomes(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Outcome>, EngineError> {
+    fn outcomes(&mut self, adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Outcome>, EngineError> {
         let logits = self.logits(adapter, examples)?;
         examples.iter().zip(logits).map(|(example, logits)| Outcome::of_logits(example, &logits)).collect()
     }
@@ -124,7 +125,11 @@ impl Evaluation {
 }
 
 /// Evaluates `adapter` on examples.
-pub fn evaluate(engine: &mut dyn Engine, adapter: &[f32], examples: &[&Example]) -> Result<Evaluation, EngineError> {
+pub fn evaluate(
+    engine: &mut dyn Engine,
+    adapter: Adapter<'_>,
+    examples: &[&Example],
+) -> Result<Evaluation, EngineError> {
     let mut result = Evaluation { examples: examples.len() as u64, ..Evaluation::default() };
     let mut loss = 0.0;
     for outcome in engine.outcomes(adapter, examples)? {

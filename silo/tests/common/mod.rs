@@ -211,6 +211,7 @@ pub fn lora(r: u32, targets: &[&str], head: Head) -> LoraConfig {
         init: Init::KaimingUniform,
         seed: 7,
         head,
+        refresh_rounds: None,
     }
 }
 

@@ -1,15 +1,18 @@
-//! Linear layers, frozen or adapted, and what a forward pass leaves behind for the gradient of B.
+//! Linear layers, frozen or adapted, and what a forward pass leaves behind for the gradients of A and B.
 //!
 //! An adapted layer computes `y = x·W0ᵀ + b + h·(s·B)ᵀ` with `h = x·Aᵀ` and `s = lora_alpha / r`. One backward pass gives
-//! `dL/dy` for every token of every example at once; the gradient of B for one example is then `s · dyᵀ·h` over that
-//! example's tokens alone, because B enters nowhere else. So per-example gradients cost one small matrix product per
-//! layer on top of an ordinary backward pass.
+//! `dL/dy` for every token of every example at once. Over one example's tokens alone, the gradient of its B is then
+//! `s · dyᵀ·h` and that of its A is `(dy·sB)ᵀ·x`, because neither enters anywhere else. So per-example gradients cost one
+//! small matrix product per layer and matrix on top of an ordinary backward pass.
+//!
+//! Folded parts of an adapter (`lora.refresh_rounds`) stand before the newest in A's rows and B's columns, exactly as in
+//! the export; the newest is the last r of them, and all that is trained.
 
-use blindsum_adapter::AdapterLayout;
+use blindsum_adapter::{Adapter, AdapterLayout, Phase};
 use tch::{Kind, Tensor};
 
 use super::builder::on;
-use super::{Result, torch_error};
+use super::{Result, matrix, torch_error};
 
 /// What the rows of a layer's input stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +27,10 @@ pub(super) enum Rows {
 pub(super) struct Taken {
     /// Index of the module in the layout.
     pub module: usize,
-    /// `x·Aᵀ`, `[rows, r]`, without history.
-    pub h: Tensor,
+    /// `x·Aᵀ`, `[rows, r]`, without history; where B is trained.
+    pub h: Option<Tensor>,
+    /// The layer's input `[rows, in]`, without history; where A is trained.
+    pub x: Option<Tensor>,
     /// The layer's output `[rows, out]`, with history.
     pub y: Tensor,
     /// What its rows are.
@@ -68,43 +73,64 @@ impl Linear {
         let h = x.f_linear(&loras.a[module], None::<&Tensor>).map_err(torch_error)?;
         // in place: nothing keeps a linear layer's output for its own backward pass
         y = loras.b[module].f_transpose(0, 1).and_then(|b| y.f_addmm_(&h, &b)).map_err(torch_error)?;
-        if let Some(taken) = &mut loras.taken {
-            let h = h.f_detach().map_err(torch_error)?;
-            taken.push(Taken { module, h, y: y.shallow_clone(), rows });
+        if let Some((phase, taken)) = &mut loras.taken {
+            let newest = |h: Tensor| h.f_narrow(1, h.size()[1] - loras.rank, loras.rank);
+            let h = phase.b().then(|| h.f_detach().and_then(newest)).transpose().map_err(torch_error)?;
+            let x = phase.a().then(|| x.f_detach()).transpose().map_err(torch_error)?;
+            taken.push(Taken { module, h, x, y: y.shallow_clone(), rows });
         }
         Ok(y)
     }
 }
 
 /// The adapter during one call of the engine.
-pub(super) struct Loras<'a> {
-    /// A of each module `[r, in]`, in the layer's number format.
-    a: &'a [Tensor],
-    /// `s·B` of each module `[out, r]`, in the layer's number format.
+pub(super) struct Loras {
+    rank: i64,
+    /// A of each module `[generations·r, in]`, in the layer's number format.
+    a: Vec<Tensor>,
+    /// `s·B` of each module `[out, generations·r]`, in the layer's number format.
     b: Vec<Tensor>,
-    /// Where adapted layers leave their part; `None` where no gradient is wanted.
-    taken: Option<Vec<Taken>>,
+    /// What is trained, and where adapted layers leave their part; `None` where no gradient is wanted.
+    taken: Option<(Phase, Vec<Taken>)>,
 }
 
-impl<'a> Loras<'a> {
-    /// Takes B from the flat `adapter`.
-    pub(super) fn new(layout: &AdapterLayout, a: &'a [Tensor], adapter: &[f32], gradient: bool) -> Result<Self> {
+impl Loras {
+    /// Takes A and B from `adapter`, which fits the layout; A from `frozen` `[generations·r or more, in]` where it is not
+    /// among the values.
+    pub(super) fn new(
+        layout: &AdapterLayout,
+        frozen: &[Tensor],
+        adapter: Adapter<'_>,
+        gradient: Option<Phase>,
+    ) -> Result<Self> {
         let scaling = layout.lora().scaling();
-        let mut b = Vec::with_capacity(a.len());
-        for (i, a) in a.iter().enumerate() {
-            let size = [layout.modules()[i].out_features as i64, layout.rank() as i64];
-            let values = Tensor::f_from_slice(&adapter[layout.b_range(i)]).map_err(torch_error)?;
-            let values = values.f_view(size).and_then(|t| t.f_mul_scalar(scaling)).map_err(torch_error)?;
+        let (mut a, mut b) = (Vec::with_capacity(frozen.len()), Vec::with_capacity(frozen.len()));
+        for (i, (module, frozen)) in layout.modules().iter().zip(frozen).enumerate() {
+            let stack = adapter.b_stack(layout, i);
+            let rows = stack.len() / module.out_features;
+            a.push(match layout.a_range(i) {
+                Some(range) => {
+                    let a = matrix(&adapter.values[range], &[rows, module.in_features])?;
+                    on(&cast(&a, frozen.kind())?, frozen.device())?
+                }
+                None => frozen.f_narrow(0, 0, rows as i64).map_err(torch_error)?,
+            });
+            let values = matrix(&stack, &[module.out_features, rows])?.f_mul_scalar(scaling).map_err(torch_error)?;
             // a leaf, so that every adapted output has a history down to its own layer
-            let values = on(&cast(&values, a.kind())?, a.device())?;
-            b.push(values.f_set_requires_grad(gradient).map_err(torch_error)?);
+            let leaf = on(&cast(&values, frozen.kind())?, frozen.device())?;
+            b.push(leaf.f_set_requires_grad(gradient.is_some()).map_err(torch_error)?);
         }
-        Ok(Loras { a, b, taken: gradient.then(Vec::new) })
+        Ok(Loras { rank: layout.rank() as i64, a, b, taken: gradient.map(|phase| (phase, Vec::new())) })
+    }
+
+    /// `s·B` of a module whose A is trained, `[out, r]`, without history.
+    pub(super) fn b(&self, module: usize) -> Result<Tensor> {
+        self.b[module].f_detach().map_err(torch_error)
     }
 
     /// What the forward passes since the last call left behind.
     pub(super) fn take(&mut self) -> Vec<Taken> {
-        self.taken.as_mut().map(std::mem::take).unwrap_or_default()
+        self.taken.as_mut().map(|(_, taken)| std::mem::take(taken)).unwrap_or_default()
     }
 }
 

@@ -35,7 +35,7 @@ mod step;
 use std::path::Path;
 use std::sync::Arc;
 
-use blindsum_adapter::{AdapterLayout, HeadRanges};
+use blindsum_adapter::{Adapter, AdapterLayout, HeadRanges, Phase};
 use tch::{Device, Kind, TchError, Tensor};
 
 use self::builder::{Place, on};
@@ -86,7 +86,8 @@ impl Default for TorchOptions {
 /// The frozen parts of an adapter: what is not in the flat vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrozenParts {
-    /// A of each module, `[r, in]` row-major, in module order.
+    /// A of each module, `[generations·r, in]` row-major, in module order, oldest generation first. An adapter that has
+    /// more generations gets the others from the seed; A that is among an adapter's values is not read here.
     pub a: Vec<Vec<f32>>,
     /// The head's weights, row-major, layer after layer, and its biases ([`AdapterLayout::head_parts`]); read only where
     /// the head is frozen.
@@ -100,7 +101,7 @@ impl FrozenParts {
     }
 }
 
-/// A base model of one of the supported families with an FFA-LoRA adapter.
+/// A base model of one of the supported families with a LoRA adapter.
 pub struct TorchEngine {
     layout: Arc<AdapterLayout>,
     options: TorchOptions,
@@ -111,6 +112,7 @@ pub struct TorchEngine {
 struct Worker {
     layout: Arc<AdapterLayout>,
     model: Box<dyn Model>,
+    /// A of each module `[generations·r, in]`, as far as they were needed yet.
     a: Vec<Tensor>,
     /// The frozen head; without layers where the model continues texts.
     head: Head,
@@ -139,9 +141,10 @@ impl TorchEngine {
             return Err(EngineError::Argument("A has another number of modules than the layout".to_owned()));
         }
         let rank = layout.rank();
+        let rows = rank * (frozen.a.first().map_or(0, Vec::len) / (rank * layout.modules()[0].in_features)).max(1);
         let a = layout.modules().iter().zip(&frozen.a).zip(&kinds);
         let put = |((m, a), &kind): ((&blindsum_adapter::Module, &Vec<f32>), &Kind)| {
-            place.put(&cast(&matrix(a, &[rank, m.in_features])?, kind)?)
+            place.put(&cast(&matrix(a, &[rows, m.in_features])?, kind)?)
         };
         let a = a.map(put).collect::<Result<_>>()?;
         let head = Head::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation(), device)?;
@@ -167,11 +170,14 @@ impl TorchEngine {
         }
     }
 
-    fn check(&self, adapter: &[f32], batch: &[&Example], labelled: bool) -> Result<()> {
+    /// Checks the arguments and makes A reach as far as the adapter does.
+    fn check(&mut self, adapter: Adapter<'_>, batch: &[&Example], labelled: bool) -> Result<()> {
         let wrong = |message: String| Err(EngineError::Argument(message));
-        if adapter.len() != self.layout.len() {
-            return wrong(format!("the adapter has {} numbers, its layout {}", adapter.len(), self.layout.len()));
-        }
+        let Some(generations) = adapter.generations(&self.layout) else {
+            let (values, folded, wanted) = (adapter.values.len(), adapter.folded.len(), self.layout.len());
+            return wrong(format!("the adapter has {values} numbers and {folded} folded ones, its layout {wanted}"));
+        };
+        self.reach(generations)?;
         let shape = self.layout.shape();
         for example in batch {
             let tokens = example.ids.len();
@@ -205,8 +211,31 @@ impl TorchEngine {
         Ok(())
     }
 
-    fn pack(&self, batch: &[&Example], per_example: bool) -> Vec<Packed> {
-        let examples = if per_example { (PER_EXAMPLE_NUMBERS / self.layout.len()).max(1) } else { usize::MAX };
+    /// Draws the A's of later generations that an adapter is the first to need.
+    fn reach(&mut self, generations: usize) -> Result<()> {
+        let rows = (generations * self.layout.rank()) as i64;
+        let Some(held) = self.workers.first().and_then(|w| w.a.first()).map(|a| a.size()[0]) else { return Ok(()) };
+        if held >= rows {
+            return Ok(());
+        }
+        let _guard = tch::no_grad_guard();
+        let stack = blindsum_adapter::a_stack(&self.layout, generations);
+        let mut longer = Vec::with_capacity(stack.len());
+        for ((a, module), old) in stack.iter().zip(self.layout.modules()).zip(&self.workers[0].a) {
+            let drawn = &a[held as usize * module.in_features..];
+            let drawn = cast(&matrix(drawn, &[(rows - held) as usize, module.in_features])?, old.kind())?;
+            let drawn = on(&drawn, old.device())?;
+            longer.push(Tensor::f_cat(&[old, &drawn], 0).map_err(torch_error)?);
+        }
+        for worker in &mut self.workers {
+            worker.a = longer.iter().map(Tensor::shallow_clone).collect();
+        }
+        Ok(())
+    }
+
+    /// Shares `batch` out into micro-batches; with `numbers`, so that as many for each example fit into memory.
+    fn pack(&self, batch: &[&Example], numbers: Option<usize>) -> Vec<Packed> {
+        let examples = numbers.map_or(usize::MAX, |numbers| (PER_EXAMPLE_NUMBERS / numbers.max(1)).max(1));
         let attention_breakeven = self.layout.hidden().div_ceil(2);
         let (tokens, threads) = (self.options.micro_batch_tokens, self.workers.len());
         packing::pack(batch, Limits { tokens, examples, attention_breakeven, threads })
@@ -252,15 +281,23 @@ impl Engine for TorchEngine {
         &self.layout
     }
 
-    fn gradient_sum(&mut self, adapter: &[f32], batch: &[&Example], clip: Option<f64>) -> Result<GradientSum> {
+    fn gradient_sum(
+        &mut self,
+        adapter: Adapter<'_>,
+        phase: Phase,
+        batch: &[&Example],
+        clip: Option<f64>,
+    ) -> Result<GradientSum> {
         self.check(adapter, batch, true)?;
-        let parts = self.pack(batch, clip.is_some());
-        let mut shares = self.share_out(parts, |worker, parts| worker.sum_gradients(adapter, batch, parts, clip))?;
+        let trained = self.layout.trained(phase);
+        let parts = self.pack(batch, clip.map(|_| trained.len()));
+        let work = |worker: &mut Worker, parts| worker.sum_gradients(adapter, phase, batch, parts, clip);
+        let mut shares = self.share_out(parts, work)?;
         let norms = if clip.is_some() { vec![0.0; batch.len()] } else { Vec::new() };
-        let mut total = GradientSum { sum: vec![0.0; adapter.len()], losses: vec![0.0; batch.len()], norms };
+        let mut total = GradientSum { sum: vec![0.0; trained.len()], losses: vec![0.0; batch.len()], norms };
         for share in &mut shares {
             // in the workers' order, so that the same batch gives the same bits
-            total.sum.iter_mut().zip(&share.sum).for_each(|(sum, x)| *sum += x);
+            total.sum.iter_mut().zip(&share.sum[trained.clone()]).for_each(|(sum, x)| *sum += x);
             for (i, loss, norm) in share.seen.drain(..) {
                 total.losses[i] = loss;
                 if let Some(slot) = total.norms.get_mut(i) {
@@ -271,9 +308,9 @@ impl Engine for TorchEngine {
         Ok(total)
     }
 
-    fn logits(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
+    fn logits(&mut self, adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
         self.check(adapter, examples, false)?;
-        let parts = self.pack(examples, false);
+        let parts = self.pack(examples, None);
         let shares = self.share_out(parts, |worker, parts| worker.logits(adapter, parts))?;
         let mut rows = vec![Vec::new(); examples.len()];
         for (i, row) in shares.into_iter().flatten() {
@@ -282,13 +319,13 @@ impl Engine for TorchEngine {
         Ok(rows)
     }
 
-    fn outcomes(&mut self, adapter: &[f32], examples: &[&Example]) -> Result<Vec<Outcome>> {
+    fn outcomes(&mut self, adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Outcome>> {
         self.check(adapter, examples, true)?;
         if self.layout.labels() > 0 {
             let logits = self.logits(adapter, examples)?;
             return examples.iter().zip(logits).map(|(example, row)| Outcome::of_logits(example, &row)).collect();
         }
-        let parts = self.pack(examples, false);
+        let parts = self.pack(examples, None);
         let shares = self.share_out(parts, |worker, parts| worker.predict(adapter, examples, parts))?;
         let mut outcomes = vec![Outcome::default(); examples.len()];
         for (i, outcome) in shares.into_iter().flatten() {
@@ -314,20 +351,20 @@ impl Worker {
     }
 
     /// The head for this adapter vector.
-    fn head(&self, adapter: &[f32]) -> Result<Head> {
+    fn head(&self, adapter: Adapter<'_>) -> Result<Head> {
         match self.layout.head_ranges() {
             None => Ok(self.head.share()),
             Some(HeadRanges { weight, bias }) => {
-                let (parts, activation) = ((&adapter[weight], &adapter[bias]), self.model.head_activation());
-                Head::new(&self.layout, parts, activation, self.device())
+                let (values, activation) = (adapter.values, self.model.head_activation());
+                Head::new(&self.layout, (&values[weight], &values[bias]), activation, self.device())
             }
         }
     }
 
     /// The logits of each packed example, with its index in the batch: of the classes, or of the token after its last.
-    fn logits(&self, adapter: &[f32], parts: Vec<Packed>) -> Result<Vec<(usize, Vec<f32>)>> {
+    fn logits(&self, adapter: Adapter<'_>, parts: Vec<Packed>) -> Result<Vec<(usize, Vec<f32>)>> {
         let _guard = tch::no_grad_guard();
-        let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, None)?;
         let head = self.head(adapter)?;
         let mut rows = Vec::new();
         for packed in parts {
@@ -350,9 +387,9 @@ impl Worker {
     }
 
     /// How well each packed text is continued, with its index in the batch.
-    fn predict(&self, adapter: &[f32], batch: &[&Example], parts: Vec<Packed>) -> Result<Vec<(usize, Outcome)>> {
+    fn predict(&self, adapter: Adapter<'_>, batch: &[&Example], parts: Vec<Packed>) -> Result<Vec<(usize, Outcome)>> {
         let _guard = tch::no_grad_guard();
-        let mut loras = Loras::new(&self.layout, &self.a, adapter, false)?;
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, None)?;
         let output = self.model.output().ok_or_else(|| {
             EngineError::Argument("the base model was opened for classification and continues no texts".to_owned())
         })?;
