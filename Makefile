@@ -121,8 +121,9 @@ HF_PYTHON ?= .tools/bench-training/bin/python
 	@touch $@
 
 bench-training: libtorch inputs $(HF_PYTHON)
-	$(CARGO) bench --profile release --locked -p blindsum-silo --bench training --no-run
-	@$(HF_PYTHON) -B silo/benches/training.py $(ARGS) -- $(CARGO) bench --profile release --locked -q -p blindsum-silo --bench training --
+	@binary=$$($(CARGO) bench --profile release --locked -p blindsum-silo --bench training --no-run \
+	    --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	  $(HF_PYTHON) -B silo/benches/training.py $(ARGS) -- "$$binary"
 
 bench-crypto:
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run

@@ -262,7 +262,8 @@ def compare(options, ours, file, batches, rounds, work, floor):
         if name not in OURS:
             command = [sys.executable, "-B", __file__, "serve", name, options.model, str(file)]
         contenders.append(Contender(name, command))
-        contenders[-1].ready()
+    for contender in contenders:
+        contender.ready()
     for turn in range(rounds + 1):
         for batch in range(batches):
             shift = (turn * batches + batch) % len(contenders)
