@@ -106,7 +106,7 @@ fn momentum_and_adam_are_those_calculated_by_hand() {
     assert_eq!((one[B], one[2 * B]), (0.5, 0.296875));
     assert!((f64::from(one[0]) - 0.25 / (0.544_862_368 + 0.25)).abs() < 1e-7, "{}", one[0]);
     // m = 0.25 + 1, v = 0.75·0.296875 + 1 = 1.22265625, x += 0.5·1.25 / (√v + 0.25)
-    assert_eq!((two[B], two[2 * B]), (1.25, 1.222_656_25));
+    assert_eq!((f64::from(two[B]), f64::from(two[2 * B])), (1.25, 1.222_656_25));
     assert!((f64::from(two[0] - one[0]) - 0.625 / (1.105_737_9 + 0.25)).abs() < 1e-7, "{}", two[0]);
 }
 
