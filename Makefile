@@ -122,7 +122,7 @@ HF_PYTHON ?= .tools/bench-training/bin/python
 
 bench-training: libtorch inputs $(HF_PYTHON)
 	@binary=$$($(CARGO) bench --profile release --locked -p blindsum-silo --bench training --no-run \
-	    --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	    --message-format=json-render-diagnostics | sed -n 's|.*"executable":"\([^"]*/training-[^"]*\)".*|\1|p') && \
 	  $(HF_PYTHON) -B silo/benches/training.py $(ARGS) -- "$$binary"
 
 bench-crypto:
