@@ -1,16 +1,33 @@
 //! The real engine on a tiny BERT, with differential privacy: the sum over QUIC is the sum of the updates, up to rounding.
 
-use blindsum_silo::agent::command;
+use std::sync::{Arc, Mutex};
+
+use blindsum_silo::agent::{EngineFactory, command};
+use blindsum_silo::engine::torch::TorchEngine;
 use blindsum_tests::cluster::{self, Cluster};
 use blindsum_tests::site::{SILOS, Site, Terms};
 use blindsum_tests::{expect, seams};
+
+/// The first silo opens the base model; the others of this process compute on the same weights.
+fn shared_torch(base: Arc<Mutex<Option<TorchEngine>>>) -> EngineFactory {
+    Box::new(move |config, plan| {
+        let mut base = base.lock().unwrap();
+        let engine = match &*base {
+            Some(engine) => engine.share(),
+            None => command::open_torch(config, plan)?,
+        };
+        *base = Some(engine.share());
+        Ok(Box::new(engine))
+    })
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_silos_train_with_libtorch_under_differential_privacy() {
     cluster::log();
     let site = Site::new(Terms { private: true, ..Terms::default() });
     let mut cluster = Cluster::start(site).await;
-    (0..4).for_each(|i| cluster.start_silo_with(i, Vec::new(), command::torch()));
+    let base = Arc::new(Mutex::new(None));
+    (0..4).for_each(|i| cluster.start_silo_with(i, Vec::new(), shared_torch(Arc::clone(&base))));
     cluster.finish().await;
     let site = &cluster.site;
     let plan = site.plan();
