@@ -23,7 +23,7 @@ use blindsum_protocol::job::{
 };
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::schedule::Schedule;
-use blindsum_protocol::server::ServerSection;
+use blindsum_protocol::server::{ServerOptimizer, ServerSection};
 use blindsum_silo::config::SiloConfig;
 
 use crate::engine::{BATCH, BOUND};
@@ -42,6 +42,12 @@ pub struct Terms {
     pub local_steps: u32,
     /// Record-level differential privacy; otherwise the terms of [`crate::engine`].
     pub private: bool,
+    /// What is trained.
+    pub method: Method,
+    /// `lora.refresh_rounds`.
+    pub refresh_rounds: Option<u32>,
+    /// What is done with the mean of the updates.
+    pub server: ServerOptimizer,
     /// How long a phase may take: what a silo that was killed costs. Long where none is.
     pub phase_seconds: u32,
     /// How long the coordinator stays after the job for silos that have not been told.
@@ -50,7 +56,16 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { rounds: 2, local_steps: 2, private: false, phase_seconds: 60, linger_seconds: 5 }
+        Self {
+            rounds: 2,
+            local_steps: 2,
+            private: false,
+            method: Method::FfaLora,
+            refresh_rounds: None,
+            server: ServerOptimizer::FedAvg,
+            phase_seconds: 60,
+            linger_seconds: 5,
+        }
     }
 }
 
@@ -160,7 +175,12 @@ impl Site {
 
     /// The adapter that the coordinator wrote for its users.
     pub fn published(&self) -> Vec<f32> {
-        peft::load(&self.path("adapter/last"), &shape(&self.path("model"))).unwrap().values
+        self.published_adapter().values
+    }
+
+    /// The same with its folded parts.
+    pub fn published_adapter(&self) -> peft::Loaded {
+        peft::load(&self.path("adapter/last"), &shape(&self.path("model"))).unwrap()
     }
 }
 
@@ -215,14 +235,14 @@ fn job(model: &Path, terms: Terms) -> Job {
             max_sequence_tokens: 16,
         },
         lora: LoraConfig {
-            method: Method::FfaLora,
+            method: terms.method,
             r: 8,
             lora_alpha: 16.0,
             target_modules: None,
             init: Init::Orthonormal,
             seed: 1,
             head: Head::Frozen,
-            refresh_rounds: None,
+            refresh_rounds: terms.refresh_rounds,
         },
         training: TrainingSection {
             local_steps: terms.local_steps,
@@ -250,7 +270,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             verify_sum: VerifySum::Sketches,
         },
         deadlines: DeadlineSection { training_seconds: 120, phase_seconds: terms.phase_seconds },
-        server: ServerSection::default(),
+        server: ServerSection { optimizer: terms.server, ..ServerSection::default() },
     };
     Job::try_from(file).unwrap()
 }

@@ -1,7 +1,10 @@
-//! The real engine on a tiny BERT, with differential privacy: the sum over QUIC is the sum of the updates, up to rounding.
+//! The real engine on a tiny BERT, with differential privacy, and by the other methods: the sum over QUIC is the sum of the
+//! updates, up to rounding, and everybody makes the same of it.
 
 use std::sync::{Arc, Mutex};
 
+use blindsum_adapter::Method;
+use blindsum_protocol::server::ServerOptimizer;
 use blindsum_silo::agent::{EngineFactory, command};
 use blindsum_silo::engine::torch::TorchEngine;
 use blindsum_tests::cluster::{self, Cluster};
@@ -54,4 +57,42 @@ async fn four_silos_train_with_libtorch_under_differential_privacy() {
     }
     let history = site.history();
     assert_eq!((history.len(), history[0].held_out_examples), (3, Some(15)));
+}
+
+/// A in every second round; A drawn anew after each, with momentum.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_silos_train_by_other_methods() {
+    cluster::log();
+    let alternate = Terms { rounds: 3, method: Method::RoLora, ..Terms::default() };
+    let refreshed = Terms { rounds: 3, refresh_rounds: Some(1), server: ServerOptimizer::FedAvgM, ..Terms::default() };
+    for terms in [alternate, refreshed] {
+        let mut cluster = Cluster::start(Site::new(terms)).await;
+        let base = Arc::new(Mutex::new(None));
+        (0..4).for_each(|i| cluster.start_silo_with(i, Vec::new(), shared_torch(Arc::clone(&base))));
+        cluster.finish().await;
+        let (site, plan) = (&cluster.site, cluster.site.plan());
+        let mut state = plan.initial_global().to_vec();
+        for round in 1..=terms.rounds {
+            let updates = SILOS.map(|silo| seams::read(&site.record(silo), &seams::updated(round)).unwrap());
+            let adopted = SILOS.map(|silo| seams::read(&site.record(silo), &seams::adopted(round)).unwrap());
+            assert!(adopted.iter().all(|a| expect::bits(a) == expect::bits(&adopted[0])), "all hold one state");
+            let sum: Vec<f64> =
+                (0..updates[0].len()).map(|k| updates.iter().map(|u| f64::from(u[k])).sum::<f64>()).collect();
+            assert!(sum.iter().any(|x| *x != 0.0));
+            let expected = plan.state().step(&state, &sum, 4, round);
+            assert_eq!(adopted[0].len(), expected.len());
+            let step = plan.coordinate_bound() / 32767.0;
+            for (k, (found, expected)) in adopted[0].iter().zip(&expected).enumerate() {
+                let error = f64::from(found - expected).abs();
+                assert!(error <= step * 1.001, "round {round}, number {k}: off by {error}, a step is {step}");
+            }
+            state.clone_from(&adopted[0]);
+        }
+        let published = site.published_adapter();
+        let last = plan.state().adapter(&state);
+        assert_eq!(expect::bits(published.adapter().values), expect::bits(last.values));
+        assert_eq!(expect::bits(published.adapter().folded), expect::bits(last.folded));
+        let parts = terms.refresh_rounds.map_or(0, |_| 2);
+        assert_eq!(last.folded.len(), parts * plan.layout().b_len());
+    }
 }
