@@ -119,9 +119,7 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
     let layout =
         AdapterLayout::new(model.shape(), &lora(Some(Targets::Names(targets)), task), task.with_labels(labels))?;
     let (device, precision) = (device()?, precision.parse::<Precision>()?);
-    let micro_batch_tokens =
-        if device == ComputeDevice::Cpu { TorchOptions::default().micro_batch_tokens } else { 8192 };
-    let options = TorchOptions { device, precision, threads: THREADS, micro_batch_tokens, ..TorchOptions::default() };
+    let options = TorchOptions { device, precision, threads: THREADS, ..TorchOptions::default() };
     let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
     let privacy = match private {
         true => StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 1.0 },

@@ -30,6 +30,7 @@ mod norm;
 mod packing;
 mod precision;
 mod roberta;
+mod sizing;
 mod step;
 
 use std::path::Path;
@@ -67,7 +68,7 @@ pub struct TorchOptions {
     pub gradient_checkpointing: bool,
     /// Micro-batches at a time, each on a thread; 0 for one per core. On a graphics card always one.
     pub threads: usize,
-    /// Tokens in one micro-batch; bounds memory (about 200 kB per token and thread for MiniLM).
+    /// Tokens in one micro-batch; 0 for as many as the memory that is free allows, at most 1,024 on a processor.
     pub micro_batch_tokens: usize,
 }
 
@@ -78,7 +79,7 @@ impl Default for TorchOptions {
             precision: Precision::Auto,
             gradient_checkpointing: false,
             threads: 0,
-            micro_batch_tokens: 1024,
+            micro_batch_tokens: 0,
         }
     }
 }
@@ -150,6 +151,11 @@ impl TorchEngine {
         let head = Head::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation(), device)?;
         let layout = Arc::new(layout.clone());
         let gradient_checkpointing = options.gradient_checkpointing;
+        let mut options = options;
+        if options.micro_batch_tokens == 0 {
+            let per_token = sizing::bytes_per_token(layout.shape(), place.kind, gradient_checkpointing);
+            options.micro_batch_tokens = sizing::micro_batch_tokens(per_token, threads, sizing::free_memory(), device);
+        }
         let first = Worker { layout: Arc::clone(&layout), model, a, head, gradient_checkpointing };
         let mut workers: Vec<Worker> = (1..threads).map(|_| first.share()).collect();
         workers.push(first);
