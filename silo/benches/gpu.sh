@@ -42,6 +42,8 @@ PY
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 "$bench" parity "$work/small-encoder" sequence-classification
 "$bench" parity "$work/small-decoder" causal-lm
-table() { "$python" -B "$here/training.py" --workloads fixed --rounds 10 "$@" -- "$bench"; }
+rounds=10 tokens=512
+[ -z "${SMALL:-}" ] || { rounds=1 tokens=64; }
+table() { "$python" -B "$here/training.py" --workloads fixed --rounds $rounds "$@" -- "$bench"; }
 table --model "$work/encoder" --rows 64 --tokens 128 --contenders bf16 bf16-dp peft-bf16 opacus-bf16
-table --model "$work/decoder" --task causal-lm --rows 8 --tokens 512 --contenders bf16 bf16-dp peft-bf16 opacus-bf16
+table --model "$work/decoder" --task causal-lm --rows 8 --tokens $tokens --contenders bf16 bf16-dp peft-bf16 opacus-bf16
