@@ -130,5 +130,6 @@ fn under_differential_privacy_the_log_holds_nothing_of_training_rows() {
     let log = logged(DP);
     assert!(log.contains("trained"), "{log}");
     assert!(names.iter().all(|name| !log.contains(name)), "{log}");
-    assert!(logged(StepPrivacy::None { max_grad_norm: 1.0 }).contains("mean_loss"));
+    // not "mean_loss": in one round of sixteen no row is drawn, and there is none
+    assert!(logged(StepPrivacy::None { max_grad_norm: 1.0 }).contains("drawn"));
 }
