@@ -10,7 +10,7 @@ use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, Phase, TaskKind};
 use blindsum_silo::data::{Example, Tokens, read_texts};
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision, TorchEngine};
-use common::{family_tensors, layout_of, lora, norm, open, tiny_config, write_model};
+use common::{family_tensors, golden_adapter, layout_of, lora, norm, open, table, tiny_config, write_model};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -50,11 +50,6 @@ fn read(name: &str) -> Golden {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// `rows × columns` numbers of a formula.
-fn table(rows: usize, columns: usize, f: impl Fn(f64, f64) -> f64) -> Vec<f32> {
-    (0..rows * columns).map(|k| f((k / columns) as f64, (k % columns) as f64) as f32).collect()
-}
-
 struct Setup {
     golden: Golden,
     layout: AdapterLayout,
@@ -69,9 +64,7 @@ fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup 
     let layout = layout_of(dir, &lora(RANK as u32, &targets, head), golden.task.with_labels(3));
     let paths: Vec<&String> = layout.modules().iter().map(|m| &m.path).collect();
     assert_eq!(paths, golden.modules.iter().collect::<Vec<_>>(), "our order of modules");
-    let number = |m: usize| m as f64;
-    let a = layout.modules().iter().enumerate();
-    let a = a.map(|(m, s)| table(RANK, s.in_features, |i, j| 0.05 * (0.7 * i + 1.3 * j + number(m)).sin())).collect();
+    let (a, mut adapter) = golden_adapter(&layout);
     let (mut weights, mut biases) = (Vec::new(), Vec::new());
     let last = layout.head_layers().len().saturating_sub(1);
     for (k, layer) in layout.head_layers().iter().enumerate() {
@@ -79,10 +72,6 @@ fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup 
         let (rows, columns) = (layer.out_features, layer.in_features);
         weights.extend(table(rows, columns, |i, j| 0.1 * (0.9 * i + 0.2 * j + shift).sin()));
         biases.extend(table(layer.biases(), 1, |i, _| bias * (0.4 * i).cos()));
-    }
-    let mut adapter = Vec::new();
-    for (m, s) in layout.modules().iter().enumerate() {
-        adapter.extend(table(s.out_features, RANK, |i, j| 0.02 * (1.1 * i + 0.3 * j + 2.0 * number(m)).cos()));
     }
     if head == Head::Trained {
         adapter.extend(&weights);

@@ -138,20 +138,21 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let base = case.engine.layout().trained(case.phase).start;
         for range in directions(case.engine.layout(), case.phase) {
             let part = &gradient[range.start - base..range.end - base];
-            let step = 3e-3 / norm(part);
-            let mut loss_at = |sign: f64| {
-                let mut moved = case.values.clone();
-                moved[range.clone()].iter_mut().zip(part).for_each(|(a, g)| *a += (sign * step) as f32 * g);
-                let adapter = Adapter { values: &moved, folded: &case.folded };
-                evaluate(&mut case.engine, adapter, &batch).unwrap().mean_loss * batch.len() as f64
-            };
-            let slope = (loss_at(1.0) - loss_at(-1.0)) / (2.0 * step);
             let expected = norm(part).powi(2);
-            // logits are f32: a loss of about 3 is known to some 1e-6, its difference over 6e-3 of way to 3e-4
-            // a unit of DistilBERT's head may cross the kink of its ReLU on the way
-            let kink = if case.name.starts_with("DistilBert") { 1e-1 } else { 2e-2 };
-            let far = (slope - expected).abs() / (kink * expected + 3e-4 * norm(part));
-            assert!(far < 1.0, "{} {range:?}: {slope} instead of {expected}", case.name);
+            // a unit of DistilBERT's head may cross the kink of its ReLU on the way: then a shorter one is taken
+            let fits = [3e-3, 1e-3].into_iter().any(|way| {
+                let step = way / norm(part);
+                let mut loss_at = |sign: f64| {
+                    let mut moved = case.values.clone();
+                    moved[range.clone()].iter_mut().zip(part).for_each(|(a, g)| *a += (sign * step) as f32 * g);
+                    let adapter = Adapter { values: &moved, folded: &case.folded };
+                    evaluate(&mut case.engine, adapter, &batch).unwrap().mean_loss * batch.len() as f64
+                };
+                let slope = (loss_at(1.0) - loss_at(-1.0)) / (2.0 * step);
+                // logits are f32: a loss of about 3 is known to some 1e-6
+                (slope - expected).abs() < 2e-2 * expected + 1e-6 / way * norm(part)
+            });
+            assert!(fits, "{} {range:?}", case.name);
         }
     }
 }

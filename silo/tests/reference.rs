@@ -16,7 +16,7 @@ use blindsum_adapter::{Adapter, BaseShape, Head, Phase, Task};
 use blindsum_silo::data::Example;
 use blindsum_silo::engine::Engine;
 use blindsum_silo::engine::torch::{FrozenParts, Precision};
-use common::{layout_of, lora, norm, open};
+use common::{golden_adapter, layout_of, lora, norm, open, table};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -37,10 +37,6 @@ struct Case {
 
 const RANK: usize = 4;
 
-fn table(rows: usize, columns: usize, f: impl Fn(f64, f64) -> f64) -> Vec<f32> {
-    (0..rows * columns).map(|k| f((k / columns) as f64, (k % columns) as f64) as f32).collect()
-}
-
 #[test]
 fn real_models_agree_with_hugging_face() {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -58,14 +54,7 @@ fn real_models_agree_with_hugging_face() {
         let paths: Vec<&String> = layout.modules().iter().map(|m| &m.path).collect();
         assert_eq!(paths, reference.modules.iter().collect::<Vec<_>>());
 
-        let number = |m: usize| m as f64;
-        let modules = || layout.modules().iter().enumerate();
-        let a = modules()
-            .map(|(m, s)| table(RANK, s.in_features, |i, j| 0.05 * (0.7 * i + 1.3 * j + number(m)).sin()))
-            .collect();
-        let adapter: Vec<f32> = modules()
-            .flat_map(|(m, s)| table(s.out_features, RANK, |i, j| 0.02 * (1.1 * i + 0.3 * j + 2.0 * number(m)).cos()))
-            .collect();
+        let (a, adapter) = golden_adapter(&layout);
         let weights = table(task.labels(), layout.hidden(), |i, j| 0.1 * (0.9 * i + 0.2 * j + 0.5).sin());
         let frozen = FrozenParts { a, head: (weights, vec![0.0; task.labels()]) };
         let mut engine = open(&dir, &layout, &frozen, Precision::F32);

@@ -59,8 +59,9 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
     let columns = config.data.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
-    let tokenizer = sha256_of(&model.tokenizer())?.0;
-    let key = |sha256: &Digest| StoreKey::new(&sha256.0, &tokenizer, &columns, goal, max_tokens);
+    // the model's files were checked against the job
+    let tokenizer = &job.model.tokenizer_sha256;
+    let key = |sha256: &Digest| StoreKey::new(&sha256.0, tokenizer, &columns, goal, max_tokens);
     let rows = |path: &Path, name: &str| -> Result<(Store, Digest), AgentError> {
         let before = sha256_of(path)?;
         if let Some(file) = TokenFile::open(&config.state_dir.join(name), key(&before)) {

@@ -58,7 +58,7 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
         TrainSpec { local_steps: 2, expected_batch: 1, optimizer: Optimizer::Sgd, learning_rate: 0.1.into(), privacy };
     let example = || Example::labelled(vec![1], 0);
     let goal = Goal::Continue { end_token: None };
-    let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), goal, 64);
+    let key = StoreKey::new(&[0; 32], "", &Columns::default(), goal, 64);
     let (train, held_out) = (vec![example(), example()].into(), vec![example()].into());
     let rows = Rows { train, train_sha256: Digest([0; 32]), held_out, keys: [key, key] };
     let key = |i: u8| IdentityKey::from_bytes(&[i; 32]).public();

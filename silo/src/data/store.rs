@@ -30,15 +30,16 @@ const PROMPT: u64 = 1 << 32;
 pub struct StoreKey([u8; KEY]);
 
 impl StoreKey {
-    /// The key of the rows that these inputs give: SHA-256 of the data file and of `tokenizer.json`, and how they are read.
-    pub fn new(data: &[u8; 32], tokenizer: &[u8; 32], columns: &Columns, goal: Goal, max_tokens: usize) -> Self {
+    /// The key of the rows that these inputs give: SHA-256 of the data file, that of `tokenizer.json` in hex as a job pins
+    /// it, and how they are read.
+    pub fn new(data: &[u8; 32], tokenizer: &str, columns: &Columns, goal: Goal, max_tokens: usize) -> Self {
         let mut hasher = Sha256::new();
         let mut field = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
         field(data);
-        field(tokenizer);
+        field(tokenizer.as_bytes());
         field(&(max_tokens as u64).to_le_bytes());
         field(columns.text.as_bytes());
         match goal {
@@ -261,15 +262,15 @@ mod tests {
         let empty = Columns { prompt: Some(String::new()), ..Columns::default() };
         let ends = |end_token| Goal::Continue { end_token };
         let keys = [
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[3; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[1; 32], &[3; 32], &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 65),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels[..1]), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(None), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &prompted, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &empty, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], "two", &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[3; 32], "two", &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[1; 32], "three", &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[1; 32], "two", &columns, Goal::Label(&labels), 65),
+            StoreKey::new(&[1; 32], "two", &columns, Goal::Label(&labels[..1]), 64),
+            StoreKey::new(&[1; 32], "two", &columns, ends(None), 64),
+            StoreKey::new(&[1; 32], "two", &columns, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], "two", &prompted, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], "two", &empty, ends(Some(3)), 64),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key), "{i}");

@@ -190,6 +190,19 @@ fn gpt2_shapes(shapes: &mut Shapes) {
     shapes.insert("ln_f.bias".to_owned(), vec![hidden]);
 }
 
+/// `rows × columns` numbers of a formula.
+pub fn table(rows: usize, columns: usize, f: impl Fn(f64, f64) -> f64) -> Vec<f32> {
+    (0..rows * columns).map(|k| f((k / columns) as f64, (k % columns) as f64) as f32).collect()
+}
+
+/// A of each module, and all B's one after the other, by the formulas of `tests/golden_hf.py`.
+pub fn golden_adapter(layout: &AdapterLayout) -> (Vec<Vec<f32>>, Vec<f32>) {
+    let (r, modules) = (layout.rank(), || layout.modules().iter().enumerate().map(|(m, module)| (m as f64, module)));
+    let a = modules().map(|(m, s)| table(r, s.in_features, |i, j| 0.05 * (0.7 * i + 1.3 * j + m).sin()));
+    let b = modules().flat_map(|(m, s)| table(s.out_features, r, |i, j| 0.02 * (1.1 * i + 0.3 * j + 2.0 * m).cos()));
+    (a.collect(), b.collect())
+}
+
 /// Writes `config.json` and `model.safetensors` into `dir`.
 pub fn write_model(dir: &Path, config: &str, tensors: &Tensors) {
     std::fs::write(dir.join("config.json"), config).unwrap();

@@ -6,7 +6,7 @@
 mod kept;
 
 use blindsum_adapter::BaseShape;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::builder::{Place, on};
 use super::lora::cast;
@@ -74,65 +74,89 @@ impl Mask {
     fn of_kind(packed: &Packed, heads: Heads, reads: Reads, place: Place, wide: bool) -> Result<Self> {
         let (rows, width) = (packed.rows as i64, packed.width as i64);
         let scores = || {
-            let segments = Tensor::f_from_slice(&packed.segments)?.f_view([rows, 1, width])?;
-            let mut forbidden = segments.f_ne_tensor(&segments.f_transpose(1, 2)?)?;
-            if reads != Reads::All {
-                let key = Tensor::f_from_slice(&packed.positions)?.f_view([rows, 1, width])?;
-                let ahead = key.f_sub(&key.f_transpose(1, 2)?)?;
-                forbidden = forbidden.f_logical_or(&ahead.f_gt(0)?)?;
-                if let Reads::Window(tokens) = reads {
-                    forbidden = forbidden.f_logical_or(&ahead.f_le(-tokens)?)?;
-                }
-            }
-            let mut scores = Tensor::f_zeros([rows, width, width], (place.kind, Device::Cpu))?;
-            let scores = scores.f_masked_fill_(&forbidden, FORBIDDEN)?.f_unsqueeze(1)?;
+            let (segments, positions) =
+                (Tensor::f_from_slice(&packed.segments)?, Tensor::f_from_slice(&packed.positions)?);
+            let scores = scores(packed, &segments, &positions, reads, place.kind)?.f_unsqueeze(1)?;
             if wide {
                 return Ok(scores);
             }
-            let (keys, groups) = (heads.keys, heads.groups);
-            scores.f_expand([rows, keys * groups, width, width], false)?.f_reshape([rows * keys, groups * width, width])
+            scores.f_expand([rows, heads.queries(), width, width], false)?.f_reshape([
+                rows * heads.keys,
+                heads.groups * width,
+                width,
+            ])
         };
         Ok(Mask { scores: place.put(&scores().map_err(torch_error)?)?, rows, width, wide })
     }
 }
 
+/// Scores of some tokens that ask, as many in each row, over all tokens of their row: 0 where one may be read, else
+/// [`FORBIDDEN`], `[rows, asking, width]`. Those that ask belong to `segments` and stand at `positions`, `[rows·asking]`.
+fn scores(
+    packed: &Packed,
+    segments: &Tensor,
+    positions: &Tensor,
+    reads: Reads,
+    kind: Kind,
+) -> std::result::Result<Tensor, TchError> {
+    let (rows, width) = (packed.rows as i64, packed.width as i64);
+    let asking = |t: &Tensor| t.f_view([rows, -1, 1]);
+    let read = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_view([rows, 1, width]);
+    let mut forbidden = read(&packed.segments)?.f_ne_tensor(&asking(segments)?)?;
+    if reads != Reads::All {
+        let ahead = read(&packed.positions)?.f_sub(&asking(positions)?)?;
+        forbidden = forbidden.f_logical_or(&ahead.f_gt(0)?)?;
+        if let Reads::Window(tokens) = reads {
+            forbidden = forbidden.f_logical_or(&ahead.f_le(-tokens)?)?;
+        }
+    }
+    Tensor::f_zeros(forbidden.size(), (kind, Device::Cpu))?.f_masked_fill_(&forbidden, FORBIDDEN)
+}
+
 /// Attention before its output layer: `[tokens, heads·width]` from query, key and value `[tokens, …]`.
 pub(super) fn attend(heads: Heads, query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask) -> Result<Tensor> {
     let (rows, width) = (mask.rows, mask.width);
-    let Heads { keys, groups, width: per_head } = heads;
-    if mask.wide {
-        let split = |t: &Tensor, repeat: i64| {
-            t.f_view([rows, width, keys, -1, per_head])?
-                .f_permute([0, 2, 3, 1, 4])?
-                .f_expand([rows, keys, repeat, width, per_head], false)?
-                .f_reshape([rows, keys * repeat, width, per_head])
-        };
-        let context = || {
-            let (query, key, value) = (split(query, groups)?, split(key, groups)?, split(value, groups)?);
-            Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&mask.scores), 0.0, false, None, false)?
-                .f_transpose(1, 2)?
-                .f_reshape([rows * width, heads.queries() * per_head])
-        };
-        return context().map_err(torch_error);
+    if !mask.wide {
+        return products(heads, rows, query, key, value, &mask.scores).map_err(torch_error);
     }
-    let split = |t: &Tensor, groups: i64| {
-        t.f_view([rows, width, keys, groups, per_head])?.f_permute([0, 2, 3, 1, 4])?.f_reshape([
-            rows * keys,
-            groups * width,
-            per_head,
-        ])
+    let Heads { keys, groups, width: per_head } = heads;
+    let split = |t: &Tensor| {
+        t.f_view([rows, width, keys, -1, per_head])?
+            .f_permute([0, 2, 3, 1, 4])?
+            .f_expand([rows, keys, groups, width, per_head], false)?
+            .f_reshape([rows, keys * groups, width, per_head])
     };
     let context = || {
-        let (query, key, value) = (split(query, groups)?, split(key, 1)?, split(value, 1)?);
-        mask.scores
-            .f_baddbmm(&query, &key.f_transpose(1, 2)?, 1.0, (per_head as f64).powf(-0.5))?
-            .f_softmax(-1, None)?
-            .f_bmm(&value)?
-            .f_view([rows, keys, groups, width, per_head])?
-            .f_permute([0, 3, 1, 2, 4])?
+        let (query, key, value) = (split(query)?, split(key)?, split(value)?);
+        Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&mask.scores), 0.0, false, None, false)?
+            .f_transpose(1, 2)?
             .f_reshape([rows * width, heads.queries() * per_head])
     };
     context().map_err(torch_error)
+}
+
+/// Attention spelt out: `query` `[rows·asking, heads·width]` over key and value of all tokens, with `scores` `[rows·keys,
+/// groups·asking, width]` added before the softmax.
+fn products(
+    heads: Heads,
+    rows: i64,
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    scores: &Tensor,
+) -> std::result::Result<Tensor, TchError> {
+    let Heads { keys, groups, width: per_head } = heads;
+    let split = |t: &Tensor, groups: i64| {
+        t.f_view([rows, -1, keys, groups, per_head])?.f_permute([0, 2, 3, 1, 4])?.f_reshape([rows * keys, -1, per_head])
+    };
+    let (query, key, value) = (split(query, groups)?, split(key, 1)?, split(value, 1)?);
+    scores
+        .f_baddbmm(&query, &key.f_transpose(1, 2)?, 1.0, (per_head as f64).powf(-0.5))?
+        .f_softmax(-1, None)?
+        .f_bmm(&value)?
+        .f_view([rows, keys, groups, -1, per_head])?
+        .f_permute([0, 3, 1, 2, 4])?
+        .f_reshape([-1, heads.queries() * per_head])
 }
 
 /// Cosine and sine by which each token's query and key are turned (Su et al. 2021): `[tokens, 1, width]` each.

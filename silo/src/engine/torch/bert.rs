@@ -4,15 +4,13 @@
 //! Contract: equal to Hugging Face within 1e-4 in f32 (golden tests).
 
 use blindsum_adapter::AdapterLayout;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
+use super::Result;
 use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
-use super::encoder::{Encoder, LayerPaths};
-use super::lora::{Linear, Loras, Rows, cast};
-use super::model::{Model, Pass};
-use super::packing::Packed;
-use super::{Result, torch_error};
+use super::encoder::{Encoder, LayerPaths, Own, Positions};
+use super::head::Activation;
 
 /// RoBERTa has the same.
 pub(super) const LAYER: LayerPaths = LayerPaths {
@@ -38,60 +36,12 @@ const CONTENTS: Contents = Contents {
     )],
 };
 
-/// The frozen base model.
-pub(super) struct Bert {
-    encoder: Encoder,
-    pooler: Linear,
-}
-
-impl Bert {
-    /// Reads every weight; the pooler stays f32.
-    pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Self> {
-        let hidden = layout.hidden();
-        checkpoint.read(&CONTENTS, layout.shape().family, |reader| {
-            let mut builder = Builder::new(reader, layout, place);
-            let encoder = builder.encoder(&LAYER)?;
-            Ok(Bert { encoder, pooler: builder.linear_in("pooler.dense", hidden, hidden, true, Kind::Float)? })
-        })
-    }
-}
-
-impl Model for Bert {
-    fn share(&self) -> Box<dyn Model> {
-        Box::new(Bert { encoder: self.encoder.share(), pooler: self.pooler.share() })
-    }
-
-    fn place(&self) -> Place {
-        self.encoder.place()
-    }
-
-    fn module_kinds(&self, modules: usize) -> Vec<Kind> {
-        let mut kinds = vec![self.place().kind; modules];
-        if let Some(i) = self.pooler.module() {
-            kinds[i] = self.pooler.kind();
-        }
-        kinds
-    }
-
-    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
-        self.encoder.begin(packed)
-    }
-
-    fn embed(&self, pass: &Pass) -> Result<Tensor> {
-        self.encoder.embed(pass.packed, &pass.packed.positions)
-    }
-
-    fn layers(&self) -> usize {
-        self.encoder.layers()
-    }
-
-    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
-        self.encoder.layer(i, x, pass, loras)
-    }
-
-    /// The pooler's output.
-    fn finish(&self, x: &Tensor, loras: &mut Loras) -> Result<Tensor> {
-        let x = cast(x, Kind::Float)?;
-        self.pooler.forward(&x, loras, Rows::Examples)?.f_tanh().map_err(torch_error)
-    }
+/// Reads every weight.
+pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Encoder> {
+    let hidden = layout.hidden();
+    checkpoint.read(&CONTENTS, layout.shape().family, |reader| {
+        let mut builder = Builder::new(reader, layout, place);
+        let pooler = Some(builder.linear_in("pooler.dense", hidden, hidden, true, Kind::Float)?);
+        builder.encoder(&LAYER, Own { positions: Positions::Places, pooler, head_activation: Activation::None })
+    })
 }

@@ -5,36 +5,37 @@
 //! query, key and value or three, rotary positions or a table of them, a gated feed-forward layer or a plain one.
 //! Contract: for classification the last layer goes on with each example's last real token alone.
 
-use blindsum_adapter::{Activation, BaseShape, Task, Window};
+use blindsum_adapter::{Activation, Decoder as Settings, Task, Window};
 use tch::{Kind, Tensor};
 
 use super::attention::{Heads, Kept, Mask, Reads, Turn, attend};
-use super::builder::Place;
+use super::builder::{Builder, Place};
 use super::lora::{Linear, Loras, Rows, cast};
-use super::model::Pass;
+use super::model::{Model, Pass};
 use super::norm::Norm;
 use super::packing::Packed;
 use super::{Result, add, indices, torch_error};
+use crate::engine::EngineError;
 
 /// Frozen embeddings, layers, and the matrix that gives next tokens.
 pub(super) struct Decoder {
-    pub heads: Heads,
-    pub place: Place,
-    pub task: Task,
+    heads: Heads,
+    place: Place,
+    task: Task,
     /// Id of the padding token, which classification passes over at the end of a text.
-    pub pad_token: Option<u32>,
-    pub window: Option<Window>,
+    pad_token: Option<u32>,
+    window: Option<Window>,
     /// Word embedding `[vocab, hidden]`.
-    pub words: Tensor,
-    pub positions: Positions,
-    pub layers: Vec<Layer>,
-    pub norm: Norm,
+    words: Tensor,
+    positions: Positions,
+    layers: Vec<Layer>,
+    norm: Norm,
     /// Output matrix `[vocab, hidden]`; the word embedding itself where they are tied. None for classification.
-    pub output: Option<Tensor>,
+    output: Option<Tensor>,
 }
 
 /// How a token's place enters.
-pub(super) enum Positions {
+enum Positions {
     /// Query and key are turned; radians per position `[head width / 2]`.
     Rotary(Tensor),
     /// A row of this table is added to the embedding.
@@ -149,17 +150,6 @@ impl Layer {
 }
 
 impl Positions {
-    /// What the shape asks for; `table` reads the learned positions.
-    pub(super) fn new(shape: &BaseShape, table: impl FnOnce() -> Result<Tensor>) -> Result<Self> {
-        match shape.decoder.as_ref().and_then(|decoder| decoder.rotary.as_ref()) {
-            Some(rotary) => {
-                let frequencies = rotary.frequencies(shape.head_width());
-                Ok(Positions::Rotary(Tensor::f_from_slice(&frequencies).map_err(torch_error)?))
-            }
-            None => Ok(Positions::Table(table()?)),
-        }
-    }
-
     fn share(&self) -> Self {
         match self {
             Positions::Rotary(frequencies) => Positions::Rotary(frequencies.shallow_clone()),
@@ -168,10 +158,54 @@ impl Positions {
     }
 }
 
-impl Decoder {
-    /// The same decoder for another thread: handles to the same memory.
-    pub(super) fn share(&self) -> Self {
-        Decoder {
+impl<'a> Builder<'a, '_> {
+    /// Reads every weight of a decoder: its word embedding at `words`, its table of positions, if it has one, at
+    /// `positions`, then each layer and the last norm as the family has them.
+    pub(super) fn decoder(
+        &mut self,
+        words: &str,
+        positions: &str,
+        layer: impl Fn(&mut Self, usize) -> Result<Layer>,
+        norm: impl FnOnce(&mut Self) -> Result<Norm>,
+    ) -> Result<Decoder> {
+        let (shape, settings, task) = (self.shape(), self.settings()?, self.layout().task());
+        let words = self.table(words, shape.vocab)?;
+        let output = match task {
+            Task::SequenceClassification { .. } => None,
+            Task::CausalLm if settings.tied_embeddings => Some(words.shallow_clone()),
+            Task::CausalLm => Some(self.outer_table("lm_head", shape.vocab)?),
+        };
+        let positions = match &settings.rotary {
+            Some(rotary) => {
+                let frequencies = rotary.frequencies(shape.head_width());
+                Positions::Rotary(Tensor::f_from_slice(&frequencies).map_err(torch_error)?)
+            }
+            None => Positions::Table(self.table(positions, shape.position_rows())?),
+        };
+        Ok(Decoder {
+            heads: Heads::of(shape),
+            place: self.place(),
+            task,
+            pad_token: shape.pad_token,
+            window: settings.window,
+            words,
+            positions,
+            layers: (0..shape.layers).map(|i| layer(self, i)).collect::<Result<_>>()?,
+            norm: norm(self)?,
+            output,
+        })
+    }
+
+    /// What only a decoder's shape has.
+    pub(super) fn settings(&self) -> Result<&'a Settings> {
+        let missing = || EngineError::Argument("the base model's shape has no decoder settings".to_owned());
+        self.shape().decoder.as_ref().ok_or_else(missing)
+    }
+}
+
+impl Model for Decoder {
+    fn share(&self) -> Box<dyn Model> {
+        Box::new(Decoder {
             heads: self.heads,
             place: self.place,
             task: self.task,
@@ -182,10 +216,14 @@ impl Decoder {
             layers: self.layers.iter().map(Layer::share).collect(),
             norm: self.norm.share(),
             output: self.output.as_ref().map(Tensor::shallow_clone),
-        }
+        })
     }
 
-    pub(super) fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
         let mask = Mask::new(packed, self.heads, Reads::Before, self.place)?;
         let longest = packed.lengths.iter().copied().max().unwrap_or(0);
         // a window that no sequence outgrows changes nothing
@@ -211,29 +249,22 @@ impl Decoder {
         Ok(Pass { packed, mask, window_mask, turn, kept })
     }
 
-    /// The last token of each example that is no padding, or its first where all are: what Hugging Face's
-    /// `…ForSequenceClassification` reads. Our rows are not padded, but a text may end in that token.
-    fn last_tokens(&self, packed: &Packed) -> Vec<i64> {
-        let last = |(&start, &length): (&usize, &usize)| {
-            let pads = |&t: &usize| self.pad_token.is_some_and(|pad| packed.ids[start + t] == i64::from(pad));
-            (start + (0..length).rev().find(|t| !pads(t)).unwrap_or(0)) as i64
-        };
-        packed.starts.iter().zip(&packed.lengths).map(last).collect()
-    }
-
-    /// Embedding of each token `[tokens, hidden]`.
-    pub(super) fn embed(&self, packed: &Packed) -> Result<Tensor> {
+    fn embed(&self, pass: &Pass) -> Result<Tensor> {
         let rows =
             |table: &Tensor, at: &[i64]| table.f_index_select(0, &indices(at, self.place.device)?).map_err(torch_error);
-        let words = rows(&self.words, &packed.ids)?;
+        let words = rows(&self.words, &pass.packed.ids)?;
         match &self.positions {
             Positions::Rotary(_) => Ok(words),
-            Positions::Table(table) => add(words, &rows(table, &packed.positions)?),
+            Positions::Table(table) => add(words, &rows(table, &pass.packed.positions)?),
         }
     }
 
-    /// Layer `i` on `x` `[tokens, hidden]`; for classification the last gives `[examples, hidden]`.
-    pub(super) fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+    fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// For classification the last gives `[examples, hidden]`.
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
         let layer = &self.layers[i];
         let kept = pass.kept.as_ref().filter(|_| i + 1 == self.layers.len());
         let [mut query, mut key, value] = layer.attention.forward(&layer.attention_norm.forward(x)?, kept, loras)?;
@@ -258,11 +289,27 @@ impl Decoder {
     }
 
     /// The last norm; f32 for a classification head.
-    pub(super) fn finish(&self, x: &Tensor) -> Result<Tensor> {
+    fn finish(&self, x: &Tensor, _: &mut Loras) -> Result<Tensor> {
         let x = self.norm.forward(x)?;
         match self.task {
             Task::CausalLm => Ok(x),
             Task::SequenceClassification { .. } => cast(&x, Kind::Float),
         }
+    }
+
+    fn output(&self) -> Option<&Tensor> {
+        self.output.as_ref()
+    }
+}
+
+impl Decoder {
+    /// The last token of each example that is no padding, or its first where all are: what Hugging Face's
+    /// `…ForSequenceClassification` reads. Our rows are not padded, but a text may end in that token.
+    fn last_tokens(&self, packed: &Packed) -> Vec<i64> {
+        let last = |(&start, &length): (&usize, &usize)| {
+            let pads = |&t: &usize| self.pad_token.is_some_and(|pad| packed.ids[start + t] == i64::from(pad));
+            (start + (0..length).rev().find(|t| !pads(t)).unwrap_or(0)) as i64
+        };
+        packed.starts.iter().zip(&packed.lengths).map(last).collect()
     }
 }

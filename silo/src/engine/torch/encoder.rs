@@ -1,16 +1,19 @@
 //! The encoder that BERT and its descendants share: embeddings, and layers of self-attention and feed-forward, each with
 //! its layer norm after the sum (Vaswani et al. 2017), on packed rows with dropout off.
 //!
-//! A family says where its tensors lie ([`LayerPaths`]), which row of the position embedding each token takes, and what
-//! it makes of an example's first token. Contract: the last layer goes on with the first token of each example alone,
+//! A family's file says where its tensors lie ([`LayerPaths`]) and what is its own: which row of the position embedding
+//! each token takes, a pooler, the activation inside the head. Contract: the last layer goes on with the first token of each example alone,
 //! since nothing else reaches a classification head: of the other tokens it needs keys and values.
+
+use std::borrow::Cow;
 
 use tch::{Kind, Tensor};
 
 use super::attention::{Heads, Kept, Mask, Reads, attend};
 use super::builder::{Builder, Place};
+use super::head::Activation;
 use super::lora::{Linear, Loras, Rows, cast};
-use super::model::Pass;
+use super::model::{Model, Pass};
 use super::norm::Norm;
 use super::packing::Packed;
 use super::{Result, add, indices, torch_error};
@@ -35,6 +38,45 @@ pub(super) struct Encoder {
     place: Place,
     embeddings: Embeddings,
     layers: Vec<Layer>,
+    own: Own,
+}
+
+/// What a family has beside the layers.
+pub(super) struct Own {
+    pub positions: Positions,
+    /// In f32, on the first token.
+    pub pooler: Option<Linear>,
+    pub head_activation: Activation,
+}
+
+/// Which row of the position embedding a token takes.
+#[derive(Clone, Copy)]
+pub(super) enum Positions {
+    /// That of its place in its sequence.
+    Places,
+    /// As `create_position_ids_from_input_ids` makes them: tokens count up from row `first`; a padding token, should a text
+    /// contain one, is passed over and takes the row before that.
+    From { first: i64, pad_token: i64 },
+}
+
+impl Positions {
+    fn of(self, packed: &Packed) -> Cow<'_, [i64]> {
+        let Positions::From { first, pad_token } = self else { return Cow::Borrowed(&packed.positions) };
+        let mut positions = vec![0; packed.ids.len()];
+        for (&start, &length) in packed.starts.iter().zip(&packed.lengths) {
+            let mut next = first;
+            let tokens = start..start + length;
+            for (position, &id) in positions[tokens.clone()].iter_mut().zip(&packed.ids[tokens]) {
+                if id == pad_token {
+                    *position = first - 1;
+                } else {
+                    *position = next;
+                    next += 1;
+                }
+            }
+        }
+        Cow::Owned(positions)
+    }
 }
 
 /// Tables of which each token takes a row.
@@ -88,11 +130,11 @@ impl Builder<'_, '_> {
     }
 
     /// Reads every weight of the encoder.
-    pub(super) fn encoder(&mut self, paths: &LayerPaths) -> Result<Encoder> {
+    pub(super) fn encoder(&mut self, paths: &LayerPaths, own: Own) -> Result<Encoder> {
         let shape = self.shape();
         let embeddings = self.embeddings()?;
         let layers = (0..shape.layers).map(|i| self.encoder_layer(paths, i)).collect::<Result<Vec<_>>>()?;
-        Ok(Encoder { heads: Heads::of(shape), place: self.place(), embeddings, layers })
+        Ok(Encoder { heads: Heads::of(shape), place: self.place(), embeddings, layers, own })
     }
 }
 
@@ -122,50 +164,60 @@ impl Layer {
     }
 }
 
-impl Encoder {
-    /// The same encoder for another thread: handles to the same memory.
-    pub(super) fn share(&self) -> Self {
-        Encoder {
+impl Model for Encoder {
+    fn share(&self) -> Box<dyn Model> {
+        let Own { positions, pooler, head_activation } = &self.own;
+        let pooler = pooler.as_ref().map(Linear::share);
+        Box::new(Encoder {
             heads: self.heads,
             place: self.place,
             embeddings: self.embeddings.share(),
             layers: self.layers.iter().map(Layer::share).collect(),
-        }
+            own: Own { positions: *positions, pooler, head_activation: *head_activation },
+        })
     }
 
-    pub(super) fn place(&self) -> Place {
+    fn place(&self) -> Place {
         self.place
     }
 
-    pub(super) fn layers(&self) -> usize {
-        self.layers.len()
+    fn module_kinds(&self, modules: usize) -> Vec<Kind> {
+        let mut kinds = vec![self.place.kind; modules];
+        if let Some((i, pooler)) = self.own.pooler.as_ref().and_then(|pooler| Some((pooler.module()?, pooler))) {
+            kinds[i] = pooler.kind();
+        }
+        kinds
     }
 
     /// Masks, and the first token of each example as what the last layer goes on with.
-    pub(super) fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
+    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
         let mask = Mask::new(packed, self.heads, Reads::All, self.place)?;
         let firsts: Vec<i64> = packed.starts.iter().map(|&s| s as i64).collect();
         let kept = Some(Kept::new(packed, &firsts, self.heads, Reads::All, self.place)?);
         Ok(Pass { packed, mask, window_mask: None, turn: None, kept })
     }
 
-    /// Sum of word, position and first token-type embedding, normalised: `[tokens, hidden]`; `positions` has a row of the
-    /// position embedding for each packed token.
-    pub(super) fn embed(&self, packed: &Packed, positions: &[i64]) -> Result<Tensor> {
+    /// Sum of word, position and first token-type embedding, normalised.
+    fn embed(&self, pass: &Pass) -> Result<Tensor> {
         let (table, device) = (&self.embeddings, self.place.device);
         let rows = |table: &Tensor, at: &[i64]| {
             let rows = table.f_index_select(0, &indices(at, device)?).map_err(torch_error)?;
             cast(&rows, Kind::Float)
         };
-        let mut sum = rows(&table.words, &packed.ids)?;
+        let mut sum = rows(&table.words, &pass.packed.ids)?;
         if let Some(token_type) = &table.token_type {
             sum = add(sum, token_type)?;
         }
-        cast(&table.norm.forward(&add(sum, &rows(&table.positions, positions)?)?)?, self.place.kind)
+        let positions = rows(&table.positions, &self.own.positions.of(pass.packed))?;
+        cast(&table.norm.forward(&add(sum, &positions)?)?, self.place.kind)
     }
 
-    /// Layer `i` on `x` `[tokens, hidden]`; the last gives `[examples, hidden]`.
-    pub(super) fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
+    fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The last gives `[examples, hidden]`.
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
         let layer = &self.layers[i];
         let key = layer.key.forward(x, loras, Rows::Tokens)?;
         let value = layer.value.forward(x, loras, Rows::Tokens)?;
@@ -184,5 +236,18 @@ impl Encoder {
         let x1 = layer.attention_norm.forward(&add(attended, &x)?)?;
         let inner = layer.intermediate.forward(&x1, loras, rows)?.f_gelu("none").map_err(torch_error)?;
         layer.output_norm.forward(&add(layer.output.forward(&inner, loras, rows)?, &x1)?)
+    }
+
+    /// The encoder's output for the first token, through the pooler where there is one.
+    fn finish(&self, x: &Tensor, loras: &mut Loras) -> Result<Tensor> {
+        let x = cast(x, Kind::Float)?;
+        match &self.own.pooler {
+            None => Ok(x),
+            Some(pooler) => pooler.forward(&x, loras, Rows::Examples)?.f_tanh().map_err(torch_error),
+        }
+    }
+
+    fn head_activation(&self) -> Activation {
+        self.own.head_activation
     }
 }

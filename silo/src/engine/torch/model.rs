@@ -8,17 +8,12 @@ use blindsum_adapter::{AdapterLayout, Family};
 use tch::{Kind, Tensor};
 
 use super::attention::{Kept, Mask, Turn};
-use super::bert::Bert;
 use super::builder::Place;
 use super::checkpoint::Checkpoint;
-use super::decoder::Decoder;
-use super::distilbert::DistilBert;
 use super::head::Activation;
 use super::lora::Loras;
 use super::packing::Packed;
-use super::roberta::Roberta;
-use super::{Result, gpt2, llama};
-use crate::engine::EngineError;
+use super::{Result, bert, distilbert, gpt2, llama, roberta};
 
 /// What a forward pass over one micro-batch needs besides the weights.
 pub(super) struct Pass<'a> {
@@ -82,55 +77,16 @@ pub(super) fn forward(model: &dyn Model, packed: &Packed, loras: &mut Loras) -> 
     model.finish(&x, loras)
 }
 
-impl Model for Decoder {
-    fn share(&self) -> Box<dyn Model> {
-        Box::new(Decoder::share(self))
-    }
-
-    fn place(&self) -> Place {
-        self.place
-    }
-
-    fn begin<'a>(&self, packed: &'a Packed) -> Result<Pass<'a>> {
-        Decoder::begin(self, packed)
-    }
-
-    fn embed(&self, pass: &Pass) -> Result<Tensor> {
-        Decoder::embed(self, pass.packed)
-    }
-
-    fn layers(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
-        Decoder::layer(self, i, x, pass, loras)
-    }
-
-    fn finish(&self, x: &Tensor, _: &mut Loras) -> Result<Tensor> {
-        Decoder::finish(self, x)
-    }
-
-    fn output(&self) -> Option<&Tensor> {
-        self.output.as_ref()
-    }
-}
-
 /// Reads every weight of the family that the layout's shape names.
 ///
 /// # Errors
 /// Names the tensor that is missing, has another shape, or is not part of the model.
 pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Box<dyn Model>> {
     Ok(match layout.shape().family {
-        Family::Bert => Box::new(Bert::load(checkpoint, layout, place)?),
-        Family::Roberta => Box::new(Roberta::load(checkpoint, layout, place)?),
-        Family::DistilBert => Box::new(DistilBert::load(checkpoint, layout, place)?),
+        Family::Bert => Box::new(bert::load(checkpoint, layout, place)?),
+        Family::Roberta => Box::new(roberta::load(checkpoint, layout, place)?),
+        Family::DistilBert => Box::new(distilbert::load(checkpoint, layout, place)?),
         Family::Llama | Family::Mistral | Family::Qwen2 => Box::new(llama::load(checkpoint, layout, place)?),
         Family::Gpt2 => Box::new(gpt2::load(checkpoint, layout, place)?),
     })
-}
-
-/// A shape without the settings of a decoder where one is built: a bug, since the family decides both.
-pub(super) fn without_decoder() -> EngineError {
-    EngineError::Argument("the base model's shape has no decoder settings".to_owned())
 }
