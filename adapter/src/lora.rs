@@ -67,7 +67,7 @@ pub struct LoraConfig {
     pub head: Head,
     /// Every so many rounds B·A becomes a frozen part, A is drawn anew and B starts again at zero. Only with
     /// `"ffa-lora"`; without the key A stays the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub refresh_rounds: Option<u32>,
 }
 

@@ -57,7 +57,7 @@ pub struct JobFile {
     /// How long everybody waits.
     pub deadlines: DeadlineSection,
     /// What everybody does with the mean of the updates. Left out: adds it to the adapter.
-    #[serde(default, skip_serializing_if = "ServerSection::is_default")]
+    #[serde(default)]
     pub server: ServerSection,
 }
 
@@ -102,10 +102,10 @@ pub struct TrainingSection {
     /// Learning rate, above 0; with a schedule or a warm-up the largest of any round.
     pub learning_rate: f64,
     /// How it moves from round to round ([`LearningRate`]): `constant` (default), `linear` or `cosine`.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub learning_rate_schedule: Schedule,
     /// Rounds in which it rises to `learning_rate` first, fewer than `rounds` (default 0).
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub warmup_rounds: u32,
     /// Bound on the L2 norm of each step's mean gradient. Needed exactly when `privacy.mode = "none"`; under
     /// `record-dp` the clip norm plays its part.
@@ -186,31 +186,6 @@ fn verify_sum() -> VerifySum {
     VerifySum::Sketches
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// Keys that a job may leave out altogether: hashed apart, so that a job without them has the digest that it had before
-/// they existed, and so that the encoding of the rest never depends on which of them are there.
-#[derive(Default, PartialEq, Serialize)]
-struct LaterKeys {
-    learning_rate_schedule: Schedule,
-    warmup_rounds: u32,
-    refresh_rounds: Option<u32>,
-    server: ServerSection,
-}
-
-impl LaterKeys {
-    fn take(file: &mut JobFile) -> Self {
-        LaterKeys {
-            learning_rate_schedule: std::mem::take(&mut file.training.learning_rate_schedule),
-            warmup_rounds: std::mem::take(&mut file.training.warmup_rounds),
-            refresh_rounds: file.lora.refresh_rounds.take(),
-            server: std::mem::take(&mut file.server),
-        }
-    }
-}
-
 /// What else travels inside the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -262,12 +237,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// SHA-256 over the canonical encoding, and that of the [`LaterKeys`] if there are any: the identity of the run.
+    /// SHA-256 over the canonical encoding, in which a key that was left out stands with its default: the identity of the
+    /// run.
     pub fn digest(&self) -> Digest {
-        let mut file = self.file.clone();
-        let later = LaterKeys::take(&mut file);
-        let hasher = Hasher::new(Label::Job).field(&codec::canonical(&file));
-        if is_default(&later) { hasher.finish() } else { hasher.field(&codec::canonical(&later)).finish() }
+        Hasher::new(Label::Job).field(&codec::canonical(&self.file)).finish()
     }
 
     /// What everybody does with the mean of the updates.

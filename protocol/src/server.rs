@@ -49,10 +49,6 @@ pub enum ServerOptimizer {
 }
 
 impl ServerSection {
-    pub(crate) fn is_default(&self) -> bool {
-        *self == ServerSection::default()
-    }
-
     /// Checks the table.
     pub(crate) fn step(&self) -> Result<ServerStep, JobError> {
         match self.optimizer {

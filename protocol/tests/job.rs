@@ -82,7 +82,7 @@ fn sa02_every_changed_value_changes_the_digest() {
 }
 
 #[test]
-fn a_later_key_at_its_default_is_no_key() {
+fn a_key_at_its_default_makes_no_other_job() {
     let base = read(&[]).unwrap();
     let spelt = read(&[
         ("learning_rate = 16.0", "learning_rate = 16.0\nlearning_rate_schedule = \"constant\"\nwarmup_rounds = 0"),
@@ -93,7 +93,7 @@ fn a_later_key_at_its_default_is_no_key() {
 
 /// Every optional key of the sample file that belongs to its job, as it stands there.
 #[test]
-fn the_sample_files_later_keys_are_keys() {
+fn the_sample_files_optional_keys_are_keys() {
     let sample = include_str!("../job.sample.toml");
     let mut text = sample.to_owned();
     for line in [
@@ -130,7 +130,7 @@ fn the_keys_of_each_server_optimizer_have_defaults() {
 }
 
 #[test]
-fn a_job_with_every_later_key_survives_its_own_text() {
+fn a_job_with_every_optional_key_survives_its_own_text() {
     let job = read(&[
         ("seed = 7", "seed = 7\nrefresh_rounds = 5"),
         ("learning_rate = 16.0", "learning_rate = 16.0\nlearning_rate_schedule = \"linear\"\nwarmup_rounds = 3"),
