@@ -7,8 +7,8 @@ use blindsum_transport::ExitCode;
 use clap::Args;
 
 use super::error::CommandError;
-use super::{AdapterArgs, describe, finish, say};
-use crate::data::{self, Columns, Example, Goal};
+use super::{AdapterArgs, ColumnArgs, describe, finish, say};
+use crate::data::{self, Example, Goal};
 use crate::engine;
 
 /// `blindsum-silo evaluate`
@@ -23,15 +23,8 @@ pub struct EvaluateArgs {
     /// Labelled rows, or texts for an adapter that continues them: .jsonl, .csv or .tsv
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Column (or JSON key) of the text
-    #[arg(long, default_value = "text", value_name = "NAME")]
-    text_column: String,
-    /// Column (or JSON key) of the label
-    #[arg(long, default_value = "label", value_name = "NAME")]
-    label_column: String,
-    /// For an adapter that continues texts: column (or JSON key) of what stands before each and is not predicted
-    #[arg(long, value_name = "NAME")]
-    prompt_column: Option<String>,
+    #[command(flatten)]
+    columns: ColumnArgs,
     /// Print one JSON object instead of a sentence
     #[arg(long)]
     json: bool,
@@ -45,10 +38,8 @@ pub fn evaluate(args: &EvaluateArgs) -> ExitCode {
 
 fn run(args: &EvaluateArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
-    let (text, label) = (args.text_column.clone(), args.label_column.clone());
-    let columns = Columns { text, label, prompt: args.prompt_column.clone() };
     let goal = Goal::of(ready.task, &ready.labels, &ready.shape);
-    let rows = data::read(&args.data, &columns, goal, &ready.tokens)?.examples;
+    let rows = data::read(&args.data, &args.columns.columns(), goal, &ready.tokens)?.examples;
     let rows: Vec<&Example> = rows.iter().collect();
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;

@@ -17,6 +17,7 @@ use blindsum_transport::ExitCode;
 use clap::Args;
 
 use self::error::CommandError;
+use crate::data::Columns;
 use crate::engine::Evaluation;
 use crate::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, TorchOptions};
 use crate::model::ModelDir;
@@ -48,6 +49,27 @@ impl EngineArgs {
         let threads = self.threads.map_or(0, |n| usize::from(n.get()));
         let EngineArgs { precision, device, gradient_checkpointing, .. } = *self;
         TorchOptions { precision, device, gradient_checkpointing, threads, ..TorchOptions::default() }
+    }
+}
+
+/// Where rows keep what is read.
+#[derive(Debug, Args)]
+struct ColumnArgs {
+    /// Column (or JSON key) of the text
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    text_column: String,
+    /// Column (or JSON key) of the label
+    #[arg(long, default_value = "label", value_name = "NAME")]
+    label_column: String,
+    /// Where texts are continued: column (or JSON key) of what stands before each and is not predicted
+    #[arg(long, value_name = "NAME")]
+    prompt_column: Option<String>,
+}
+
+impl ColumnArgs {
+    fn columns(&self) -> Columns {
+        let (text, label) = (self.text_column.clone(), self.label_column.clone());
+        Columns { text, label, prompt: self.prompt_column.clone() }
     }
 }
 

@@ -11,8 +11,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CommandError;
-use super::{EngineArgs, describe, finish, say};
-use crate::data::{self, Columns, Dataset, Example, Goal, Tokens};
+use super::{ColumnArgs, EngineArgs, describe, finish, say};
+use crate::data::{self, Dataset, Example, Goal, Tokens};
 use crate::engine::torch::{FrozenParts, TorchEngine};
 use crate::engine::{self, Engine};
 use crate::local::{LocalTrainer, TrainSpec, os_rng};
@@ -38,15 +38,8 @@ pub struct TrainArgs {
     /// Held-out rows, never trained on and not covered by the privacy guarantee
     #[arg(long, value_name = "FILE")]
     data_validation: Option<PathBuf>,
-    /// Column (or JSON key) of the text
-    #[arg(long, default_value = "text", value_name = "NAME")]
-    text_column: String,
-    /// Column (or JSON key) of the label
-    #[arg(long, default_value = "label", value_name = "NAME")]
-    label_column: String,
-    /// Where the job continues texts: column (or JSON key) of what stands before each and is not predicted
-    #[arg(long, value_name = "NAME")]
-    prompt_column: Option<String>,
+    #[command(flatten)]
+    columns: ColumnArgs,
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -78,8 +71,7 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
         return Err(CommandError::Usage(message));
     }
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
-    let (text, label) = (args.text_column.clone(), args.label_column.clone());
-    let columns = Columns { text, label, prompt: args.prompt_column.clone() };
+    let columns = args.columns.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
     let read = |path: &Path| data::read(path, &columns, goal, &tokens);
     let Dataset { examples: train, all_prompt, .. } = read(&args.data_train)?;
