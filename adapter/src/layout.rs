@@ -72,6 +72,19 @@ pub enum LayoutError {
     TooLarge(usize),
 }
 
+impl LayoutError {
+    /// The key of the job whose value is at fault, dotted.
+    pub fn key(&self) -> String {
+        match self {
+            LayoutError::Value { key, .. } => format!("lora.{key}"),
+            LayoutError::NoSuchModule { .. } | LayoutError::InHead { .. } => "lora.target_modules".to_owned(),
+            LayoutError::NotADecoder { .. } => "model.task".to_owned(),
+            LayoutError::Labels(_) => "model.labels".to_owned(),
+            LayoutError::TooLarge(_) => "lora.r".to_owned(),
+        }
+    }
+}
+
 /// One adapted linear layer, `y = x·W0ᵀ + scaling · (x·Aᵀ)·Bᵀ`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {

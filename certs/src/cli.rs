@@ -1,25 +1,25 @@
 //! The commands of `blindsum-certs`: what each asks, does and prints.
-//!
-//! Exit codes: 0 done, 2 wrong usage, 4 keys, certificates or names, 7 files and disk.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use blindsum_files::{PUBLIC_LIMIT, read_public, write_atomic};
+use blindsum_service::{ExitCode, Program, exit, say};
 use clap::{Parser, Subcommand};
 
 use crate::authority::{Validity, revoked_in};
 use crate::credentials::revocations_from_pem;
 use crate::error::{CertsError, ErrorKind, fail};
-use crate::files::{PUBLIC_LIMIT, read_public, write_atomic};
 use crate::folder::{AuthorityFolder, Enrolment, IdentityFile, coordinator_init, install, silo_init};
 use crate::inspect::{CertificateInfo, certificate_from_pem, date, parse_x509};
 use crate::names::Role;
 use crate::request::Request;
 use crate::roster;
 
+const NAME: &str = "blindsum-certs";
+
 /// Keys, certificates and the roster of a blindsum federation.
 #[derive(Debug, Parser)]
-#[command(name = "blindsum-certs", version, arg_required_else_help = true)]
+#[command(name = NAME, version, arg_required_else_help = true, after_help = exit::HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -145,21 +145,12 @@ enum RosterCommand {
 }
 
 /// Runs the program: result to standard output, one error sentence to standard error.
-pub fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("blindsum-certs: {error}");
-            ExitCode::from(match error.kind() {
-                ErrorKind::File => 7,
-                ErrorKind::Internal => 1,
-                _ => 4,
-            })
-        }
-    }
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    Program(NAME).command(|| {
+        say(execute(cli.command)?);
+        Ok::<_, CertsError>(ExitCode::Done)
+    })
 }
 
 fn execute(command: Command) -> Result<String, CertsError> {

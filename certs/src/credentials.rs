@@ -13,10 +13,10 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use zeroize::Zeroizing;
 
 use crate::error::{CertsError, ErrorKind, fail};
-use crate::files::{FileError, PUBLIC_LIMIT, read_public, read_secret};
 use crate::inspect::{CertificateInfo, certificate_from_pem};
 use crate::names::Role;
 use crate::tls;
+use blindsum_files::{FileError, PUBLIC_LIMIT, read_public, read_secret};
 
 /// The authority's certificate, in every member's folder.
 pub const AUTHORITY_FILE: &str = "authority.pem";

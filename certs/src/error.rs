@@ -1,6 +1,6 @@
 //! What can be wrong with keys, certificates and rosters: one sentence each, with the remedy.
 
-use crate::files::FileError;
+use blindsum_files::{ExitCode, Exits, FileError};
 
 /// The kind of a [`CertsError`], for tests and exit codes; the text is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,16 @@ impl CertsError {
     pub(crate) fn within(mut self, what: impl std::fmt::Display) -> CertsError {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+}
+
+impl Exits for CertsError {
+    fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            ErrorKind::File => ExitCode::Storage,
+            ErrorKind::Internal => ExitCode::Internal,
+            _ => ExitCode::Identity,
+        }
     }
 }
 

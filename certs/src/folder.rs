@@ -17,10 +17,10 @@ use crate::credentials::{
     revocations_from_pem,
 };
 use crate::error::{CertsError, ErrorKind, fail};
-use crate::files::{FileError, PUBLIC_LIMIT, private_dir, read_public, read_secret, write_atomic, write_new};
 use crate::inspect::{CertificateInfo, certificate_from_pem};
 use crate::names::{Role, check_name};
 use crate::request::{Request, new_request};
+use blindsum_files::{FileError, PUBLIC_LIMIT, private_dir, read_public, read_secret, write_atomic, write_new};
 
 /// The authority's private key, 0600.
 pub const AUTHORITY_KEY_FILE: &str = "authority.key";

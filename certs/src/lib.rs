@@ -18,7 +18,6 @@ pub mod authority;
 pub mod cli;
 pub mod credentials;
 pub mod error;
-pub mod files;
 pub mod folder;
 pub mod inspect;
 pub mod mint;

@@ -8,8 +8,8 @@ use std::path::Path;
 use blindsum_crypto::{Quorum, Roster, RosterEntry};
 
 use crate::error::{CertsError, ErrorKind};
-use crate::files::{PUBLIC_LIMIT, read_public};
 use crate::folder::IdentityFile;
+use blindsum_files::{PUBLIC_LIMIT, read_public};
 
 /// Makes a roster from the silos' identity files.
 pub fn make(federation: &str, version: u32, silos: Vec<IdentityFile>) -> Result<Roster, CertsError> {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use blindsum_coordinator::{Coordinator, prepare};
-use blindsum_transport::signals;
+use blindsum_service::signals;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,8 +47,8 @@ fn main() {
 /// The service, as `blindsum-coordinator run` has it.
 fn coordinate(config: &str) {
     let path = std::path::Path::new(config);
-    let config: blindsum_coordinator::config::CoordinatorConfig = blindsum_transport::config::load(path).unwrap();
-    let prepared = prepare(config.resolved(path.parent().unwrap())).unwrap();
+    let (config, _) = blindsum_service::config::load(path).unwrap();
+    let prepared = prepare(config).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (_trigger, stop) = signals::manual();

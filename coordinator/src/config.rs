@@ -5,8 +5,9 @@
 //! The coordinator needs no weights and no data: of the base model it reads `config.json` and the tokenizer's files.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use blindsum_service::config::ServiceConfig;
 use serde::Deserialize;
 
 /// The whole of `coordinator.toml`.
@@ -40,24 +41,16 @@ fn default_linger() -> u32 {
     60
 }
 
-impl CoordinatorConfig {
-    /// Makes every path absolute, reading relative ones from `base` (the folder of the configuration file).
-    #[must_use]
-    pub fn resolved(mut self, base: &Path) -> Self {
-        let paths = [
+impl ServiceConfig for CoordinatorConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        vec![
             &mut self.roster,
             &mut self.job,
             &mut self.base_model_dir,
             &mut self.state_dir,
             &mut self.output_dir,
             &mut self.credentials_dir,
-        ];
-        for path in paths {
-            if path.is_relative() {
-                *path = base.join(&*path);
-            }
-        }
-        self
+        ]
     }
 }
 
@@ -111,9 +104,11 @@ mod tests {
 
     #[test]
     fn relative_paths_follow_the_file() {
-        let config: CoordinatorConfig = toml::from_str(SAMPLE).unwrap();
-        let config = config.resolved(Path::new("/etc/blindsum"));
-        assert_eq!(config.credentials_dir, Path::new("/etc/blindsum/keys"));
-        assert_eq!(config.state_dir, Path::new("/etc/blindsum/state"));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.toml");
+        std::fs::write(&path, SAMPLE).unwrap();
+        let (config, _) = blindsum_service::config::load::<CoordinatorConfig>(&path).unwrap();
+        assert_eq!(config.credentials_dir, dir.path().join("keys"));
+        assert_eq!(config.state_dir, dir.path().join("state"));
     }
 }

@@ -18,35 +18,25 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use blindsum_crypto::SiloId;
+use blindsum_files::StateDir;
 use blindsum_protocol::Limits;
 use blindsum_protocol::coordinator::{
     CoordinatorConfig as MachineConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWorkDone,
     StoreState,
 };
 use blindsum_protocol::message::CoordinatorMessage;
+use blindsum_service::{Ended, Stop, Work, blocking};
 use blindsum_transport::codec::CoordinatorCodec;
-use blindsum_transport::files::StateDir;
-use blindsum_transport::signals::Stop;
 use blindsum_transport::{CloseCode, Connection, Listener, Rejected, Settings, listen};
-use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::error::CoordinatorError;
 use crate::events;
 use crate::evidence;
-use crate::links::{self, LinkEvent, Links, Tap, What};
+use crate::links::{self, LinkEvent, Links, What};
 use crate::output::Output;
 use crate::setup::Prepared;
 use crate::store::Store;
-
-/// How the service ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The job is over.
-    Finished,
-    /// It was asked to stop; a restart goes on.
-    Stopped,
-}
 
 /// A coordinator that listens, but does not yet answer.
 pub struct Coordinator {
@@ -57,7 +47,7 @@ pub struct Coordinator {
     listener: Listener<CoordinatorCodec>,
     address: SocketAddr,
     links: Links,
-    work: (mpsc::UnboundedSender<CoordinatorWorkDone>, mpsc::UnboundedReceiver<CoordinatorWorkDone>),
+    work: Work<CoordinatorWorkDone>,
     started: Instant,
     /// Held for its lock.
     _state: StateDir,
@@ -122,7 +112,7 @@ impl Coordinator {
             listener,
             address,
             links,
-            work: mpsc::unbounded_channel(),
+            work: Work::default(),
             started,
             _state: state,
             told: BTreeSet::new(),
@@ -131,9 +121,10 @@ impl Coordinator {
         })
     }
 
-    /// The same service, which shows every message that it receives to `tap`; for tests.
+    /// The same service, which shows every message that it receives to `tap`.
+    #[cfg(feature = "harness")]
     #[must_use]
-    pub fn tapped(mut self, tap: Tap) -> Self {
+    pub fn tapped(mut self, tap: links::Tap) -> Self {
         self.links.tap(tap);
         self
     }
@@ -184,9 +175,9 @@ impl Coordinator {
                     None => return Err(CoordinatorError::Internal("the endpoint ended by itself".into())),
                 },
                 Some(event) = self.links.next() => self.link(event),
-                Some(done) = self.work.1.recv() => {
+                done = self.work.next() => {
                     let now = self.now();
-                    self.machine.handle_work_done(done, now);
+                    self.machine.handle_work_done(done?, now);
                 }
                 () = tokio::time::sleep(timer) => {
                     let now = self.now();
@@ -283,10 +274,8 @@ impl Coordinator {
                 result?;
             }
             CoordinatorOutput::Work(work) => {
-                let done = self.work.0.clone();
                 debug!(event = "work", work = work.name(), "started");
-                // The receiver lives as long as this service; a result that comes after its end is not needed.
-                tokio::task::spawn_blocking(move || drop(done.send(work.run())));
+                self.work.start(move || work.run());
             }
             CoordinatorOutput::Fetch { at, silos } => {
                 let store = self.store.take().ok_or_else(|| CoordinatorError::Internal("the store is lost".into()))?;
@@ -362,11 +351,4 @@ impl Coordinator {
 /// coordinator that was restarted holds up a round.
 fn settings() -> Settings {
     Settings { idle_timeout: Duration::from_secs(15), keep_alive: Duration::from_secs(4), ..Settings::default() }
-}
-
-/// Runs `task` on a thread for blocking work.
-async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, CoordinatorError> {
-    tokio::task::spawn_blocking(task)
-        .await
-        .map_err(|e| CoordinatorError::Internal(format!("a thread ended unexpectedly: {e}")))
 }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use blindsum_adapter::peft::PeftError;
 use blindsum_certs::error::CertsError;
-use blindsum_certs::files::FileError;
-use blindsum_transport::config::ConfigError;
-use blindsum_transport::files::StateError;
-use blindsum_transport::{ExitCode, Exits, TransportError};
+use blindsum_files::{ExitCode, Exits, FileError, StateError};
+use blindsum_service::{ConfigError, Fault};
+use blindsum_transport::TransportError;
 
 use crate::store::StoreError;
 
@@ -60,6 +59,9 @@ pub enum CoordinatorError {
     /// Evidence that convicts nobody.
     #[error("{0}")]
     Evidence(String),
+    /// A thread of this program ended in a way that it never should.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// A bug of this program.
     #[error("internal error: {0}. This is a bug; please report it with the log")]
     Internal(String),
@@ -81,7 +83,7 @@ impl Exits for CoordinatorError {
             Self::StateDir(e) => e.exit_code(),
             Self::Listen(e) => e.exit_code(),
             Self::Stuck(_) | Self::Evidence(_) => ExitCode::Refused,
-            Self::Internal(_) => ExitCode::Internal,
+            Self::Fault(_) | Self::Internal(_) => ExitCode::Internal,
         }
     }
 }

@@ -11,12 +11,13 @@
 
 use std::path::{Path, PathBuf};
 
-use blindsum_certs::{files, roster};
+use blindsum_certs::roster;
 use blindsum_crypto::verify::Guilt;
 use blindsum_crypto::{Evidence, Roster};
 use blindsum_protocol::coordinator::Conviction;
 use blindsum_protocol::evidence::{self, EvidenceError};
-use blindsum_protocol::job::Job;
+use blindsum_protocol::job::JobFile;
+use blindsum_service::Document;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CoordinatorError;
@@ -59,11 +60,11 @@ pub(crate) fn keep(dir: &Path, conviction: &Conviction, roster: &Roster) -> Resu
     };
     let mut text = serde_json::to_vec_pretty(&file).expect("numbers, strings and lists become JSON");
     text.push(b'\n');
-    if files::read_public(&path, MAX_FILE).is_ok_and(|found| found == text) {
+    if blindsum_files::read_public(&path, MAX_FILE).is_ok_and(|found| found == text) {
         return Ok(None);
     }
     std::fs::create_dir_all(&dir).map_err(|e| CoordinatorError::file("make", &dir, e))?;
-    files::write_atomic(&path, &text, 0o644)?;
+    blindsum_files::write_atomic(&path, &text, 0o644)?;
     Ok(Some(path))
 }
 
@@ -73,8 +74,8 @@ pub(crate) fn keep(dir: &Path, conviction: &Conviction, roster: &Roster) -> Resu
 /// [`CoordinatorError::Evidence`] where it proves nothing, [`CoordinatorError::Malformed`] where it is no evidence file.
 pub fn check(file: &Path, roster: &Path, job: &Path) -> Result<(String, Guilt), CoordinatorError> {
     let roster = roster::load(roster)?;
-    let job: Job = blindsum_transport::config::load(job)?;
-    let text = files::read_public(file, MAX_FILE)?;
+    let job = Document::read(job)?.checked(JobFile::checked)?;
+    let text = blindsum_files::read_public(file, MAX_FILE)?;
     let malformed = |what: String| CoordinatorError::Malformed(format!("{}: {what}", file.display()));
     let read: EvidenceFile = serde_json::from_slice(&text).map_err(|e| malformed(format!("no evidence file: {e}")))?;
     if read.format != FORMAT {

@@ -22,7 +22,8 @@ pub mod output;
 mod setup;
 pub mod store;
 
-pub use driver::{Coordinator, Ended};
+pub use driver::Coordinator;
 pub use error::CoordinatorError;
+#[cfg(feature = "harness")]
 pub use links::Tap;
 pub use setup::{Prepared, announce, prepare};

@@ -91,6 +91,7 @@ impl Links {
     }
 
     /// Shows every message of later connections to `tap`.
+    #[cfg(feature = "harness")]
     pub fn tap(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }

@@ -1,29 +1,28 @@
 //! `blindsum-coordinator`: the command line of the coordinator service.
 
 use std::path::PathBuf;
-use std::process::ExitCode as Code;
+use std::sync::LazyLock;
 
 use blindsum_coordinator::config::CoordinatorConfig;
-use blindsum_coordinator::{Coordinator, CoordinatorError, Ended, Prepared, announce, evidence, prepare};
-use blindsum_transport::telemetry::LogFormat;
-use blindsum_transport::{ExitCode, Exits, config, signals, telemetry};
+use blindsum_coordinator::{Coordinator, CoordinatorError, Prepared, announce, evidence, prepare};
+use blindsum_service::{Common, ExitCode, Program, exit, say, version};
 use clap::{Args, Parser, Subcommand};
+
+const PROGRAM: Program = Program("blindsum-coordinator");
+
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| version(env!("CARGO_PKG_VERSION"), option_env!("BLINDSUM_COMMIT"), &[]));
 
 /// Runs the rounds of a federation and sees only sums.
 ///
 /// Silos dial in over QUIC; the coordinator dials nobody. It sees names, times, sizes, the sum of each round and the
 /// adapter; never a silo's update, its data or its metrics. Keys and certificates are made with `blindsum-certs`.
 #[derive(Parser)]
-#[command(name = "blindsum-coordinator", version = VERSION, after_help = EXIT_CODES)]
+#[command(name = "blindsum-coordinator", version = VERSION.as_str(), after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("BLINDSUM_COMMIT"), ")");
-
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal fault; 2 usage or configuration; 3 data or model; 4 identity or \
-certificates; 5 network; 6 refused; 7 disk or state directory; 130 and 143 stopped by SIGINT and SIGTERM, in order.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -61,79 +60,29 @@ struct EvidenceArgs {
     job: PathBuf,
 }
 
-#[derive(Args)]
-struct Common {
-    /// The configuration file (see coordinator.sample.toml); paths in it are relative to its folder.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Form of the log on standard error: `text` for people, `json` with one object per line for programs.
-    #[arg(long, default_value_t)]
-    log_format: LogFormat,
-    /// error, warn, info, debug or trace, or a filter such as `info,blindsum_protocol=debug`; else RUST_LOG, else info.
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-}
-
-fn main() -> Code {
-    let Cli { command } = Cli::parse();
-    let common = match &command {
-        Command::Run(common) | Command::Check(common) => common,
-        Command::Evidence(args) => return judge(args),
-    };
-    if let Err(error) = telemetry::init(common.log_format, common.log_level.as_deref()) {
-        eprintln!("blindsum-coordinator: {error}");
-        return ExitCode::Usage.into();
+fn main() -> std::process::ExitCode {
+    match Cli::parse().command {
+        Command::Run(common) => PROGRAM.run(common.log(), || {
+            let prepared = load(&common)?;
+            PROGRAM.block_on(|stop| async move { Coordinator::bind(prepared).await?.run(&stop).await })
+        }),
+        Command::Check(common) => PROGRAM.run(common.log(), || {
+            load(&common)?;
+            say("everything that the configuration names is in order");
+            Ok::<_, CoordinatorError>(ExitCode::Done)
+        }),
+        Command::Evidence(args) => PROGRAM.command(|| {
+            let (silo, guilt) = evidence::check(&args.file, &args.roster, &args.job)?;
+            say(format_args!("{silo} is at fault: {} ({})", guilt.what, guilt.rule));
+            Ok::<_, CoordinatorError>(ExitCode::Done)
+        }),
     }
-    let prepared = match load(common) {
-        Ok(prepared) => prepared,
-        Err(error) => return fail(&error),
-    };
-    announce(&prepared, VERSION);
-    if matches!(command, Command::Check(_)) {
-        println!("everything that the configuration names is in order");
-        return ExitCode::Done.into();
-    }
-    match run(prepared) {
-        Ok(code) => code.into(),
-        Err(error) => fail(&error),
-    }
-}
-
-/// The verdict goes to standard output, the reason of a refusal to standard error.
-fn judge(args: &EvidenceArgs) -> Code {
-    match evidence::check(&args.file, &args.roster, &args.job) {
-        Ok((silo, guilt)) => {
-            println!("{silo} is at fault: {} ({})", guilt.what, guilt.rule);
-            ExitCode::Done.into()
-        }
-        Err(error) => {
-            eprintln!("blindsum-coordinator: {error}");
-            error.exit_code().into()
-        }
-    }
+    .into()
 }
 
 fn load(common: &Common) -> Result<Prepared, CoordinatorError> {
-    let config: CoordinatorConfig = config::load(&common.config)?;
-    let base = common.config.parent().unwrap_or(std::path::Path::new(""));
-    let base = std::path::absolute(base).map_err(|e| CoordinatorError::Config(format!("the current folder: {e}")))?;
-    prepare(config.resolved(&base))
-}
-
-fn run(prepared: Prepared) -> Result<ExitCode, CoordinatorError> {
-    let fault = |e: std::io::Error| CoordinatorError::Internal(e.to_string());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fault)?;
-    runtime.block_on(async {
-        let stop = signals::stop().map_err(fault)?;
-        let ended = Coordinator::bind(prepared).await?.run(&stop).await?;
-        Ok(match (ended, stop.reason()) {
-            (Ended::Stopped, Some(reason)) => reason.exit_code(),
-            _ => ExitCode::Done,
-        })
-    })
-}
-
-fn fail(error: &CoordinatorError) -> Code {
-    tracing::error!(event = "failed", "{error}");
-    error.exit_code().into()
+    let (config, _): (CoordinatorConfig, _) = common.load()?;
+    let prepared = prepare(config)?;
+    announce(&prepared, &VERSION);
+    Ok(prepared)
 }

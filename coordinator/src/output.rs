@@ -19,7 +19,6 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_certs::files;
 use blindsum_crypto::{Roster, SiloId};
 use blindsum_protocol::coordinator::RoundReport;
 use blindsum_protocol::plan::{Plan, RoundKind};
@@ -200,7 +199,7 @@ impl Output {
             if !from.exists() || (once && to.exists()) {
                 continue;
             }
-            files::write_atomic(&to, &files::read_public(&from, MAX_COPY)?, 0o644)?;
+            blindsum_files::write_atomic(&to, &blindsum_files::read_public(&from, MAX_COPY)?, 0o644)?;
         }
         Ok(())
     }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use blindsum_adapter::{AdapterLayout, BaseShape};
 use blindsum_certs::credentials::Credentials;
-use blindsum_certs::files::{FileError, read_public};
 use blindsum_certs::names::Role;
 use blindsum_certs::roster;
 use blindsum_crypto::{Digest, Roster, sha256};
-use blindsum_protocol::job::Job;
+use blindsum_files::{FileError, read_public};
+use blindsum_protocol::job::JobFile;
 use blindsum_protocol::plan::Plan;
+use blindsum_service::Document;
 use tracing::{info, warn};
 
 use crate::config::CoordinatorConfig;
@@ -44,7 +45,8 @@ pub struct Prepared {
 pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> {
     let credentials = Credentials::load(&config.credentials_dir, Role::Coordinator)?;
     let roster = roster::load(&config.roster)?;
-    let job: Job = blindsum_transport::config::load(&config.job)?;
+    let document = Document::read(&config.job)?;
+    let job = document.checked(JobFile::checked)?;
     let text = base_file(&config.base_model_dir, "config.json", "config_sha256", &job.model.config_sha256, MAX_TEXT)?;
     base_file(
         &config.base_model_dir,
@@ -58,10 +60,8 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
         CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
     };
     let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
-    let in_job =
-        |problem: &dyn std::fmt::Display| CoordinatorError::Config(format!("{}: {problem}", config.job.display()));
-    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| in_job(&e))?;
-    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
+    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| document.wrong(&e.key(), &e))?;
+    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| document.at_key(e))?;
     Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
 }
 

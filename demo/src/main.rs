@@ -9,7 +9,7 @@ use blindsum_demo::corpus::Corpus;
 use blindsum_demo::federation::Inputs;
 use blindsum_demo::{experiment, run};
 use blindsum_protocol::job::{Job, JobFile};
-use blindsum_transport::signals;
+use blindsum_service::signals;
 use clap::{Parser, Subcommand};
 
 /// Fine-tunes one model across four institutions on this machine, over real sockets and processes.

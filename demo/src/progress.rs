@@ -1,6 +1,6 @@
 //! Progress bars that look the same everywhere in the demo, and the stop that long training listens to.
 
-use blindsum_transport::signals::Stop;
+use blindsum_service::signals::Stop;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar over optimiser steps that ends training when the program is asked to stop.

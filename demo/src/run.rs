@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use blindsum_adapter::Adapter;
 use blindsum_protocol::job::Job;
-use blindsum_transport::signals::Stop;
+use blindsum_service::signals::Stop;
 use indicatif::ProgressBar;
 
 use crate::arms::{self, Arm};

@@ -32,6 +32,13 @@ impl JobError {
     }
 }
 
+impl From<JobError> for (String, String) {
+    /// The key, and what is wrong with it in words: for whoever can say in which line it stands.
+    fn from(error: JobError) -> (String, String) {
+        (error.key.to_owned(), format!("{}; {}", error.problem, error.remedy))
+    }
+}
+
 /// The job file as written. Not yet checked: turn it into a [`Job`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +66,16 @@ pub struct JobFile {
     /// What everybody does with the mean of the updates. Left out: adds it to the adapter.
     #[serde(default)]
     pub server: ServerSection,
+}
+
+impl JobFile {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first key whose value is out of range or does not fit the others.
+    pub fn checked(self) -> Result<Job, JobError> {
+        self.try_into()
+    }
 }
 
 /// `[model]`: the base model by content, and what it is taught.

@@ -6,8 +6,9 @@
 //! digest goes into every signature. This file can only narrow it down (see [`PolicyConfig`]).
 
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use blindsum_service::config::ServiceConfig;
 use serde::Deserialize;
 
 use crate::data::Columns;
@@ -122,11 +123,9 @@ fn default_min_names() -> u16 {
     3
 }
 
-impl SiloConfig {
-    /// Makes every path absolute, reading relative ones from `base` (the folder of the configuration file).
-    #[must_use]
-    pub fn resolved(mut self, base: &Path) -> Self {
-        let paths = [
+impl ServiceConfig for SiloConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let mut paths = vec![
             &mut self.roster,
             &mut self.job,
             &mut self.credentials_dir,
@@ -134,12 +133,9 @@ impl SiloConfig {
             &mut self.state_dir,
             &mut self.data.train,
         ];
-        for path in paths.into_iter().chain(self.output_dir.as_mut()).chain(self.data.held_out.as_mut()) {
-            if path.is_relative() {
-                *path = base.join(&*path);
-            }
-        }
-        self
+        paths.extend(self.output_dir.as_mut());
+        paths.extend(self.data.held_out.as_mut());
+        paths
     }
 }
 
@@ -205,11 +201,13 @@ mod tests {
 
     #[test]
     fn relative_paths_follow_the_file_and_absolute_ones_stay() {
-        let mut config: SiloConfig = toml::from_str(SAMPLE).unwrap();
-        config.model_dir = "/models/m".into();
-        let config = config.resolved(Path::new("/etc/blindsum"));
-        assert_eq!(config.roster, Path::new("/etc/blindsum/roster.toml"));
-        assert_eq!(config.model_dir, Path::new("/models/m"));
-        assert_eq!(config.data.held_out.as_deref(), Some(Path::new("/etc/blindsum/data/validation.jsonl")));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("silo.toml");
+        let line = SAMPLE.lines().find(|line| line.starts_with("model_dir")).unwrap();
+        std::fs::write(&path, SAMPLE.replace(line, "model_dir = \"/models/m\"")).unwrap();
+        let (config, _) = blindsum_service::config::load::<SiloConfig>(&path).unwrap();
+        assert_eq!(config.roster, dir.path().join("roster.toml"));
+        assert_eq!(config.model_dir, std::path::Path::new("/models/m"));
+        assert_eq!(config.data.held_out, Some(dir.path().join("data/validation.jsonl")));
     }
 }

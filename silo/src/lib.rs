@@ -1,5 +1,8 @@
 //! The agent service of one organisation: policy, data, training engine, privacy, journal, ledger.
 
+/// The libtorch that this was built with.
+pub const LIBTORCH_VERSION: &str = env!("BLINDSUM_LIBTORCH");
+
 pub mod agent;
 pub mod commands;
 pub mod config;

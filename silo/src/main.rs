@@ -1,10 +1,19 @@
 //! `blindsum-silo`: the command line of one organisation's agent.
 
-use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use blindsum_silo::agent::command::{self, CheckArgs, RunArgs};
+use blindsum_service::{Common, ExitCode, Program, exit, say, version};
+use blindsum_silo::LIBTORCH_VERSION;
+use blindsum_silo::agent::{Agent, AgentError, Prepared, prepare, torch};
 use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PredictArgs, TrainArgs};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+const PROGRAM: Program = Program("blindsum-silo");
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    version(env!("CARGO_PKG_VERSION"), option_env!("BLINDSUM_COMMIT"), &[("libtorch", LIBTORCH_VERSION)])
+});
 
 /// One organisation's side of a federation.
 ///
@@ -12,21 +21,18 @@ use clap::{Parser, Subcommand};
 /// they train the same job on this organisation's rows alone, measure an adapter, and use it; `hashes` prints what a job
 /// pins of a base model.
 #[derive(Parser)]
-#[command(name = "blindsum-silo", version = command::VERSION, after_help = EXIT_CODES)]
+#[command(name = "blindsum-silo", version = VERSION.as_str(), after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal fault; 2 usage or configuration; 3 data or model; 4 identity or \
-certificates; 5 network; 6 refused; 7 disk or state directory; 130 and 143 stopped by SIGINT and SIGTERM, in order.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Take part in a job until it is over. A restart goes on from the journal.
     Run(RunArgs),
     /// Check configuration, credentials, roster, job, policy, model and data; connect to nobody and write nothing.
-    Check(CheckArgs),
+    Check(Common),
     /// Train the job on this organisation's rows alone, with the job's steps and privacy.
     Train(TrainArgs),
     /// Measure an adapter on labelled rows.
@@ -37,14 +43,46 @@ enum Command {
     Hashes(HashesArgs),
 }
 
-fn main() -> ExitCode {
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Give up when there was no connection to the coordinator for so many seconds; by default it goes on trying.
+    #[arg(long, value_name = "N")]
+    connect_timeout_seconds: Option<u64>,
+}
+
+fn main() -> std::process::ExitCode {
+    let done = |()| ExitCode::Done;
     match Cli::parse().command {
-        Command::Run(args) => command::run(&args),
-        Command::Check(args) => command::check(&args),
-        Command::Train(args) => commands::train(&args),
-        Command::Evaluate(args) => commands::evaluate(&args),
-        Command::Predict(args) => commands::predict(&args),
-        Command::Hashes(args) => commands::hashes(&args),
+        Command::Run(args) => PROGRAM.run(args.common.log(), || run(&args)),
+        Command::Check(common) => PROGRAM.run(common.log(), || check(&common)),
+        Command::Train(args) => PROGRAM.command(|| commands::train(&args).map(done)),
+        Command::Evaluate(args) => PROGRAM.command(|| commands::evaluate(&args).map(done)),
+        Command::Predict(args) => PROGRAM.command(|| commands::predict(&args).map(done)),
+        Command::Hashes(args) => PROGRAM.command(|| commands::hashes(&args).map(done)),
     }
     .into()
+}
+
+/// Takes part in the job until it is over.
+fn run(args: &RunArgs) -> Result<ExitCode, AgentError> {
+    let agent = Agent::new(load(&args.common)?, torch());
+    let agent = agent.connect_timeout(args.connect_timeout_seconds.map(Duration::from_secs));
+    PROGRAM.block_on(|stop| async move { agent.run(&stop).await })
+}
+
+/// Checks configuration, credentials, roster, job, policy, model and data; connects to nobody and writes nothing.
+fn check(common: &Common) -> Result<ExitCode, AgentError> {
+    let prepared = load(common)?;
+    drop(torch()(&prepared.config, &prepared.plan)?);
+    say("everything that the configuration names is in order");
+    Ok(ExitCode::Done)
+}
+
+fn load(common: &Common) -> Result<Prepared, AgentError> {
+    let (config, document) = common.load()?;
+    let prepared = prepare(config, &document)?;
+    prepared.announce(&VERSION);
+    Ok(prepared)
 }

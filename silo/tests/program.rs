@@ -18,10 +18,11 @@ use blindsum_certs::{Credentials, Role, roster};
 use blindsum_crypto::sha256;
 use blindsum_protocol::message::{AttemptId, CoordinatorMessage, Envelope, Open, SiloMessage};
 use blindsum_protocol::{Limits, Plan, RoundKind};
+use blindsum_service::config;
 use blindsum_silo::agent::prepare;
 use blindsum_silo::config::SiloConfig;
 use blindsum_transport::codec::CoordinatorCodec;
-use blindsum_transport::{Listener, Settings, config, listen};
+use blindsum_transport::{Listener, Settings, listen};
 use common::{TINY_CONFIG, tiny_tensors, write_model};
 
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -109,8 +110,8 @@ impl Silo {
     /// A coordinator for a test to speak for, with the credentials of `federation`'s; the silo is told its address. Needs
     /// a runtime.
     fn coordinator(&self, federation: &Silo) -> (Plan, Listener<CoordinatorCodec>) {
-        let parsed: SiloConfig = config::load(&self.path("silo.toml")).unwrap();
-        let plan = prepare(parsed.clone().resolved(self.dir.path())).unwrap().plan;
+        let (parsed, document): (SiloConfig, _) = config::load(&self.path("silo.toml")).unwrap();
+        let plan = prepare(parsed.clone(), &document).unwrap().plan;
         let credentials = Credentials::load(&federation.path("hub"), Role::Coordinator).unwrap();
         let (names, codec) = (["a", "b", "c", "d"].map(str::to_owned), CoordinatorCodec::new(Limits::new(&plan)));
         let any = "127.0.0.1:0".parse().unwrap();

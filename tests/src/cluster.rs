@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::mpsc as threads;
 use std::time::Duration;
 
-use blindsum_coordinator::{Coordinator, CoordinatorError, Ended as CoordinatorEnded};
-use blindsum_silo::agent::{Agent, AgentError, Ended, EngineFactory};
-use blindsum_transport::signals::{self, Reason, StopTrigger};
+use blindsum_coordinator::{Coordinator, CoordinatorError};
+use blindsum_service::Ended;
+use blindsum_service::signals::{self, Reason, StopTrigger};
+use blindsum_silo::agent::{Agent, AgentError, EngineFactory};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ pub struct Cluster {
     /// What it runs on.
     pub site: Site,
     address: String,
-    coordinator: Option<(StopTrigger, JoinHandle<Result<CoordinatorEnded, CoordinatorError>>)>,
+    coordinator: Option<(StopTrigger, JoinHandle<Result<Ended, CoordinatorError>>)>,
     silos: Vec<Option<Silo>>,
     /// Starts of each silo so far: gives every start its own updates.
     starts: u64,
@@ -73,7 +74,7 @@ impl Cluster {
     pub async fn stop_coordinator(&mut self) {
         let (trigger, task) = self.coordinator.take().unwrap();
         trigger.stop(Reason::Asked);
-        assert_eq!(within("the coordinator's stop", task).await.unwrap().unwrap(), CoordinatorEnded::Stopped);
+        assert_eq!(within("the coordinator's stop", task).await.unwrap().unwrap(), Ended::Stopped);
     }
 
     /// Starts silo number `i` with the exact engine.
@@ -84,7 +85,7 @@ impl Cluster {
 
     /// Starts silo number `i`.
     pub fn start_silo_with(&mut self, i: usize, pauses: Vec<Pause>, engine: EngineFactory) {
-        let config = self.site.silo_config(SILOS[i]);
+        let (config, document) = self.site.silo_config(SILOS[i]);
         let (sink, milestones) = mpsc::unbounded_channel();
         let (resume, resumed) = threads::channel::<()>();
         let tell = move |milestone: Milestone| {
@@ -97,7 +98,8 @@ impl Cluster {
         let seams = HarnessSeams::new(&self.site.record(SILOS[i]), pauses, tell);
         let (stop, stopped) = signals::manual();
         let task = tokio::spawn(async move {
-            let prepared = tokio::task::spawn_blocking(|| blindsum_silo::agent::prepare(config)).await.unwrap()?;
+            let prepare = move || blindsum_silo::agent::prepare(config, &document);
+            let prepared = tokio::task::spawn_blocking(prepare).await.unwrap()?;
             Agent::new(prepared, engine).with_seams(seams).run(&stopped).await
         });
         let seen = VecDeque::new();
@@ -140,7 +142,7 @@ impl Cluster {
             }
         }
         let (_, task) = self.coordinator.as_mut().unwrap();
-        assert_eq!(within("the end of the coordinator", task).await.unwrap().unwrap(), CoordinatorEnded::Finished);
+        assert_eq!(within("the end of the coordinator", task).await.unwrap().unwrap(), Ended::Finished);
     }
 }
 
@@ -156,6 +158,6 @@ async fn within_time<T>(what: &str, time: Duration, future: impl Future<Output =
 /// Logs of this process to standard error where RUST_LOG asks for them.
 pub fn log() {
     if std::env::var_os("RUST_LOG").is_some() {
-        drop(blindsum_transport::telemetry::init(blindsum_transport::telemetry::LogFormat::Text, None));
+        drop(blindsum_service::telemetry::init(blindsum_service::telemetry::LogFormat::Text, None));
     }
 }

@@ -24,6 +24,7 @@ use blindsum_protocol::job::{
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::schedule::Schedule;
 use blindsum_protocol::server::{ServerOptimizer, ServerSection};
+use blindsum_service::Document;
 use blindsum_silo::config::SiloConfig;
 
 use crate::engine::{BATCH, BOUND};
@@ -157,14 +158,12 @@ impl Site {
 
     /// Reads back what [`Site::write_coordinator`] wrote.
     pub fn coordinator_config(&self) -> CoordinatorConfig {
-        let config: CoordinatorConfig = blindsum_transport::config::load(&self.path("coordinator.toml")).unwrap();
-        config.resolved(self.root())
+        blindsum_service::config::load(&self.path("coordinator.toml")).unwrap().0
     }
 
     /// Reads back what [`Site::write_silo`] wrote.
-    pub fn silo_config(&self, name: &str) -> SiloConfig {
-        let config: SiloConfig = blindsum_transport::config::load(&self.path(&format!("{name}.toml"))).unwrap();
-        config.resolved(self.root())
+    pub fn silo_config(&self, name: &str) -> (SiloConfig, Document) {
+        blindsum_service::config::load(&self.path(&format!("{name}.toml"))).unwrap()
     }
 
     /// The coordinator's history, round by round.

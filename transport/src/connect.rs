@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blindsum_certs::{Credentials, Role, names, tls};
+use blindsum_service::Stop;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, VarInt};
 
@@ -20,7 +21,6 @@ use crate::error::TransportError;
 use crate::frame;
 use crate::listen::peer;
 use crate::settings::Settings;
-use crate::signals::Stop;
 use crate::socket;
 
 const LINGER: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use blindsum_certs::CertsError;
+use blindsum_files::{ExitCode, Exits};
 use quinn::ConnectionError;
 
 use crate::close::{Blame, CloseCode, clean_reason};
@@ -234,6 +235,23 @@ fn refused_here(peer: String, alert: u8, reason: &str) -> TransportError {
     TransportError::PeerCertificate { peer, why: format!("{remedy} [{detail}]") }
 }
 
+impl Exits for TransportError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            TransportError::Certs(e) => e.exit_code(),
+            TransportError::PeerCertificate { .. } | TransportError::OwnCertificate { .. } => ExitCode::Identity,
+            TransportError::ClosedByPeer { code: CloseCode::Finished, .. } => ExitCode::Done,
+            TransportError::ClosedByPeer { code: CloseCode::NotInRoster, .. } => ExitCode::Identity,
+            TransportError::BadAddress { .. } => ExitCode::Usage,
+            TransportError::Misuse(_) => ExitCode::Internal,
+            other => match other.blame() {
+                Blame::Refused | Blame::Incompatible => ExitCode::Refused,
+                Blame::Nobody | Blame::Misbehaved | Blame::Environment => ExitCode::Network,
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,5 +272,15 @@ mod tests {
         let lost = TransportError::from_quinn("coordinator", &ConnectionError::TimedOut);
         assert!(lost.retry() && lost.blame() == Blame::Environment);
         assert!(!refused_by_peer("coordinator".into(), 45).retry());
+    }
+
+    #[test]
+    fn the_exit_code_says_who_is_wrong() {
+        let by_peer = |code| TransportError::ClosedByPeer { peer: "coordinator".into(), code, reason: String::new() };
+        assert_eq!(by_peer(CloseCode::JobDiffers).exit_code(), ExitCode::Refused);
+        assert_eq!(by_peer(CloseCode::NotInRoster).exit_code(), ExitCode::Identity);
+        assert_eq!(by_peer(CloseCode::Finished).exit_code(), ExitCode::Done);
+        let lost = TransportError::Lost { peer: "coordinator".into(), why: String::new() };
+        assert_eq!(lost.exit_code(), ExitCode::Network);
     }
 }

@@ -5,9 +5,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use blindsum_files::{ExitCode, Exits};
+use blindsum_service::signals::{self, Reason};
 use blindsum_transport::backoff::Backoff;
-use blindsum_transport::signals::{self, Reason};
-use blindsum_transport::{CloseCode, ExitCode, Exits, TransportError, listen};
+use blindsum_transport::{CloseCode, TransportError, listen};
 use support::*;
 
 #[tokio::test]

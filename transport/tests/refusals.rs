@@ -4,7 +4,8 @@
 mod support;
 
 use blindsum_certs::{Role, mint};
-use blindsum_transport::{CloseCode, Dialer, ExitCode, Exits, TransportError, endpoint::listen_with, listen};
+use blindsum_files::{ExitCode, Exits};
+use blindsum_transport::{CloseCode, Dialer, TransportError, endpoint::listen_with, listen};
 use support::*;
 
 fn says(error: &TransportError, words: &[&str]) {

@@ -49,13 +49,6 @@ const FILES: [&str; 2] = ["tokens-train", "tokens-held-out"];
 /// Names file and line, never what stands there.
 pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<Rows, AgentError> {
     let max_tokens = job.model.max_sequence_tokens as usize;
-    if max_tokens > model.shape().max_positions {
-        return Err(AgentError::Config(format!(
-            "{}: model.max_sequence_tokens is {max_tokens}, but the base model reads at most {}",
-            config.job.display(),
-            model.shape().max_positions
-        )));
-    }
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
     let columns = config.data.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());

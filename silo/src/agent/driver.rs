@@ -13,25 +13,23 @@
 //! - One training runs at a time; a newer request cancels an older one at its next step.
 //! - A stop ends between two outputs, cancels training at its next step, and loses nothing that was promised.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use blindsum_crypto::Roster;
+use blindsum_files::{ExitCode, Exits, StateDir};
 use blindsum_protocol::codec;
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{
     Adoption, HeldResult, JournalEntry, SiloEvent, SiloMachine, SiloOutput, SiloWorkDone, TrainFailure, TrainOutcome,
     TrainRequest,
 };
-use blindsum_transport::files::StateDir;
-use blindsum_transport::signals::Stop;
-use blindsum_transport::{CloseCode, ExitCode, Exits};
-use tokio::sync::mpsc;
+use blindsum_service::{Ended, Stop, Work, blocking};
+use blindsum_transport::CloseCode;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
-use crate::agent::Ended;
 use crate::agent::error::AgentError;
 use crate::agent::events;
 use crate::agent::keep::Keep;
@@ -39,9 +37,6 @@ use crate::agent::link::{Link, LinkEvent};
 use crate::agent::seams::Seams;
 use crate::agent::training::{Trained, Trainer};
 use crate::journal::JournalFile;
-
-/// Both ends of a queue from threads to the loop.
-pub(crate) type Queue<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
 
 /// Everything that the loop owns.
 pub(crate) struct Driver<S: Seams> {
@@ -54,10 +49,11 @@ pub(crate) struct Driver<S: Seams> {
     pub held_round: u32,
     pub training: Training,
     pub link: Link,
-    pub seams: Arc<Mutex<S>>,
+    /// With a thread while that looks through them.
+    pub seams: Option<S>,
     pub started: Instant,
     pub stop: Stop,
-    pub work: Queue<SiloWorkDone>,
+    pub work: Work<SiloWorkDone>,
     /// Held for its lock.
     pub _state: StateDir,
 }
@@ -65,7 +61,7 @@ pub(crate) struct Driver<S: Seams> {
 /// The engine and its rows, at rest or on a thread.
 pub(crate) struct Training {
     pub idle: Option<Trainer>,
-    pub done: Queue<(Trainer, TrainRequest, Trained)>,
+    pub running: Work<(Trainer, TrainRequest, Trained)>,
     pub cancel: Arc<AtomicBool>,
     /// Asked for while an older one was running.
     pub next: Option<TrainRequest>,
@@ -73,7 +69,7 @@ pub(crate) struct Training {
 
 impl Training {
     pub fn new(trainer: Trainer) -> Self {
-        Self { idle: Some(trainer), done: mpsc::unbounded_channel(), cancel: Arc::default(), next: None }
+        Self { idle: Some(trainer), running: Work::default(), cancel: Arc::default(), next: None }
     }
 
     fn start(&mut self, request: TrainRequest) {
@@ -83,11 +79,10 @@ impl Training {
             return;
         };
         self.cancel = Arc::default();
-        let (cancel, done) = (self.cancel.clone(), self.done.0.clone());
-        tokio::task::spawn_blocking(move || {
+        let cancel = self.cancel.clone();
+        self.running.start(move || {
             let result = trainer.run(&request, &cancel);
-            // Nobody listens only after the end of the agent.
-            drop(done.send((trainer, request, result)));
+            (trainer, request, result)
         });
     }
 }
@@ -97,9 +92,9 @@ impl<S: Seams> Driver<S> {
     pub async fn run(mut self) -> Result<Ended, AgentError> {
         let result = self.serve().await;
         self.training.cancel.store(true, Ordering::Relaxed);
-        if self.training.idle.is_none() {
+        if !self.training.running.is_empty() {
             // A step at most; the engine's memory is then free when this returns.
-            drop(self.training.done.1.recv().await);
+            drop(self.training.running.next().await);
         }
         let code = match &result {
             Ok(Ended::Finished) => CloseCode::Finished,
@@ -133,11 +128,12 @@ impl<S: Seams> Driver<S> {
                         return Ok(ended);
                     }
                 }
-                Some(done) = self.work.1.recv() => {
+                done = self.work.next() => {
                     let now = self.now();
-                    self.machine.handle_work_done(done, now);
+                    self.machine.handle_work_done(done?, now);
                 }
-                Some((trainer, request, result)) = self.training.done.1.recv() => {
+                done = self.training.running.next() => {
+                    let (trainer, request, result) = done?;
                     self.trained(trainer, &request, result)?;
                 }
                 () = tokio::time::sleep(timer.unwrap_or(Duration::from_secs(3600))) => {
@@ -177,16 +173,30 @@ impl<S: Seams> Driver<S> {
     }
 
     async fn execute(&mut self, output: SiloOutput) -> Result<Option<Ended>, AgentError> {
-        let seams = self.seams.clone();
-        let output = blocking(move || {
-            seams.lock().unwrap_or_else(PoisonError::into_inner).before(&output);
-            output
+        let output = self
+            .look(|seams| {
+                seams.before(&output);
+                output
+            })
+            .await?;
+        let ended = self.perform(output).await?;
+        self.look(S::executed).await?;
+        Ok(ended)
+    }
+
+    /// Lets the seams do something on a thread for blocking work.
+    async fn look<T: Send + 'static>(
+        &mut self,
+        task: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<T, AgentError> {
+        let mut seams = self.seams.take().ok_or_else(|| AgentError::Internal("the seams are lost".into()))?;
+        let (seams, value) = blocking(move || {
+            let value = task(&mut seams);
+            (seams, value)
         })
         .await?;
-        let ended = self.perform(output).await?;
-        let seams = self.seams.clone();
-        blocking(move || seams.lock().unwrap_or_else(PoisonError::into_inner).executed()).await?;
-        Ok(ended)
+        self.seams = Some(seams);
+        Ok(value)
     }
 
     async fn perform(&mut self, output: SiloOutput) -> Result<Option<Ended>, AgentError> {
@@ -201,12 +211,7 @@ impl<S: Seams> Driver<S> {
                 self.training.start(request);
             }
             SiloOutput::Work(work) => {
-                let (done, seams) = (self.work.0.clone(), self.seams.clone());
-                tokio::task::spawn_blocking(move || {
-                    let outcome = seams.lock().unwrap_or_else(PoisonError::into_inner).run_work(work);
-                    // Nobody listens only after the end of the agent.
-                    drop(done.send(outcome));
-                });
+                self.work.start(move || work.run());
             }
             SiloOutput::Adopt(adoption) => self.adopt(adoption).await?,
             SiloOutput::Event(event) => {
@@ -232,18 +237,14 @@ impl<S: Seams> Driver<S> {
 
     async fn write_journal(&mut self, entry: JournalEntry) -> Result<(), AgentError> {
         let mut journal = self.journal.take().ok_or_else(|| AgentError::Internal("the journal is lost".into()))?;
-        let seams = self.seams.clone();
-        let (journal, result) = blocking(move || {
+        let write = move |seams: &mut S| {
             let result = match codec::encode(&entry).map(Zeroizing::new) {
-                Ok(body) => {
-                    let mut seams = seams.lock().unwrap_or_else(PoisonError::into_inner);
-                    seams.append(&mut journal, &body).map_err(AgentError::from)
-                }
+                Ok(body) => seams.append(&mut journal, &body).map_err(AgentError::from),
                 Err(e) => Err(AgentError::Internal(format!("a journal entry has no encoding: {e}"))),
             };
             (journal, result)
-        })
-        .await?;
+        };
+        let (journal, result) = self.look(write).await?;
         self.journal = Some(journal);
         result
     }
@@ -265,7 +266,9 @@ impl<S: Seams> Driver<S> {
         let round = request.at.round;
         match result {
             Trained::Update(mut update) => {
-                self.seams.lock().unwrap_or_else(PoisonError::into_inner).local_update(request, &mut update);
+                if let Some(seams) = &mut self.seams {
+                    seams.local_update(request, &mut update);
+                }
                 self.machine.handle_trained(TrainOutcome { round, result: Ok(update) }, now);
             }
             Trained::Failed(why) => {
@@ -285,13 +288,6 @@ impl<S: Seams> Driver<S> {
 /// The coordinator says that the job is over. It speaks for itself: what counts is what this silo holds.
 fn over(held: u32, last: u32) -> Result<Ended, AgentError> {
     if held >= last { Ok(Ended::Finished) } else { Err(AgentError::Unfinished { held, last }) }
-}
-
-/// Runs `task` on a thread for blocking work.
-async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, AgentError> {
-    tokio::task::spawn_blocking(task)
-        .await
-        .map_err(|e| AgentError::Internal(format!("a thread ended unexpectedly: {e}")))
 }
 
 #[cfg(test)]

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use blindsum_certs::error::CertsError;
-use blindsum_certs::files::FileError;
+use blindsum_files::{ExitCode, Exits, FileError, StateError};
 use blindsum_privacy::DeriveError;
 use blindsum_protocol::AttemptId;
-
-use blindsum_transport::config::ConfigError;
-use blindsum_transport::files::StateError;
-use blindsum_transport::{ExitCode, Exits, TransportError};
+use blindsum_service::{ConfigError, Fault};
+use blindsum_transport::TransportError;
 
 use crate::agent::held::HeldError;
 use crate::data::DataError;
@@ -23,9 +21,9 @@ use crate::policy::PolicyError;
 /// Why the agent does not start or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// A configuration, roster or job file, or files that do not belong together.
+    /// Name, certificate, identity key and roster do not belong together.
     #[error("{0}")]
-    Config(String),
+    Identity(String),
     /// A TOML file.
     #[error(transparent)]
     File(#[from] ConfigError),
@@ -103,6 +101,9 @@ pub enum AgentError {
     /// The rows cannot be trained on as the job says.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// A thread of this program ended in a way that it never should.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// A bug of this program.
     #[error("internal error: {0}. This is a bug; please report it with the log")]
     Internal(String),
@@ -111,8 +112,9 @@ pub enum AgentError {
 impl Exits for AgentError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            AgentError::Config(_) | AgentError::File(_) => ExitCode::Usage,
+            AgentError::File(_) => ExitCode::Usage,
             AgentError::Credentials(e) => e.exit_code(),
+            AgentError::Identity(_) => ExitCode::Identity,
             AgentError::Data(_) | AgentError::Model(_) | AgentError::Engine(_) | AgentError::Local(_) => ExitCode::Data,
             AgentError::Policy(_) | AgentError::Privacy(_) => ExitCode::Refused,
             AgentError::Ledger(LedgerError::Io { .. }) => ExitCode::Storage,
@@ -126,7 +128,7 @@ impl Exits for AgentError {
             AgentError::StateDir(e) => e.exit_code(),
             AgentError::Transport(e) => e.exit_code(),
             AgentError::Unfinished { .. } => ExitCode::Network,
-            AgentError::Internal(_) => ExitCode::Internal,
+            AgentError::Fault(_) | AgentError::Internal(_) => ExitCode::Internal,
         }
     }
 }

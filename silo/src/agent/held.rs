@@ -12,8 +12,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blindsum_certs::files::{self, FileError};
 use blindsum_crypto::Digest;
+use blindsum_files::FileError;
 use blindsum_protocol::silo::HeldResult;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -65,7 +65,7 @@ pub fn save(path: &Path, job: Digest, held: &HeldResult) -> Result<(), HeldError
     let mut bytes = serde_json::to_vec(&header).expect("a struct of numbers and strings becomes JSON");
     bytes.push(b'\n');
     bytes.extend_from_slice(&values);
-    Ok(files::write_atomic(path, &bytes, 0o600)?)
+    Ok(blindsum_files::write_atomic(path, &bytes, 0o600)?)
 }
 
 /// Reads the kept state of job `job`, which has `len(round)` numbers after round `round` and never more than `longest`;
@@ -80,7 +80,7 @@ pub fn load(
     len: impl Fn(u32) -> usize,
 ) -> Result<Option<HeldResult>, HeldError> {
     let limit = (MAX_HEADER + longest * 4) as u64;
-    let bytes = match files::read_public(path, limit) {
+    let bytes = match blindsum_files::read_public(path, limit) {
         Err(FileError::Missing { .. }) => return Ok(None),
         other => other?,
     };

@@ -12,7 +12,6 @@
 //! The local update exists in this process's memory only, until the machine has masked it; there is no switch that
 //! writes or sends it in clear. The agent opens no port. [`Seams`] are for tests, which have binaries of their own.
 
-pub mod command;
 mod data;
 mod driver;
 mod error;
@@ -22,40 +21,34 @@ mod keep;
 mod link;
 mod seams;
 mod setup;
+mod torch;
 mod training;
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use blindsum_files::StateDir;
 use blindsum_protocol::codec;
 use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
-use blindsum_transport::files::StateDir;
-use blindsum_transport::signals::Stop;
-use tokio::sync::mpsc;
+use blindsum_service::{Ended, Stop, Work, blocking};
 use tracing::{info, warn};
 
 pub use data::Rows;
 pub use error::AgentError;
+#[cfg(feature = "harness")]
 pub use seams::{NoSeams, Seams};
 pub use setup::{Prepared, prepare};
+pub use torch::{open_torch, torch};
 
 use crate::agent::driver::{Driver, Training};
 use crate::agent::keep::Keep;
 use crate::agent::link::Link;
+#[cfg(not(feature = "harness"))]
+use crate::agent::seams::{NoSeams, Seams};
 use crate::agent::training::Trainer;
 use crate::config::SiloConfig;
 use crate::engine::{Engine, EngineError};
 use crate::journal::{self, JournalFile};
 use crate::ledger::Ledger;
-
-/// How the agent ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The job is over.
-    Finished,
-    /// It was asked to stop; a restart goes on.
-    Stopped,
-}
 
 /// Makes the training engine: from this configuration, for the layout of this plan.
 pub type EngineFactory =
@@ -78,7 +71,8 @@ impl Agent<NoSeams> {
 }
 
 impl<S: Seams> Agent<S> {
-    /// The same agent with other seams; for tests.
+    /// The same agent with other seams.
+    #[cfg(feature = "harness")]
     #[must_use]
     pub fn with_seams<T: Seams>(self, seams: T) -> Agent<T> {
         let Agent { prepared, engine, connect_timeout, .. } = self;
@@ -99,9 +93,7 @@ impl<S: Seams> Agent<S> {
     pub async fn run(self, stop: &Stop) -> Result<Ended, AgentError> {
         let stop = stop.clone();
         // Reading state and making the engine takes seconds of disk and processor.
-        let driver = tokio::task::spawn_blocking(move || self.open(stop))
-            .await
-            .map_err(|e| AgentError::Internal(format!("a thread ended unexpectedly: {e}")))??;
+        let driver = blocking(move || self.open(stop)).await??;
         driver.run().await
     }
 
@@ -170,10 +162,10 @@ impl<S: Seams> Agent<S> {
             held_round,
             training: Training::new(trainer),
             link,
-            seams: Arc::new(Mutex::new(seams)),
+            seams: Some(seams),
             started: Instant::now(),
             stop,
-            work: mpsc::unbounded_channel(),
+            work: Work::default(),
             _state: state,
         })
     }

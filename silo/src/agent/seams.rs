@@ -1,9 +1,9 @@
 //! Where tests look in: seams between the agent and its machine.
 //!
-//! The shipped binary uses [`NoSeams`]; no switch of its configuration or command line reaches any of this. The harness
+//! The shipped binary uses [`NoSeams`] and is built without the feature `harness`, so that it has no way to set others; no switch of its configuration or command line reaches any of this. The harness
 //! in `tests/` has implementations that pause, kill, or record, in binaries of its own.
 
-use blindsum_protocol::silo::{LocalUpdate, SiloOutput, SiloWork, SiloWorkDone, TrainRequest};
+use blindsum_protocol::silo::{LocalUpdate, SiloOutput, TrainRequest};
 
 use crate::journal::{JournalError, JournalFile};
 
@@ -25,11 +25,6 @@ pub trait Seams: Send + 'static {
     /// The disk's; the agent then stops.
     fn append(&mut self, journal: &mut JournalFile, body: &[u8]) -> Result<(), JournalError> {
         journal.append(body)
-    }
-
-    /// Instead of [`SiloWork::run`], on a thread for blocking work.
-    fn run_work(&mut self, work: SiloWork) -> SiloWorkDone {
-        work.run()
     }
 
     /// After local training, before the machine gets the update.

@@ -14,8 +14,9 @@ use blindsum_adapter::AdapterLayout;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
 use blindsum_crypto::{IdentityKey, Roster, SiloId};
 use blindsum_privacy::SiloPrivacy;
-use blindsum_protocol::job::{Job, Protection};
+use blindsum_protocol::job::{JobFile, Protection};
 use blindsum_protocol::plan::Plan;
+use blindsum_service::Document;
 use tracing::{info, warn};
 
 use crate::agent::data::{self, Rows};
@@ -49,23 +50,30 @@ pub struct Prepared {
     pub privacy: Option<SiloPrivacy>,
 }
 
-/// Reads and checks every file that the configuration names.
+/// Reads and checks every file that the configuration names; `document` is where it came from, for errors about its
+/// values.
 ///
 /// # Errors
 /// Names the file and what to do about it.
-pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
-    config.device.parse::<ComputeDevice>().map_err(|e| AgentError::Config(format!("device: {e}")))?;
+pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, AgentError> {
+    config.device.parse::<ComputeDevice>().map_err(|e| document.wrong("device", e))?;
     let credentials = Credentials::load(&config.credentials_dir, Role::Silo)?;
     let identity = load_identity(&config.credentials_dir.join(blindsum_certs::credentials::IDENTITY_KEY_FILE))?;
     let roster = roster::load(&config.roster)?;
-    let me = place(&config, &credentials, &identity, &roster)?;
-    let job: Job = blindsum_transport::config::load(&config.job)?;
+    let me = place(&config, document, &credentials, &identity, &roster)?;
+    let job_file = Document::read(&config.job)?;
+    let job = job_file.checked(JobFile::checked)?;
     let model = ModelDir::open(&config.model_dir)?;
     model.check(&job.model)?;
-    let in_job = |problem: &dyn std::fmt::Display| AgentError::Config(format!("{}: {problem}", config.job.display()));
-    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| in_job(&e))?;
-    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| in_job(&e))?;
+    let layout =
+        AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| job_file.wrong(&e.key(), &e))?;
+    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| job_file.at_key(e))?;
     policy::check(&config.policy, &job, &roster, &plan.quorum())?;
+    let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
+    if max_tokens > longest {
+        let problem = format!("is {max_tokens}, but the base model reads at most {longest}; choose {longest} or less");
+        return Err(job_file.wrong("model.max_sequence_tokens", problem).into());
+    }
     let rows = data::load(&config, &job, &model)?;
     let (spec, privacy) = TrainSpec::derive(&job, rows.train.len())?;
     Ok(Prepared {
@@ -84,24 +92,26 @@ pub fn prepare(config: SiloConfig) -> Result<Prepared, AgentError> {
 /// Finds ourselves in the roster, and refuses where name, certificate and identity key do not agree.
 fn place(
     config: &SiloConfig,
+    document: &Document,
     credentials: &Credentials,
     identity: &IdentityKey,
     roster: &Roster,
 ) -> Result<SiloId, AgentError> {
     let name = &config.name;
     if credentials.info.name != *name {
-        return Err(AgentError::Config(format!(
-            "silo.toml says name = {name:?}, but the certificate in {} is {:?}'s",
+        let problem = format!(
+            "is {name:?}, but the certificate in {} is {:?}'s",
             config.credentials_dir.display(),
             credentials.info.name
-        )));
+        );
+        return Err(AgentError::Identity(document.wrong("name", problem).to_string()));
     }
     let found = roster.id_of(name).and_then(|me| roster.entry(me).map(|entry| (me, entry)));
     let Some((me, entry)) = found else {
-        return Err(AgentError::Config(format!("{}: the roster has no silo {name:?}", config.roster.display())));
+        return Err(AgentError::Identity(format!("{}: the roster has no silo {name:?}", config.roster.display())));
     };
     if entry.identity != identity.public() {
-        return Err(AgentError::Config(format!(
+        return Err(AgentError::Identity(format!(
             "{}: the roster has another identity key for {name:?} than the one in {}; the roster must be made from this \
              silo's own {name}.identity.toml",
             config.roster.display(),

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Phase, Task};
 use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
+use blindsum_files::{ExitCode, Exits};
 use blindsum_protocol::AttemptId;
 use blindsum_protocol::job::{Job, Optimizer};
 use blindsum_protocol::plan::RoundKind;
-use blindsum_transport::{ExitCode, Exits};
 
 use super::*;
 use crate::data::{Columns, Goal, StoreKey};

@@ -2,11 +2,10 @@
 
 use blindsum_adapter::LayoutError;
 use blindsum_adapter::peft::PeftError;
-use blindsum_certs::files::FileError;
+use blindsum_files::{ExitCode, Exits, FileError};
 use blindsum_privacy::DeriveError;
 use blindsum_protocol::JobError;
-use blindsum_transport::config::ConfigError;
-use blindsum_transport::{ExitCode, Exits};
+use blindsum_service::ConfigError;
 use thiserror::Error;
 
 use crate::data::DataError;
@@ -16,33 +15,44 @@ use crate::model::ModelError;
 
 /// Why a command ended early.
 #[derive(Debug, Error)]
-pub(super) enum CommandError {
+pub enum CommandError {
+    /// A configuration or job file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A job changed on the command line.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// An adapter that the base model cannot have.
     #[error("job: {0}")]
     Layout(#[from] LayoutError),
+    /// The base model's directory.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A file of rows.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Training.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The job's privacy cannot be had with these rows.
     #[error("this silo cannot train the job alone: {0}")]
     Privacy(#[from] DeriveError),
+    /// The adapter's files.
     #[error(transparent)]
     Adapter(#[from] PeftError),
+    /// Options that make no sense together.
     #[error("{0}")]
     Usage(String),
+    /// Another file.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-impl CommandError {
-    pub(super) fn exit_code(&self) -> ExitCode {
+impl Exits for CommandError {
+    fn exit_code(&self) -> ExitCode {
         match self {
             CommandError::Config(e) => e.exit_code(),
             CommandError::Job(_) | CommandError::Layout(_) | CommandError::Usage(_) => ExitCode::Usage,

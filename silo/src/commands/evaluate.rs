@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use blindsum_adapter::Adapter;
-use blindsum_transport::ExitCode;
+use blindsum_service::say;
 use clap::Args;
 
 use super::error::CommandError;
-use super::{AdapterArgs, ColumnArgs, describe, finish, say};
+use super::{AdapterArgs, ColumnArgs, describe};
 use crate::data::{self, Example, Goal};
 use crate::engine;
 
@@ -31,12 +31,10 @@ pub struct EvaluateArgs {
 }
 
 /// Runs the command.
-#[must_use]
-pub fn evaluate(args: &EvaluateArgs) -> ExitCode {
-    finish(run(args))
-}
-
-fn run(args: &EvaluateArgs) -> Result<(), CommandError> {
+///
+/// # Errors
+/// One sentence, and its exit code.
+pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
     let goal = Goal::of(ready.task, &ready.labels, &ready.shape);
     let rows = data::read(&args.data, &args.columns.columns(), goal, &ready.tokens)?.examples;
@@ -48,9 +46,9 @@ fn run(args: &EvaluateArgs) -> Result<(), CommandError> {
             "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),
             "mean_loss": result.mean_loss,
         });
-        say(&object.to_string());
+        say(object);
     } else {
-        say(&describe(ready.task, &result));
+        say(describe(ready.task, &result));
     }
     Ok(())
 }

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use blindsum_transport::ExitCode;
+use blindsum_service::say;
 use clap::Args;
 
 use super::error::CommandError;
-use super::{finish, say};
 use crate::model::ModelDir;
 
 /// `blindsum-silo hashes`
@@ -23,15 +22,13 @@ pub struct HashesArgs {
 }
 
 /// Runs the command.
-#[must_use]
-pub fn hashes(args: &HashesArgs) -> ExitCode {
-    finish(run(args))
-}
-
-fn run(args: &HashesArgs) -> Result<(), CommandError> {
+///
+/// # Errors
+/// One sentence, and its exit code.
+pub fn hashes(args: &HashesArgs) -> Result<(), CommandError> {
     let hashes = ModelDir::open(&args.model)?.hashes()?;
     for (key, hash) in [("config", hashes.config), ("weights", hashes.weights), ("tokenizer", hashes.tokenizer)] {
-        say(&format!("{key}_sha256 = \"{}\"", hex::encode(hash)));
+        say(format!("{key}_sha256 = \"{}\"", hex::encode(hash)));
     }
     Ok(())
 }

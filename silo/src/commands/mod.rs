@@ -13,15 +13,14 @@ mod train;
 use std::path::PathBuf;
 
 use blindsum_adapter::{BaseShape, TaskKind, peft};
-use blindsum_transport::ExitCode;
 use clap::Args;
 
-use self::error::CommandError;
 use crate::data::Columns;
 use crate::engine::Evaluation;
 use crate::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, TorchOptions};
 use crate::model::ModelDir;
 
+pub use self::error::CommandError;
 pub use self::evaluate::{EvaluateArgs, evaluate};
 pub use self::hashes::{HashesArgs, hashes};
 pub use self::predict::{PredictArgs, predict};
@@ -124,21 +123,4 @@ fn describe(task: TaskKind, found: &Evaluation) -> String {
     };
     let (accuracy, loss) = (found.accuracy(), found.mean_loss);
     format!("accuracy {accuracy:.4} ({} of {} {what}), mean loss {loss:.4}", found.correct, found.counted)
-}
-
-/// One sentence on standard error, and the code.
-fn finish(result: Result<(), CommandError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::Done,
-        Err(error) => {
-            eprintln!("blindsum-silo: {error}");
-            error.exit_code()
-        }
-    }
-}
-
-/// Writes a line to standard output; a reader that went away is no error of ours.
-fn say(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use blindsum_adapter::{Adapter, TaskKind};
-use blindsum_certs::files::write_atomic;
-use blindsum_transport::ExitCode;
+use blindsum_files::write_atomic;
+use blindsum_service::say;
 use clap::Args;
 use serde::Serialize;
 
+use super::AdapterArgs;
 use super::error::CommandError;
-use super::{AdapterArgs, finish, say};
 use crate::data::{self, Example};
 use crate::engine::{Engine, best};
 
@@ -46,12 +46,10 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-#[must_use]
-pub fn predict(args: &PredictArgs) -> ExitCode {
-    finish(run(args))
-}
-
-fn run(args: &PredictArgs) -> Result<(), CommandError> {
+///
+/// # Errors
+/// One sentence, and its exit code.
+pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
     if ready.task == TaskKind::CausalLm {
         let what = "this adapter continues texts; write them with Hugging Face: PeftModel.from_pretrained(base, \
@@ -73,6 +71,6 @@ fn run(args: &PredictArgs) -> Result<(), CommandError> {
         out.push('\n');
     }
     write_atomic(&args.output, out.as_bytes(), 0o600)?;
-    say(&format!("wrote {} answers to {}", rows.len(), args.output.display()));
+    say(format!("wrote {} answers to {}", rows.len(), args.output.display()));
     Ok(())
 }

@@ -6,12 +6,12 @@ use std::time::Instant;
 use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout, a_stack};
 use blindsum_protocol::job::{Job, JobFile, Protection};
-use blindsum_transport::{ExitCode, config};
+use blindsum_service::{Document, say};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CommandError;
-use super::{ColumnArgs, EngineArgs, describe, finish, say};
+use super::{ColumnArgs, EngineArgs, describe};
 use crate::data::{self, Dataset, Example, Goal, Tokens};
 use crate::engine::torch::{FrozenParts, TorchEngine};
 use crate::engine::{self, Engine};
@@ -54,12 +54,10 @@ pub struct TrainArgs {
 }
 
 /// Runs the command.
-#[must_use]
-pub fn train(args: &TrainArgs) -> ExitCode {
-    finish(run(args))
-}
-
-fn run(args: &TrainArgs) -> Result<(), CommandError> {
+///
+/// # Errors
+/// One sentence, and its exit code.
+pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let job = job(args)?;
     let model = ModelDir::open(&args.model)?;
     model.check(&job.model)?;
@@ -77,7 +75,7 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     let Dataset { examples: train, all_prompt, .. } = read(&args.data_train)?;
     if all_prompt > 0 {
         let rows = train.len();
-        say(&format!(
+        say(format!(
             "in {all_prompt} of {rows} rows the prompt alone fills model.max_sequence_tokens; they teach nothing"
         ));
     }
@@ -91,14 +89,14 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     let steps = job.rounds * spec.local_steps;
     let (rows, batch) = (train.len(), spec.expected_batch);
     let format = if engine.uses_bf16() { "bf16" } else { "f32" };
-    say(&format!(
+    say(format!(
         "{rows} training rows, {} rounds of {} steps, {batch} rows per step, {format}",
         job.rounds, spec.local_steps
     ));
     match job.protection() {
         Protection::RecordDp { epsilon, delta, clip_norm, .. } => {
             let noise = privacy.map_or(0.0, |p| p.noise_multiplier);
-            say(&format!(
+            say(format!(
                 "record-level privacy ε ≤ {epsilon} at δ = {delta:e}: clip norm {clip_norm}, noise multiplier {noise:.3}"
             ));
         }
@@ -125,22 +123,22 @@ fn run(args: &TrainArgs) -> Result<(), CommandError> {
     }
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    say(&format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
+    say(format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
     let adapter = state.adapter(&now);
     report("after", &job, &mut engine, adapter, held_out.as_deref())?;
     if let Some(privacy) = privacy {
-        say(&format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
+        say(format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
     }
     let meta = PeftMeta { base_model_name_or_path: args.model.display().to_string(), labels: job.model.labels.clone() };
     let a = a_stack(layout, adapter.generations(layout).unwrap_or(1));
     peft::save(&args.out, layout, &a, &frozen.head, adapter, &meta)?;
-    say(&format!("adapter in {}", args.out.display()));
+    say(format!("adapter in {}", args.out.display()));
     Ok(())
 }
 
 /// The job with what the command line changes.
 fn job(args: &TrainArgs) -> Result<Job, CommandError> {
-    let mut file = JobFile::from(config::load::<Job>(&args.job)?);
+    let mut file = JobFile::from(Document::read(&args.job)?.checked(JobFile::checked)?);
     file.rounds = args.rounds.unwrap_or(file.rounds);
     file.training.learning_rate = args.learning_rate.unwrap_or(file.training.learning_rate);
     Ok(Job::try_from(file)?)
@@ -156,6 +154,6 @@ fn report(
     let Some(rows) = held_out else { return Ok(()) };
     let rows: Vec<&Example> = rows.iter().collect();
     let result = engine::evaluate(engine, adapter, &rows)?;
-    say(&format!("{when} training: {}, held-out", describe(job.model.task, &result)));
+    say(format!("{when} training: {}, held-out", describe(job.model.task, &result)));
     Ok(())
 }

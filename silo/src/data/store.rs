@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use blindsum_certs::files::{FileError, write_atomic};
+use blindsum_files::{FileError, write_atomic};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 

@@ -6,12 +6,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use blindsum_coordinator::config::CoordinatorConfig;
-use blindsum_coordinator::{Coordinator, announce, prepare};
+use blindsum_coordinator::{Coordinator, CoordinatorError, announce, prepare};
+use blindsum_service::telemetry::LogFormat;
+use blindsum_service::{LogArgs, Program, config};
 use blindsum_tests::tap;
-use blindsum_transport::telemetry::LogFormat;
-use blindsum_transport::{config, signals, telemetry};
 use clap::Parser;
 
 /// A coordinator for tests.
@@ -25,20 +24,21 @@ struct Cli {
     received: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    telemetry::init(LogFormat::Json, None)?;
-    let config: CoordinatorConfig = config::load(&cli.config)?;
-    let base = cli.config.parent().context("the configuration file has a folder")?;
-    let prepared = prepare(config.resolved(base))?;
-    announce(&prepared, "test");
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let stop = signals::stop()?;
-        let mut coordinator = Coordinator::bind(prepared).await?;
-        if let Some(path) = cli.received {
-            coordinator = coordinator.tapped(tap::write_to(&path));
-        }
-        coordinator.run(&stop).await?;
-        Ok(())
-    })
+    let program = Program("blindsum-test-coordinator");
+    let log = LogArgs { log_format: LogFormat::Json, log_level: None };
+    let code = program.run(&log, || {
+        let (config, _) = config::load::<CoordinatorConfig>(&cli.config)?;
+        let prepared = prepare(config)?;
+        announce(&prepared, "test");
+        program.block_on::<CoordinatorError, _, _>(|stop| async move {
+            let mut coordinator = Coordinator::bind(prepared).await?;
+            if let Some(path) = cli.received {
+                coordinator = coordinator.tapped(tap::write_to(&path));
+            }
+            coordinator.run(&stop).await
+        })
+    });
+    code.into()
 }

@@ -6,18 +6,15 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use anyhow::Context;
-use blindsum_silo::agent::{Agent, prepare};
+use blindsum_service::telemetry::LogFormat;
+use blindsum_service::{LogArgs, Program, config};
+use blindsum_silo::agent::{Agent, AgentError, prepare};
 use blindsum_silo::config::SiloConfig;
 use blindsum_tests::cluster::grid;
 use blindsum_tests::seams::{HarnessSeams, Milestone, Pause};
 use blindsum_tests::stop::Stop;
-use blindsum_transport::telemetry::LogFormat;
-use blindsum_transport::{Exits, config, signals, telemetry};
 use clap::Parser;
-use tracing::error;
 
 /// A silo that records its updates in clear: for tests only.
 #[derive(Parser)]
@@ -48,36 +45,34 @@ struct Cli {
     copies: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    telemetry::init(LogFormat::Json, None)?;
-    let config: SiloConfig = config::load(&cli.config)?;
-    let base = cli.config.parent().context("the configuration file has a folder")?;
-    let prepared = prepare(config.resolved(base))?;
-    let state = prepared.config.state_dir.clone();
-    let tell = |milestone: Milestone| {
-        let mut out = std::io::stdout().lock();
-        // Whoever listens may be gone: then there is nobody to wait for either.
-        if writeln!(out, "{milestone}").and_then(|()| out.flush()).is_ok()
-            && matches!(milestone, Milestone::Paused(..) | Milestone::Stopped(..))
-        {
-            drop(std::io::stdin().read_line(&mut String::new()));
+    let program = Program("blindsum-test-silo");
+    let log = LogArgs { log_format: LogFormat::Json, log_level: None };
+    let code = program.run(&log, || {
+        let (config, document) = config::load::<SiloConfig>(&cli.config)?;
+        let prepared = prepare(config, &document)?;
+        let state = prepared.config.state_dir.clone();
+        let mut seams = HarnessSeams::new(&cli.record, cli.pause, tell)
+            .trace(cli.trace)
+            .stop(cli.stop)
+            .late_journal(cli.journal_late);
+        if let Some(copies) = cli.copies {
+            seams = seams.copies(state, copies);
         }
-    };
-    let mut seams =
-        HarnessSeams::new(&cli.record, cli.pause, tell).trace(cli.trace).stop(cli.stop).late_journal(cli.journal_late);
-    if let Some(copies) = cli.copies {
-        seams = seams.copies(state, copies);
+        let agent = Agent::new(prepared, grid(cli.seed)).with_seams(seams);
+        program.block_on::<AgentError, _, _>(|stop| async move { agent.run(&stop).await })
+    });
+    code.into()
+}
+
+/// Writes a milestone; waits for a line where the harness holds this silo.
+fn tell(milestone: Milestone) {
+    let mut out = std::io::stdout().lock();
+    // Whoever listens may be gone: then there is nobody to wait for either.
+    if writeln!(out, "{milestone}").and_then(|()| out.flush()).is_ok()
+        && matches!(milestone, Milestone::Paused(..) | Milestone::Stopped(..))
+    {
+        drop(std::io::stdin().read_line(&mut String::new()));
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let stop = signals::stop()?;
-        let ended = Agent::new(prepared, grid(cli.seed)).with_seams(seams).run(&stop).await;
-        Ok(match ended {
-            Ok(_) => ExitCode::SUCCESS,
-            Err(error) => {
-                error!(event = "failed", "{error}");
-                error.exit_code().into()
-            }
-        })
-    })
 }

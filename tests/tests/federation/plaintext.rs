@@ -111,7 +111,10 @@ async fn every_update_is_found_in_the_coordinators_memory_and_store_when_masks_a
     let mut silos = Vec::new();
     for (i, name) in (0..).zip(SILOS) {
         site.write_silo(name, &address);
-        let prepared = blindsum_silo::agent::prepare(site.silo_config(name)).unwrap();
+        let prepared = {
+            let (config, document) = site.silo_config(name);
+            blindsum_silo::agent::prepare(config, &document).unwrap()
+        };
         let update = grid_update(prepared.plan.layout().len(), i);
         scanner.add_update(name, site.plan(), &update);
         silos.push(UnmaskedSilo::connect(prepared, update).await);

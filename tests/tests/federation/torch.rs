@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use blindsum_adapter::Method;
 use blindsum_protocol::server::ServerOptimizer;
-use blindsum_silo::agent::{EngineFactory, command};
+use blindsum_silo::agent::{EngineFactory, open_torch};
 use blindsum_silo::engine::torch::TorchEngine;
 use blindsum_tests::cluster::{self, Cluster};
 use blindsum_tests::site::{SILOS, Site, Terms};
@@ -17,7 +17,7 @@ fn shared_torch(base: Arc<Mutex<Option<TorchEngine>>>) -> EngineFactory {
         let mut base = base.lock().unwrap();
         let engine = match &*base {
             Some(engine) => engine.share(),
-            None => command::open_torch(config, plan)?,
+            None => open_torch(config, plan)?,
         };
         *base = Some(engine.share());
         Ok(Box::new(engine))

@@ -1,18 +1,17 @@
 //! What needs two processes: one state directory, and signals. The test program starts itself again as the other one.
-#![allow(clippy::unwrap_used)] // a failed step fails the test
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
-use blindsum_transport::files::StateDir;
-use blindsum_transport::signals;
+use blindsum_files::StateDir;
+use blindsum_service::signals;
 
 const ROLE: &str = "BLINDSUM_TEST_CHILD";
 
 /// Starts `child` of this program with `argument`; returns once it said `ready`.
 fn start(argument: &str) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        .args(["--exact", "processes::child", "--nocapture"])
         .env(ROLE, argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! Orderly stopping: a token that many tasks watch, pulled by SIGINT or SIGTERM.
+//! Orderly stopping: a token that many tasks watch, pulled by SIGINT, SIGTERM or SIGHUP.
 //!
 //! Contract: the first signal asks every task to end; a second one ends the process at once with 128 + signal.
 
@@ -14,6 +14,8 @@ pub enum Reason {
     Interrupt,
     /// SIGTERM, usually the service manager.
     Terminate,
+    /// SIGHUP, usually a terminal that was closed; there is nothing to reload.
+    HangUp,
     /// The program itself asked.
     Asked,
 }
@@ -24,6 +26,7 @@ impl Reason {
         match self {
             Reason::Interrupt => ExitCode::Interrupted,
             Reason::Terminate => ExitCode::Terminated,
+            Reason::HangUp => ExitCode::HungUp,
             Reason::Asked => ExitCode::Done,
         }
     }
@@ -66,7 +69,7 @@ impl Stop {
     }
 }
 
-/// Takes over SIGINT and SIGTERM of this process. Call once, inside the runtime.
+/// Takes over SIGINT, SIGTERM and SIGHUP of this process. Call once, inside the runtime.
 ///
 /// # Errors
 /// The operating system refuses signal handlers.
@@ -74,11 +77,13 @@ pub fn stop() -> std::io::Result<Stop> {
     let (trigger, stop) = manual();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
             let reason = tokio::select! {
                 _ = interrupt.recv() => Reason::Interrupt,
                 _ = terminate.recv() => Reason::Terminate,
+                _ = hang_up.recv() => Reason::HangUp,
             };
             if trigger.0.borrow().is_some() {
                 tracing::warn!("second signal: ending at once");

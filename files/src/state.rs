@@ -1,4 +1,4 @@
-//! State directories, and the careful file operations that both services use.
+//! State directories: one folder, one user, one process at a time.
 //!
 //! Contract: a state directory belongs to one process at a time and to one user; two processes on one journal would
 //! break the promise that a silo votes once.
@@ -8,9 +8,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-pub use blindsum_certs::files::{
-    FileError, PUBLIC_LIMIT, SECRET_LIMIT, private_dir, read_public, read_secret, write_atomic, write_new,
-};
+use crate::exit::{ExitCode, Exits};
+use crate::{FileError, private_dir, read_public};
 
 const LOCK_FILE: &str = "lock";
 
@@ -34,6 +33,12 @@ pub enum StateError {
     /// A file of it cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl Exits for StateError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Storage
+    }
 }
 
 /// A locked state directory; the lock ends with the value or with the process.

@@ -45,7 +45,7 @@ impl fmt::Display for LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The level is none.
-    #[error("`{filter}` is no log level: use error, warn, info, debug, trace, or `target=level,…` ({why})")]
+    #[error("`{filter}` is no log level: use error, warn, info, debug, trace or off, or `target=level,…` ({why})")]
     Filter {
         /// What was given.
         filter: String,
@@ -95,9 +95,22 @@ impl<'w> FormatFields<'w> for Sentence {
     }
 }
 
+/// Levels that a filter may name.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(text)
-        .map_err(|e| TelemetryError::Filter { filter: text.escape_debug().to_string(), why: e.to_string() })
+    let wrong = |why: String| TelemetryError::Filter { filter: text.escape_debug().to_string(), why };
+    if text.trim().is_empty() {
+        return Err(wrong("it is empty".to_owned()));
+    }
+    // A lone word that is no level would be taken for a target, and silence everything else.
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
+    for word in words {
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            return Err(wrong(format!("`{}` is neither a level nor `target=level`", word.escape_debug())));
+        }
+    }
+    EnvFilter::try_new(text).map_err(|e| wrong(e.to_string()))
 }
 
 #[cfg(test)]
@@ -109,7 +122,12 @@ mod tests {
         assert_eq!("json".parse(), Ok(LogFormat::Json));
         assert!("yaml".parse::<LogFormat>().is_err());
         assert!(filter("debug,quinn=warn").is_ok());
-        assert!(filter("loud=very=much").unwrap_err().to_string().contains("no log level"));
+        for wrong in ["loud=very=much", "warning", "info,blindsum_protocol", "", "verbose"] {
+            assert!(filter(wrong).unwrap_err().to_string().contains("no log level"), "{wrong:?}");
+        }
+        for right in ["WARN", "off", "info,blindsum_protocol=debug"] {
+            assert!(filter(right).is_ok(), "{right:?}");
+        }
     }
 
     #[test]

@@ -1,98 +1,37 @@
-//! Files with care: secrets that only their owner reads, writes that are whole or absent, errors that name the remedy.
+//! Files with care, state directories with one owner, and how a program ends: what every crate that touches the disk
+//! shares.
+//!
+//! ```text
+//! read_public, read_secret ─┐
+//! write_new, write_atomic ──┼─► FileError ─► ExitCode
+//! private_dir, StateDir ────┘
+//! ```
 //!
 //! Contract: nothing here overwrites a secret; a reader after a crash sees the old content or the new one, never a
-//! part; no file is read beyond its limit. `blindsum-transport` re-exports this for both services.
+//! part; no file is read beyond its limit; every error names the file and the remedy. No thread, clock or runtime is
+//! needed. [`exit`] is here because it needs nothing either: each error of the house says beside itself how a program
+//! that meets it ends.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod exit;
+mod state;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
+
+pub use error::FileError;
+pub use exit::{ExitCode, Exits};
+pub use state::{StateDir, StateError};
 
 /// Largest secret file read, in bytes: keys are a few hundred bytes.
 pub const SECRET_LIMIT: u64 = 16 * 1024;
 /// Largest certificate, roster or revocation list read, in bytes.
 pub const PUBLIC_LIMIT: u64 = 1024 * 1024;
-
-/// Why a file could not be used; the text names the file and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The file or folder does not exist.
-    #[error("{path} does not exist: {remedy}", path = .path.display())]
-    Missing {
-        /// the file
-        path: PathBuf,
-        /// what to do
-        remedy: &'static str,
-    },
-    /// Others than the owner may read or write it.
-    #[error(
-        "{path} has mode {mode:04o}, so that others on this machine may use it: run `chmod {wanted:o} {path}`, and \
-         replace the key if somebody may have read it",
-        path = .path.display()
-    )]
-    Exposed {
-        /// the file or folder
-        path: PathBuf,
-        /// its permission bits
-        mode: u32,
-        /// the permission bits that are accepted
-        wanted: u32,
-    },
-    /// It exists already and is not overwritten.
-    #[error("{path} exists already and is not overwritten: move it away first, or choose another folder", path = .path.display())]
-    Exists {
-        /// the file
-        path: PathBuf,
-    },
-    /// It is larger than anything that belongs there.
-    #[error("{path} is larger than {limit} bytes: this is not the file that is expected here", path = .path.display())]
-    TooLarge {
-        /// the file
-        path: PathBuf,
-        /// the limit in bytes
-        limit: u64,
-    },
-    /// The disk or the quota is full.
-    #[error("the disk is full: {path} could not be written; nothing was replaced. Free space and start again", path = .path.display())]
-    DiskFull {
-        /// the file
-        path: PathBuf,
-    },
-    /// Anything else that the operating system reports.
-    #[error("cannot {action} {path}: {source}", path = .path.display())]
-    Io {
-        /// what was tried
-        action: &'static str,
-        /// the file
-        path: PathBuf,
-        /// the operating system's error
-        source: io::Error,
-    },
-}
-
-impl FileError {
-    /// Sorts an operating-system error that `action` on `path` met.
-    pub fn from_io(action: &'static str, path: &Path, source: io::Error) -> FileError {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::NotFound => FileError::Missing { path, remedy: "check the path" },
-            io::ErrorKind::AlreadyExists => FileError::Exists { path },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::DiskFull { path },
-            _ => FileError::Io { action, path, source },
-        }
-    }
-
-    /// Replaces the general remedy of a missing file with `remedy`.
-    #[must_use]
-    pub fn or_missing(self, remedy: &'static str) -> FileError {
-        match self {
-            FileError::Missing { path, .. } => FileError::Missing { path, remedy },
-            other => other,
-        }
-    }
-}
 
 fn read_limited(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();

@@ -1,0 +1,91 @@
+//! Why a file cannot be used: one sentence each, with the remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{ExitCode, Exits};
+
+/// Why a file could not be used; the text names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file or folder does not exist.
+    #[error("{path} does not exist: {remedy}", path = .path.display())]
+    Missing {
+        /// the file
+        path: PathBuf,
+        /// what to do
+        remedy: &'static str,
+    },
+    /// Others than the owner may read or write it.
+    #[error(
+        "{path} has mode {mode:04o}, so that others on this machine may use it: run `chmod {wanted:o} {path}`, and \
+         replace the key if somebody may have read it",
+        path = .path.display()
+    )]
+    Exposed {
+        /// the file or folder
+        path: PathBuf,
+        /// its permission bits
+        mode: u32,
+        /// the permission bits that are accepted
+        wanted: u32,
+    },
+    /// It exists already and is not overwritten.
+    #[error("{path} exists already and is not overwritten: move it away first, or choose another folder", path = .path.display())]
+    Exists {
+        /// the file
+        path: PathBuf,
+    },
+    /// It is larger than anything that belongs there.
+    #[error("{path} is larger than {limit} bytes: this is not the file that is expected here", path = .path.display())]
+    TooLarge {
+        /// the file
+        path: PathBuf,
+        /// the limit in bytes
+        limit: u64,
+    },
+    /// The disk or the quota is full.
+    #[error("the disk is full: {path} could not be written; nothing was replaced. Free space and start again", path = .path.display())]
+    DiskFull {
+        /// the file
+        path: PathBuf,
+    },
+    /// Anything else that the operating system reports.
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    Io {
+        /// what was tried
+        action: &'static str,
+        /// the file
+        path: PathBuf,
+        /// the operating system's error
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// Sorts an operating-system error that `action` on `path` met.
+    pub fn from_io(action: &'static str, path: &Path, source: io::Error) -> FileError {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::NotFound => FileError::Missing { path, remedy: "check the path" },
+            io::ErrorKind::AlreadyExists => FileError::Exists { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::DiskFull { path },
+            _ => FileError::Io { action, path, source },
+        }
+    }
+
+    /// Replaces the general remedy of a missing file with `remedy`.
+    #[must_use]
+    pub fn or_missing(self, remedy: &'static str) -> FileError {
+        match self {
+            FileError::Missing { path, .. } => FileError::Missing { path, remedy },
+            other => other,
+        }
+    }
+}
+
+impl Exits for FileError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Storage
+    }
+}

@@ -1,0 +1,264 @@
+//! Configuration files: closed TOML, errors that name file, line and key.
+//!
+//! ```text
+//! file ─► Document ─► parse::<T>() ─► checks elsewhere ─► Document::wrong(key, …)
+//! ```
+//! A [`Document`] keeps the text, so that whoever finds later that a value makes no sense can still say where it stands.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use blindsum_files::{ExitCode, Exits, FileError, PUBLIC_LIMIT, read_public};
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+
+/// A configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("the configuration cannot be read: {0}")]
+    File(#[from] FileError),
+    /// A key is unknown, missing or has a wrong value.
+    #[error("{}:{line}: {}{message}", .path.display(), key.as_ref().map(|k| format!("`{k}`: ")).unwrap_or_default())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// The key on that line, where there is one.
+        key: Option<String>,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Exits for ConfigError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Usage
+    }
+}
+
+/// What a service reads from its configuration file.
+pub trait ServiceConfig: DeserializeOwned {
+    /// Its paths: a relative one is read from the folder that holds the file.
+    fn paths(&mut self) -> Vec<&mut PathBuf>;
+}
+
+/// Reads a service's configuration and makes its paths absolute.
+///
+/// # Errors
+/// [`ConfigError`]; an unknown key is answered with the list of known ones.
+pub fn load<C: ServiceConfig>(path: &Path) -> Result<(C, Document), ConfigError> {
+    let document = Document::read(path)?;
+    let mut config: C = document.parse()?;
+    let whole = std::path::absolute(path).map_err(|e| FileError::from_io("find the folder of", path, e))?;
+    let base = whole.parent().unwrap_or(Path::new("/"));
+    for path in config.paths() {
+        *path = base.join(&*path);
+    }
+    Ok((config, document))
+}
+
+/// The text of a TOML file.
+#[derive(Debug, Clone)]
+pub struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It is missing, too large, or not UTF-8.
+    pub fn read(path: &Path) -> Result<Document, ConfigError> {
+        let bytes = read_public(path, PUBLIC_LIMIT).map_err(|e| e.or_missing("check the path"))?;
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Document { path: path.to_path_buf(), text }),
+            Err(e) => {
+                let good = e.utf8_error().valid_up_to();
+                let line = 1 + e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count();
+                let message = "this is not UTF-8 text".to_owned();
+                Err(ConfigError::Content { path: path.to_path_buf(), line, key: None, message })
+            }
+        }
+    }
+
+    /// Text that came from `path`.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Document {
+        Document { path: path.into(), text: text.into() }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Parses it into `T`, whose structures deny unknown fields.
+    ///
+    /// # Errors
+    /// [`ConfigError::Content`]; an unknown key is answered with the list of known ones.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(&self.text).map_err(|e| {
+            let line = self.line_at(e.span().map_or(0, |span| span.start));
+            let key = self.text.lines().nth(line - 1).and_then(key_of);
+            let message =
+                e.message().trim_end().replace("unknown field", "unknown key").replace("missing field", "missing key");
+            let message = message.replace(", expected one of", "; known keys:");
+            ConfigError::Content { path: self.path.clone(), line, key, message }
+        })
+    }
+
+    /// Parses it into `F`, and checks that into `T`; `check` says which key is at fault, and why.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and what `check` finds, at the line of its key.
+    pub fn checked<F, T, E>(&self, check: impl FnOnce(F) -> Result<T, E>) -> Result<T, ConfigError>
+    where
+        F: DeserializeOwned,
+        E: Into<(String, String)>,
+    {
+        check(self.parse()?).map_err(|error| self.at_key(error))
+    }
+
+    /// An error that names its key, at the line of that key.
+    #[must_use]
+    pub fn at_key(&self, error: impl Into<(String, String)>) -> ConfigError {
+        let (key, problem) = error.into();
+        self.wrong(&key, problem)
+    }
+
+    /// An error about the value of `key` (dotted, as `training.learning_rate`), at the line where it stands; where it does
+    /// not stand, at its table.
+    #[must_use]
+    pub fn wrong(&self, key: &str, problem: impl fmt::Display) -> ConfigError {
+        let line = self.line_at(self.find(key));
+        ConfigError::Content { path: self.path.clone(), line, key: Some(key.to_owned()), message: problem.to_string() }
+    }
+
+    /// Where the last part of `key` that is there begins, bytes.
+    fn find(&self, key: &str) -> usize {
+        let Ok(root) = DeTable::parse(&self.text) else { return 0 };
+        let (mut table, mut at) = (root.get_ref(), 0);
+        for part in key.split('.') {
+            let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == part) else { break };
+            at = name.span().start;
+            match value.get_ref() {
+                DeValue::Table(inner) => table = inner,
+                _ => break,
+            }
+        }
+        at
+    }
+
+    fn line_at(&self, byte: usize) -> usize {
+        1 + self.text.as_bytes().iter().take(byte).filter(|b| **b == b'\n').count()
+    }
+}
+
+/// The key or table name that a line starts with.
+fn key_of(line: &str) -> Option<String> {
+    let line = line.trim();
+    let name = match line.strip_prefix('[') {
+        Some(table) => table.trim_matches(['[', ']']),
+        None => line.split_once('=')?.0.trim(),
+    };
+    let good =
+        !name.is_empty() && name.len() < 80 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.\"".contains(c));
+    good.then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        listen: String,
+        limits: Limits,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Limits {
+        deadline_seconds: u32,
+    }
+
+    fn error(text: &str) -> String {
+        Document::new("silo.toml", text).parse::<Sample>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_good_file_is_read() {
+        let text = "listen = \"[::]:7443\"\n[limits]\ndeadline_seconds = 5\n";
+        let expected = Sample { listen: "[::]:7443".into(), limits: Limits { deadline_seconds: 5 } };
+        assert_eq!(Document::new("silo.toml", text).parse::<Sample>().unwrap(), expected);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        let text = error("listen = \"a\"\n[limits]\ndeadline_second = 5\n");
+        assert!(text.starts_with("silo.toml:3: `deadline_second`: unknown key"), "{text}");
+        assert!(text.contains("deadline_seconds"), "known keys are listed: {text}");
+        let text = error("listen = \"a\"\n[limits]\ndeadline_seconds = \"soon\"\n");
+        assert!(text.starts_with("silo.toml:3: `deadline_seconds`: invalid type"), "{text}");
+        let text = error("listen = \"a\"\n[limits]\n");
+        assert!(text.contains("missing key `deadline_seconds`"), "{text}");
+        let text = error("listen = \"a\n");
+        assert!(text.starts_with("silo.toml:1:"), "{text}");
+        let text = error("listen = \"a\"\nlisten = \"b\"\n");
+        assert!(text.starts_with("silo.toml:2:"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_or_binary_file_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("silo.toml");
+        assert!(Document::read(&path).unwrap_err().to_string().contains("does not exist"));
+        std::fs::write(&path, b"listen = 1\n\xff\xfe").unwrap();
+        let text = Document::read(&path).unwrap_err().to_string();
+        assert!(text.contains("silo.toml:2:") && text.contains("UTF-8"), "{text}");
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_found_again() {
+        let text = "# a job\nlisten = \"a\"\n\n[limits]\n# seconds\ndeadline_seconds = 5\n";
+        let document = Document::new("job.toml", text);
+        let said = |key: &str| document.wrong(key, "is too small; choose 6 or more").to_string();
+        assert_eq!(
+            said("limits.deadline_seconds"),
+            "job.toml:6: `limits.deadline_seconds`: is too small; choose 6 or more"
+        );
+        assert!(said("listen").starts_with("job.toml:2: "), "{}", said("listen"));
+        assert!(said("limits.grace_seconds").starts_with("job.toml:4: "), "a missing key is reported at its table");
+        assert!(said("privacy.epsilon").starts_with("job.toml:1: "));
+        let inline = Document::new("job.toml", "a = 1\nlimits = { deadline_seconds = 5 }\n");
+        assert!(inline.wrong("limits.deadline_seconds", "x").to_string().starts_with("job.toml:2: "));
+    }
+
+    #[derive(Deserialize)]
+    struct Paths {
+        state_dir: PathBuf,
+    }
+
+    impl ServiceConfig for Paths {
+        fn paths(&mut self) -> Vec<&mut PathBuf> {
+            vec![&mut self.state_dir]
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_a_file_of_the_current_folder() {
+        // Tests run in the package's folder.
+        let file = tempfile::NamedTempFile::with_prefix_in("bare-", ".").unwrap();
+        std::fs::write(file.path(), "state_dir = \"state\"\n").unwrap();
+        let here = std::env::current_dir().unwrap();
+        for name in [Path::new(file.path().file_name().unwrap()), &here.join(file.path().file_name().unwrap())] {
+            let (config, _) = load::<Paths>(name).unwrap();
+            assert_eq!(config.state_dir, here.join("state"));
+        }
+    }
+}
