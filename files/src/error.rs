@@ -30,6 +30,19 @@ pub enum FileError {
         /// the permission bits that are accepted
         wanted: u32,
     },
+    /// It belongs to somebody else.
+    #[error(
+        "{path} belongs to user {owner}, and this program runs as user {runs_as}: run it as that user, or `chown` the folder",
+        path = .path.display()
+    )]
+    ForeignOwner {
+        /// the folder
+        path: PathBuf,
+        /// whose it is
+        owner: u32,
+        /// who asks
+        runs_as: u32,
+    },
     /// It exists already and is not overwritten.
     #[error("{path} exists already and is not overwritten: move it away first, or choose another folder", path = .path.display())]
     Exists {

@@ -19,7 +19,7 @@ mod state;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -101,7 +101,8 @@ fn sync_parent(path: &Path) -> Result<(), FileError> {
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| FileError::from_io("sync", parent, e))
 }
 
-/// Makes sure that `path` is a folder that only its owner may enter: created with 0700, or refused when wider.
+/// Makes sure that `path` is a folder that only this user may enter: created with 0700, or refused when it is wider or
+/// somebody else's.
 pub fn private_dir(path: &Path) -> Result<(), FileError> {
     match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => DirBuilder::new()
@@ -116,6 +117,10 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
             source: io::ErrorKind::NotADirectory.into(),
         }),
         Ok(meta) => {
+            let (owner, runs_as) = (meta.uid(), rustix::process::geteuid().as_raw());
+            if owner != runs_as {
+                return Err(FileError::ForeignOwner { path: path.to_path_buf(), owner, runs_as });
+            }
             let mode = meta.permissions().mode() & 0o7777;
             if mode & 0o077 != 0 {
                 return Err(FileError::Exposed { path: path.to_path_buf(), mode, wanted: 0o700 });
