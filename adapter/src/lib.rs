@@ -27,6 +27,7 @@ mod layout;
 mod lora;
 mod method;
 pub mod peft;
+pub mod provenance;
 pub mod server;
 mod shape;
 mod state;

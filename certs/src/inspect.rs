@@ -103,6 +103,11 @@ impl CertificateInfo {
         })
     }
 
+    /// Until when it is valid, in words.
+    pub fn until(&self) -> String {
+        date(self.not_after)
+    }
+
     /// The serial number as lower-case hex, the form that `revoke --serial` takes.
     pub fn serial_hex(&self) -> String {
         hex::encode(&self.serial)

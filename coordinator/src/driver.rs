@@ -25,7 +25,7 @@ use blindsum_protocol::coordinator::{
     StoreState,
 };
 use blindsum_protocol::message::CoordinatorMessage;
-use blindsum_service::{Ended, Stop, Work, blocking};
+use blindsum_service::{Ended, Heartbeat, Stop, WORKING, Work, blocking};
 use blindsum_transport::codec::CoordinatorCodec;
 use blindsum_transport::{CloseCode, Connection, Listener, Rejected, Settings, listen};
 use tracing::{debug, info, warn};
@@ -35,6 +35,7 @@ use crate::events;
 use crate::evidence;
 use crate::links::{self, LinkEvent, Links, What};
 use crate::output::Output;
+use crate::presence;
 use crate::setup::Prepared;
 use crate::store::Store;
 
@@ -49,6 +50,7 @@ pub struct Coordinator {
     links: Links,
     work: Work<CoordinatorWorkDone>,
     started: Instant,
+    heartbeat: Heartbeat,
     /// Held for its lock.
     _state: StateDir,
     /// Silos that were told that the job is over.
@@ -114,6 +116,7 @@ impl Coordinator {
             links,
             work: Work::default(),
             started,
+            heartbeat: Heartbeat::default(),
             _state: state,
             told: BTreeSet::new(),
             finished: None,
@@ -165,6 +168,8 @@ impl Coordinator {
                 return Ok(Ended::Finished);
             }
             let timer = self.next_timer();
+            let waiting = self.machine.waiting();
+            let silence = waiting.as_ref().map_or(WORKING, |w| presence::silence(w, |silo| self.links.is_up(silo)));
             tokio::select! {
                 () = stop.stopped() => {
                     info!(event = "stopping", "stopping; a restart goes on from the store");
@@ -179,6 +184,9 @@ impl Coordinator {
                     let now = self.now();
                     self.machine.handle_work_done(done?, now);
                 }
+                () = self.heartbeat.due(silence) => if let Some(waiting) = waiting {
+                    presence::log(&waiting, &self.prepared.roster, |silo| self.links.is_up(silo), self.now());
+                },
                 () = tokio::time::sleep(timer) => {
                     let now = self.now();
                     if self.machine.poll_timeout().is_some_and(|at| at <= now) {
@@ -301,7 +309,7 @@ impl Coordinator {
                 let mut output =
                     self.output.take().ok_or_else(|| CoordinatorError::Internal("the output is lost".into()))?;
                 // After a restart the machine reports the last round once more; it is logged when it is kept, once.
-                let (is_new, rounds) = (report.round > output.newest(), plan.last_round());
+                let (is_new, rounds) = (report.round > output.newest(), plan.job().rounds);
                 let kept = report.clone();
                 let (output, result) = blocking(move || {
                     let result = output.keep(&kept, &plan, &roster);
@@ -315,7 +323,9 @@ impl Coordinator {
                 }
             }
             CoordinatorOutput::Event(event) => {
-                events::log(&event, &self.prepared.roster);
+                if events::log(&event, &self.prepared.roster) {
+                    self.heartbeat.spoke();
+                }
                 if let CoordinatorEvent::Stuck(why) = event {
                     self.stuck = Some(why);
                 }

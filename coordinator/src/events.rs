@@ -8,12 +8,17 @@ use std::path::Path;
 
 use blindsum_crypto::Roster;
 use blindsum_protocol::coordinator::{Conviction, CoordinatorEvent, RoundReport};
+use blindsum_protocol::plan::round_name;
 use tracing::{debug, error, info, warn};
 
 use crate::output::names;
 
-/// Writes one event of the machine to the log.
-pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) {
+/// Writes one event of the machine to the log; tells whether people are shown it unless they ask for less.
+pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) -> bool {
+    let shown = !matches!(
+        event,
+        CoordinatorEvent::Ready(_) | CoordinatorEvent::Progress { .. } | CoordinatorEvent::Ignored(..)
+    );
     match event {
         CoordinatorEvent::Phase { at, phase, silos } => info!(
             event = "phase",
@@ -37,8 +42,8 @@ pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) {
                 round = at.round,
                 attempt = at.attempt,
                 silo,
-                reason = ?reason,
-                "{at}: {silo} declined ({reason:?}); its own log says more"
+                reason = reason.name(),
+                "{at}: {silo} does not take part: {reason}; its own log says more"
             );
         }
         CoordinatorEvent::Progress { phase, done, expected } => {
@@ -78,6 +83,7 @@ pub(crate) fn log(event: &CoordinatorEvent, roster: &Roster) {
         CoordinatorEvent::Waiting(what) => warn!(event = "waiting", what, "waiting: {what}"),
         CoordinatorEvent::Stuck(why) => error!(event = "stuck", why, "the job cannot go on: {why}"),
     }
+    shown
 }
 
 /// Writes a conviction to the log, with where its evidence lies.
@@ -100,7 +106,7 @@ pub(crate) fn log_conviction(conviction: &Conviction, roster: &Roster, path: &Pa
     );
 }
 
-/// Writes a finished round to the log.
+/// Writes a finished round to the log; `rounds` are the job's training rounds.
 pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
     let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
     let dropped = names(roster, &report.dropped).join(", ");
@@ -120,8 +126,8 @@ pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
         payload_down_bytes = report.bytes.payload_down,
         control_down_bytes = report.bytes.control_down,
         wall_seconds = report.duration_ms as f64 / 1000.0,
-        "round {} of {rounds} completed in attempt {}: {} of {} silos in the sum{}",
-        report.round,
+        "{} completed in attempt {}: {} of {} silos in the sum{}",
+        round_name(report.round, rounds),
         report.attempt,
         report.survivors.len(),
         report.cohort.len(),

@@ -19,6 +19,7 @@ mod events;
 pub mod evidence;
 mod links;
 pub mod output;
+mod presence;
 mod setup;
 pub mod store;
 

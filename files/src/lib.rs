@@ -15,6 +15,7 @@
 
 mod error;
 pub mod exit;
+pub mod probe;
 mod state;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::{ExitCode, Exits};
 use crate::{FileError, private_dir, read_public};
 
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// A state directory cannot be used.
 #[derive(Debug, thiserror::Error)]

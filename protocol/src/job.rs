@@ -6,6 +6,7 @@
 
 use std::ops::Deref;
 
+use blindsum_adapter::provenance::{Budget, JobName};
 use blindsum_adapter::{LoraConfig, ServerStep, Task, TaskKind};
 use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
@@ -279,6 +280,18 @@ impl Job {
     /// Trainings that each silo's privacy budget has to cover: the rounds and the spare ones.
     pub fn charged_rounds(&self) -> u32 {
         self.file.rounds.saturating_add(self.file.privacy.spare_rounds.unwrap_or(0))
+    }
+
+    /// How an output of the job names it.
+    pub fn output_name(&self) -> JobName {
+        let privacy = match self.protection {
+            Protection::RecordDp { epsilon, delta, .. } => {
+                Some(Budget { epsilon, delta, trainings: self.charged_rounds() })
+            }
+            Protection::None { .. } => None,
+        };
+        let (job, job_digest) = (self.file.name.clone(), self.digest().to_string());
+        JobName { job, job_digest, rounds: self.file.rounds, privacy }
     }
 
     /// Whether updates carry differential privacy noise.

@@ -19,6 +19,7 @@
 //! payloads beside the message ([`Envelope`]); their exact length follows from the round ([`crate::limits::Limits`]),
 //! never from the sender.
 
+use std::fmt;
 use std::sync::Arc;
 
 use blindsum_crypto::{
@@ -36,8 +37,8 @@ pub struct AttemptId {
     pub attempt: u32,
 }
 
-impl std::fmt::Display for AttemptId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "round {} attempt {}", self.round, self.attempt)
     }
 }
@@ -94,6 +95,33 @@ pub enum DeclineReason {
     CannotTrain,
     /// The phase's message did not pass its checks.
     Refused,
+}
+
+impl DeclineReason {
+    /// A closed-set name.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeclineReason::Mismatch => "mismatch",
+            DeclineReason::AwaitsResult => "awaits-result",
+            DeclineReason::CannotTrain => "cannot-train",
+            DeclineReason::Refused => "refused",
+        }
+    }
+}
+
+impl fmt::Display for DeclineReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeclineReason::Mismatch => {
+                "the attempt does not continue what it holds, as after a restart; it joins the next one"
+            }
+            DeclineReason::AwaitsResult => {
+                "its update of this round went out in an earlier attempt, and it waits for that one's result"
+            }
+            DeclineReason::CannotTrain => "it cannot train now (its policy, its privacy ledger, or a fault)",
+            DeclineReason::Refused => "a message of this attempt did not pass its checks",
+        })
+    }
 }
 
 /// From a silo to the coordinator.

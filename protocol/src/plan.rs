@@ -254,6 +254,11 @@ impl Plan {
     }
 }
 
+/// A round by the name that people know it by, in a job of `rounds` training rounds.
+pub fn round_name(round: u32, rounds: u32) -> String {
+    if round <= rounds { format!("round {round} of {rounds}") } else { "the closing measurement".to_owned() }
+}
+
 /// n, c, t, q, m of a job among the silos of a roster; no model is needed.
 ///
 /// # Errors

@@ -12,8 +12,10 @@
 //! protocol or libtorch. A further program costs a `main.rs` of thirty lines.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod cli;
 pub mod config;
+mod heartbeat;
 mod program;
 pub mod signals;
 pub mod telemetry;
@@ -22,8 +24,10 @@ mod work;
 
 pub use blindsum_files::exit;
 pub use blindsum_files::{ExitCode, Exits};
+pub use check::Check;
 pub use cli::{Common, LogArgs, say};
 pub use config::{ConfigError, Document};
+pub use heartbeat::{Heartbeat, WAITING, WORKING};
 pub use program::{Ended, Program};
 pub use signals::Stop;
 pub use version::version;

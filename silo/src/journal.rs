@@ -21,6 +21,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use blindsum_files::{ExitCode, Exits};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -66,6 +67,12 @@ pub enum JournalError {
     },
 }
 
+impl Exits for JournalError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Storage
+    }
+}
+
 /// A journal as found on the disk.
 #[derive(Debug)]
 pub struct Opened {
@@ -75,6 +82,55 @@ pub struct Opened {
     pub bodies: Vec<Zeroizing<Vec<u8>>>,
     /// Bytes of an unfinished last record that were cut off; 0 after a clean end.
     pub cut_bytes: u64,
+}
+
+/// What lies behind the first line of a journal.
+struct Scan {
+    chain: [u8; 32],
+    bodies: Vec<Zeroizing<Vec<u8>>>,
+    /// Bytes of the file up to the end of the last whole record.
+    sound: u64,
+    cut_bytes: u64,
+}
+
+/// Reads the records of a file of `file_length` bytes from behind its first line.
+fn scan(file: &mut File, file_length: u64, path: &Path) -> Result<Scan, JournalError> {
+    let io = |source| JournalError::Io { path: path.to_owned(), source };
+    let damaged = |entry, detail| JournalError::Damaged { path: path.to_owned(), entry, detail };
+    let mut chain: [u8; 32] = Sha256::digest(MAGIC).into();
+    let mut bodies = Vec::new();
+    let mut sound = MAGIC.len() as u64;
+    let mut cut_bytes = 0;
+    while sound < file_length {
+        let entry = bodies.len() as u64 + 1;
+        let left = file_length - sound;
+        if left < HEADER as u64 {
+            cut_bytes = left;
+            break;
+        }
+        let mut header = [0; HEADER];
+        file.read_exact(&mut header).map_err(io)?;
+        let (length, check, next) = split(&header);
+        if check != length_check(&chain, length) {
+            return Err(damaged(entry, "its header does not follow from the entry before"));
+        }
+        if length as usize > MAX_BODY {
+            return Err(damaged(entry, "it is longer than any entry can be"));
+        }
+        if left - (HEADER as u64) < u64::from(length) {
+            cut_bytes = left;
+            break;
+        }
+        let mut body = Zeroizing::new(vec![0; length as usize]);
+        file.read_exact(&mut body).map_err(io)?;
+        if next != link(&chain, &body) {
+            return Err(damaged(entry, "its body does not match its hash"));
+        }
+        chain = next;
+        sound += HEADER as u64 + u64::from(length);
+        bodies.push(body);
+    }
+    Ok(Scan { chain, bodies, sound, cut_bytes })
 }
 
 /// The open journal file.
@@ -118,39 +174,7 @@ impl JournalFile {
             sync_parent(path).map_err(io)?;
         }
 
-        let mut chain: [u8; 32] = Sha256::digest(MAGIC).into();
-        let mut bodies = Vec::new();
-        let mut sound = MAGIC.len() as u64;
-        let mut cut_bytes = 0;
-        while sound < file_length {
-            let entry = bodies.len() as u64 + 1;
-            let left = file_length - sound;
-            if left < HEADER as u64 {
-                cut_bytes = left;
-                break;
-            }
-            let mut header = [0; HEADER];
-            file.read_exact(&mut header).map_err(io)?;
-            let (length, check, next) = split(&header);
-            if check != length_check(&chain, length) {
-                return Err(damaged(entry, "its header does not follow from the entry before"));
-            }
-            if length as usize > MAX_BODY {
-                return Err(damaged(entry, "it is longer than any entry can be"));
-            }
-            if left - (HEADER as u64) < u64::from(length) {
-                cut_bytes = left;
-                break;
-            }
-            let mut body = Zeroizing::new(vec![0; length as usize]);
-            file.read_exact(&mut body).map_err(io)?;
-            if next != link(&chain, &body) {
-                return Err(damaged(entry, "its body does not match its hash"));
-            }
-            chain = next;
-            sound += HEADER as u64 + u64::from(length);
-            bodies.push(body);
-        }
+        let Scan { chain, bodies, sound, cut_bytes } = scan(&mut file, file_length, path)?;
         if cut_bytes > 0 {
             file.set_len(sound).map_err(io)?;
             file.sync_all().map_err(io)?;
@@ -158,6 +182,29 @@ impl JournalFile {
         file.seek(SeekFrom::End(0)).map_err(io)?;
         let length = bodies.len() as u64;
         Ok(Opened { journal: Self { path: path.to_owned(), file, chain, length, broken: false }, bodies, cut_bytes })
+    }
+
+    /// The entries of the journal at `path`, none where there is no file; writes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(path: &Path) -> Result<Vec<Zeroizing<Vec<u8>>>, JournalError> {
+        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(io)?,
+        };
+        let length = file.metadata().map_err(io)?.len();
+        let mut magic = Vec::new();
+        (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(io)?;
+        if magic == MAGIC {
+            return Ok(scan(&mut file, length, path)?.bodies);
+        }
+        if MAGIC.starts_with(&magic) {
+            return Ok(Vec::new());
+        }
+        let detail = "it is not a journal of this version";
+        Err(JournalError::Damaged { path: path.to_owned(), entry: 0, detail })
     }
 
     /// Appends one entry; when this returns it is on the disk.

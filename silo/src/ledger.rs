@@ -21,6 +21,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use blindsum_files::{ExitCode, Exits, FileError};
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a ledger that are read: far beyond any job, so that a wrong file does not fill the memory.
@@ -52,6 +53,16 @@ pub struct Covers {
     pub delta: f64,
     /// The most ε that may be spent: the smaller of the job's and the organisation's.
     pub epsilon_limit: f64,
+}
+
+impl Covers {
+    /// ε after so many steps.
+    fn epsilon(&self, steps: u64) -> f64 {
+        if steps == 0 {
+            return 0.0;
+        }
+        blindsum_privacy::rdp::epsilon(self.sampling_rate, self.noise_multiplier, steps, self.delta)
+    }
 }
 
 /// One debit.
@@ -154,6 +165,15 @@ pub enum LedgerError {
     },
 }
 
+impl Exits for LedgerError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            LedgerError::Io { .. } => ExitCode::Storage,
+            _ => ExitCode::Refused,
+        }
+    }
+}
+
 /// The open ledger. `epsilon(sampling_rate, noise_multiplier, steps, delta)` is [`blindsum_privacy::rdp::epsilon`].
 #[derive(Debug)]
 pub struct Ledger {
@@ -200,52 +220,36 @@ impl Ledger {
 
         let (debits, path_kept) = (Vec::new(), path.to_owned());
         let mut ledger = Self { path: path_kept, file, covers, debits, steps: 0, cut_bytes, broken: false };
-        let mut lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        match lines.next() {
+        match read(path, &bytes, &ledger.covers)? {
             None => {
                 ledger.append(&serde_json::to_vec(&ledger.covers))?;
                 sync_parent(path).map_err(io)?;
             }
-            Some(first) => {
-                let damaged = |line| LedgerError::Damaged { path: path.to_owned(), line };
-                ledger.compare(&serde_json::from_slice(first).map_err(|_| damaged(1))?)?;
-                for (index, line) in lines.enumerate() {
-                    let debit: Debit = serde_json::from_slice(line).map_err(|_| damaged(index + 2))?;
-                    ledger.steps = ledger.steps.saturating_add(debit.steps);
-                    ledger.debits.push(debit);
-                }
+            Some(debits) => {
+                ledger.steps = steps(&debits);
+                ledger.debits = debits;
             }
         }
         Ok(ledger)
     }
 
-    fn compare(&self, before: &Covers) -> Result<(), LedgerError> {
-        let (path, now) = (self.path.clone(), &self.covers);
-        if before.job != now.job {
-            return Err(LedgerError::OtherJob { path, found: before.job.clone(), expected: now.job.clone() });
-        }
-        if before.train_sha256 != now.train_sha256 || before.records != now.records {
-            let detail = format!(
-                "then {} with {} rows, sha256 {}; now {} with {} rows, sha256 {}",
-                before.train_file, before.records, before.train_sha256, now.train_file, now.records, now.train_sha256
-            );
-            return Err(LedgerError::OtherData { path, detail });
-        }
-        let numbers = [
-            ("sampling rate", before.sampling_rate, now.sampling_rate),
-            ("noise multiplier", before.noise_multiplier, now.noise_multiplier),
-            ("clip norm", before.clip_norm, now.clip_norm),
-            ("expected batch", before.expected_batch_examples, now.expected_batch_examples),
-            ("δ", before.delta, now.delta),
-        ];
-        for (what, before, now) in numbers {
-            // What was trained under the earlier number cannot be accounted for with the new one. The tolerance is for
-            // the last digit of a decimal number in a file, nothing more.
-            if (before - now).abs() > 1e-12 * before.abs() {
-                return Err(LedgerError::OtherMechanism { path, what, before, now });
+    /// ε so far by the ledger at `path`, which must be for exactly what `covers` says; zero where there is none. Writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(path: &Path, covers: &Covers) -> Result<f64, LedgerError> {
+        let bytes = match blindsum_files::read_public(path, MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(FileError::Missing { .. }) => return Ok(0.0),
+            Err(FileError::TooLarge { .. }) => return Err(LedgerError::Damaged { path: path.to_owned(), line: 1 }),
+            Err(e) => {
+                return Err(LedgerError::Io { path: path.to_owned(), source: std::io::Error::other(e.to_string()) });
             }
-        }
-        Ok(())
+        };
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let debits = read(path, &bytes[..whole], covers)?.unwrap_or_default();
+        Ok(covers.epsilon(steps(&debits)))
     }
 
     /// Writes the debit of `steps` steps and returns ε after it. When this returns, the line is on the disk.
@@ -282,13 +286,11 @@ impl Ledger {
     /// ε over all debits; zero before the first.
     #[must_use]
     pub fn epsilon_so_far(&self) -> f64 {
-        if self.steps == 0 { 0.0 } else { self.epsilon_after(0) }
+        self.covers.epsilon(self.steps)
     }
 
     fn epsilon_after(&self, more: u64) -> f64 {
-        let covers = &self.covers;
-        let steps = self.steps.saturating_add(more);
-        blindsum_privacy::rdp::epsilon(covers.sampling_rate, covers.noise_multiplier, steps, covers.delta)
+        self.covers.epsilon(self.steps.saturating_add(more))
     }
 
     /// All debits, oldest first.
@@ -322,6 +324,50 @@ impl Ledger {
         self.broken = false;
         Ok(())
     }
+}
+
+/// The debits of whole lines, after comparing what the first says with `covers`; `None` where there is no line.
+fn read(path: &Path, bytes: &[u8], covers: &Covers) -> Result<Option<Vec<Debit>>, LedgerError> {
+    let damaged = |line| LedgerError::Damaged { path: path.to_owned(), line };
+    let mut lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else { return Ok(None) };
+    compare(path, &serde_json::from_slice(first).map_err(|_| damaged(1))?, covers)?;
+    let debit = |(index, line)| serde_json::from_slice(line).map_err(|_| damaged(index + 2));
+    lines.enumerate().map(debit).collect::<Result<_, _>>().map(Some)
+}
+
+fn steps(debits: &[Debit]) -> u64 {
+    debits.iter().fold(0, |steps, debit: &Debit| steps.saturating_add(debit.steps))
+}
+
+/// Refuses a ledger that was opened for something else than `now` says.
+fn compare(path: &Path, before: &Covers, now: &Covers) -> Result<(), LedgerError> {
+    let path = path.to_owned();
+    if before.job != now.job {
+        return Err(LedgerError::OtherJob { path, found: before.job.clone(), expected: now.job.clone() });
+    }
+    if before.train_sha256 != now.train_sha256 || before.records != now.records {
+        let detail = format!(
+            "then {} with {} rows, sha256 {}; now {} with {} rows, sha256 {}",
+            before.train_file, before.records, before.train_sha256, now.train_file, now.records, now.train_sha256
+        );
+        return Err(LedgerError::OtherData { path, detail });
+    }
+    let numbers = [
+        ("sampling rate", before.sampling_rate, now.sampling_rate),
+        ("noise multiplier", before.noise_multiplier, now.noise_multiplier),
+        ("clip norm", before.clip_norm, now.clip_norm),
+        ("expected batch", before.expected_batch_examples, now.expected_batch_examples),
+        ("δ", before.delta, now.delta),
+    ];
+    for (what, before, now) in numbers {
+        // What was trained under the earlier number cannot be accounted for with the new one. The tolerance is for
+        // the last digit of a decimal number in a file, nothing more.
+        if (before - now).abs() > 1e-12 * before.abs() {
+            return Err(LedgerError::OtherMechanism { path, what, before, now });
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new directory entry durable.

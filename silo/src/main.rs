@@ -3,9 +3,9 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use blindsum_service::{Common, ExitCode, Program, exit, say, version};
+use blindsum_service::{Common, ExitCode, Program, exit, version};
 use blindsum_silo::LIBTORCH_VERSION;
-use blindsum_silo::agent::{Agent, AgentError, Prepared, prepare, torch};
+use blindsum_silo::agent::{self, Agent, AgentError, prepare, torch};
 use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PredictArgs, TrainArgs};
 use clap::{Args, Parser, Subcommand};
 
@@ -31,7 +31,8 @@ struct Cli {
 enum Command {
     /// Take part in a job until it is over. A restart goes on from the journal.
     Run(RunArgs),
-    /// Check configuration, credentials, roster, job, policy, model and data; connect to nobody and write nothing.
+    /// Try everything that `run` will need, connecting to nobody and leaving no trace: a line for each thing, with what to do
+    /// where there is a problem.
     Check(Common),
     /// Train the job on this organisation's rows alone, with the job's steps and privacy.
     Train(TrainArgs),
@@ -67,22 +68,16 @@ fn main() -> std::process::ExitCode {
 
 /// Takes part in the job until it is over.
 fn run(args: &RunArgs) -> Result<ExitCode, AgentError> {
-    let agent = Agent::new(load(&args.common)?, torch());
+    let (config, document) = args.common.load()?;
+    let prepared = prepare(config, &document)?;
+    prepared.announce(&VERSION);
+    let agent = Agent::new(prepared, torch());
     let agent = agent.connect_timeout(args.connect_timeout_seconds.map(Duration::from_secs));
     PROGRAM.block_on(|stop| async move { agent.run(&stop).await })
 }
 
-/// Checks configuration, credentials, roster, job, policy, model and data; connects to nobody and writes nothing.
+/// Tries everything that `run` will need.
 fn check(common: &Common) -> Result<ExitCode, AgentError> {
-    let prepared = load(common)?;
-    drop(torch()(&prepared.config, &prepared.plan)?);
-    say("everything that the configuration names is in order");
-    Ok(ExitCode::Done)
-}
-
-fn load(common: &Common) -> Result<Prepared, AgentError> {
     let (config, document) = common.load()?;
-    let prepared = prepare(config, &document)?;
-    prepared.announce(&VERSION);
-    Ok(prepared)
+    Ok(agent::check(&config, &document))
 }

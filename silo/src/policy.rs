@@ -4,6 +4,7 @@
 //! policy is refused with every reason at once, so that the operator reads the list one time.
 
 use blindsum_crypto::{Quorum, Roster};
+use blindsum_files::{ExitCode, Exits};
 use blindsum_protocol::job::{Job, Protection};
 
 use crate::config::PolicyConfig;
@@ -14,6 +15,12 @@ use crate::config::PolicyConfig;
 pub struct PolicyError {
     /// One sentence each, naming the key of `[policy]`.
     pub reasons: Vec<String>,
+}
+
+impl Exits for PolicyError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Refused
+    }
 }
 
 /// Holds job, roster and the quorum derived from them against the policy.

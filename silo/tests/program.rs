@@ -148,7 +148,7 @@ fn files_that_do_not_belong_together_are_refused() {
 
     silo.replace("silo.toml", "credentials_dir = \"a\"", "credentials_dir = \"b\"");
     let (code, log) = silo.ends(&["run"]);
-    assert!(code == 2 && log.contains("certificate"), "{code} {log}");
+    assert!(code == 4 && log.contains("certificate") && log.contains("silo.toml:5: `name`"), "{code} {log}");
     silo.replace("silo.toml", "credentials_dir = \"b\"", "credentials_dir = \"a\"");
 
     silo.replace("model/config.json", "128,", "128 ,");

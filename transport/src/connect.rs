@@ -207,6 +207,14 @@ impl<C: Codec> Dialer<C> {
     }
 }
 
+/// Whether this is an address that a silo can dial, as far as that can be said without dialling.
+///
+/// # Errors
+/// [`TransportError::BadAddress`].
+pub fn check_address(address: &str) -> Result<(), TransportError> {
+    split(address).map(drop)
+}
+
 /// Splits `host:port`; an IPv6 address stands in brackets.
 fn split(address: &str) -> Result<(String, u16), TransportError> {
     let bad = || TransportError::BadAddress { address: address.escape_debug().to_string() };

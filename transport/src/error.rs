@@ -91,7 +91,9 @@ pub enum TransportError {
         source: io::Error,
     },
     /// The coordinator's address makes no sense.
-    #[error("`{address}` is no address of the form host:port")]
+    #[error(
+        "`{address}` is no address of the form host:port, such as `coordinator.example.org:4433`, with a port from 1 to 65535"
+    )]
     BadAddress {
         /// What the configuration says.
         address: String,

@@ -236,7 +236,7 @@ impl fmt::Display for CoordinatorEvent {
         match self {
             CoordinatorEvent::Phase { at, phase, silos } => write!(f, "{at}: {} with {silos} silos", phase.name()),
             CoordinatorEvent::Ready(silo) => write!(f, "silo {silo}: ready"),
-            CoordinatorEvent::Declined(at, silo, reason) => write!(f, "{at}: silo {silo} declined ({reason:?})"),
+            CoordinatorEvent::Declined(at, silo, reason) => write!(f, "{at}: silo {silo} does not take part: {reason}"),
             CoordinatorEvent::Progress { phase, done, expected } => write!(f, "{}: {done} of {expected}", phase.name()),
             CoordinatorEvent::Dropped(at, silo, why) => write!(f, "{at}: dropped silo {silo}: {why}"),
             CoordinatorEvent::Complaint(at, by, dealer) => {

@@ -11,6 +11,7 @@ mod session;
 mod state;
 pub mod store;
 mod verify;
+mod waiting;
 pub mod work;
 
 pub use api::{
@@ -19,4 +20,5 @@ pub use api::{
 };
 pub use machine::CoordinatorMachine;
 pub use store::{StoreError, StoreRecord, StoreState, StoredResult};
+pub use waiting::Waiting;
 pub use work::{CoordinatorWork, CoordinatorWorkDone};

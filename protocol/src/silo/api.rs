@@ -51,7 +51,9 @@ pub enum SetupError {
     #[error("the plan was derived from another roster; derive it from this one")]
     Roster,
     /// The journal belongs to another job, roster or silo.
-    #[error("the journal belongs to another job, roster or silo; each job has a journal of its own")]
+    #[error(
+        "the journal belongs to another job, roster or silo; name a state_dir of its own for this job, and leave that one as it is"
+    )]
     ForeignJournal,
     /// The kept adapter is not the one that the journal says was adopted.
     #[error(
@@ -184,7 +186,7 @@ impl fmt::Display for SiloEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SiloEvent::Joined(at) => write!(f, "{at}: joined"),
-            SiloEvent::Declined(at, reason, why) => write!(f, "{at}: declined ({reason:?}): {why}"),
+            SiloEvent::Declined(at, reason, why) => write!(f, "{at}: this silo does not take part: {reason} ({why})"),
             SiloEvent::Phase(at, awaited) => write!(f, "{at}: awaiting {awaited}"),
             SiloEvent::Left(at, why) => write!(f, "{at}: left: {why}"),
             SiloEvent::Abandoned(at) => write!(f, "{at}: voted to abandon"),

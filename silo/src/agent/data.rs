@@ -77,6 +77,9 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
         Some(path) => rows(path, FILES[1])?,
         None => (Vec::new().into(), Digest([0; 32])),
     };
+    if train_sha256 == held_out_sha256 {
+        return Err(DataError::same_rows(&config.data.train, config.data.held_out.as_deref()).into());
+    }
     Ok(Rows { train, train_sha256, held_out, keys: [key(&train_sha256), key(&held_out_sha256)] })
 }
 

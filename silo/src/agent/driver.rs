@@ -250,7 +250,7 @@ impl<S: Seams> Driver<S> {
     }
 
     async fn adopt(&mut self, adoption: Adoption) -> Result<(), AgentError> {
-        events::log_adoption(&adoption, &self.roster, self.plan.last_round());
+        events::log_adoption(&adoption, &self.roster, self.plan.job().rounds);
         let held =
             HeldResult { round: adoption.at.round, result_hash: adoption.result_hash, global: adoption.global.clone() };
         let (keep, plan) = (self.keep.clone(), self.plan.clone());

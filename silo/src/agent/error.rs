@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use blindsum_adapter::provenance::ClaimError;
 use blindsum_certs::error::CertsError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
 use blindsum_privacy::DeriveError;
@@ -81,6 +82,9 @@ pub enum AgentError {
     /// The adapter for `output_dir` could not be written.
     #[error(transparent)]
     Adapter(#[from] blindsum_adapter::peft::PeftError),
+    /// The folder for the adapter is another job's.
+    #[error(transparent)]
+    Output(#[from] ClaimError),
     /// The state directory.
     #[error(transparent)]
     StateDir(#[from] StateError),
@@ -112,20 +116,19 @@ pub enum AgentError {
 impl Exits for AgentError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            AgentError::File(_) => ExitCode::Usage,
+            AgentError::File(e) => e.exit_code(),
             AgentError::Credentials(e) => e.exit_code(),
             AgentError::Identity(_) => ExitCode::Identity,
             AgentError::Data(_) | AgentError::Model(_) | AgentError::Engine(_) | AgentError::Local(_) => ExitCode::Data,
-            AgentError::Policy(_) | AgentError::Privacy(_) => ExitCode::Refused,
-            AgentError::Ledger(LedgerError::Io { .. }) => ExitCode::Storage,
-            AgentError::Ledger(_) => ExitCode::Refused,
-            AgentError::Journal(_)
-            | AgentError::State { .. }
-            | AgentError::Restored { .. }
-            | AgentError::Held(_)
-            | AgentError::Files(_)
-            | AgentError::Adapter(_) => ExitCode::Storage,
+            AgentError::Policy(e) => e.exit_code(),
+            AgentError::Privacy(_) => ExitCode::Refused,
+            AgentError::Ledger(e) => e.exit_code(),
+            AgentError::Journal(e) => e.exit_code(),
+            AgentError::Held(e) => e.exit_code(),
+            AgentError::Files(e) => e.exit_code(),
+            AgentError::State { .. } | AgentError::Restored { .. } | AgentError::Adapter(_) => ExitCode::Storage,
             AgentError::StateDir(e) => e.exit_code(),
+            AgentError::Output(e) => e.exit_code(),
             AgentError::Transport(e) => e.exit_code(),
             AgentError::Unfinished { .. } => ExitCode::Network,
             AgentError::Fault(_) | AgentError::Internal(_) => ExitCode::Internal,

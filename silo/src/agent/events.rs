@@ -4,6 +4,7 @@
 //! training rows without noise, and a log travels further than its writer thinks.
 
 use blindsum_crypto::Roster;
+use blindsum_protocol::plan::round_name;
 use blindsum_protocol::silo::{Adoption, SiloEvent};
 use tracing::{debug, error, info, warn};
 
@@ -39,7 +40,7 @@ pub(crate) fn log(event: &SiloEvent) {
     }
 }
 
-/// Writes an adopted round to the log.
+/// Writes an adopted round to the log; `rounds` are the job's training rounds.
 pub(crate) fn log_adoption(adoption: &Adoption, roster: &Roster, rounds: u32) {
     let report = &adoption.report;
     let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
@@ -54,8 +55,8 @@ pub(crate) fn log_adoption(adoption: &Adoption, roster: &Roster, rounds: u32) {
         accuracy,
         saturated_share = report.saturated_share,
         model_hash = %adoption.model_hash,
-        "round {} of {rounds} adopted: the sum of {}{}",
-        at.round,
+        "{} adopted: the sum of {}{}",
+        round_name(at.round, rounds),
         survivors.join(", "),
         accuracy.map_or_else(String::new, |accuracy| format!(
             "; held-out accuracy of all before it {:.1} %",

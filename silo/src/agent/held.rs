@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blindsum_crypto::Digest;
-use blindsum_files::FileError;
+use blindsum_files::{ExitCode, Exits, FileError};
+use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::HeldResult;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -27,7 +28,15 @@ pub enum HeldError {
     /// The disk.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Not an adapter of this job.
+    /// Another job's: the remedy is another folder, since removing the file would lose what is that job's.
+    #[error(
+        "the kept adapter {path} belongs to another job; name a state_dir of its own for this job, and leave that one as it is"
+    )]
+    OtherJob {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not an adapter of this version, or damaged.
     #[error("the kept adapter {path}: {problem}; remove the file, and the silo will fetch the adapter again")]
     Invalid {
         /// The file.
@@ -35,6 +44,12 @@ pub enum HeldError {
         /// What is wrong.
         problem: &'static str,
     },
+}
+
+impl Exits for HeldError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Storage
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +83,15 @@ pub fn save(path: &Path, job: Digest, held: &HeldResult) -> Result<(), HeldError
     Ok(blindsum_files::write_atomic(path, &bytes, 0o600)?)
 }
 
+/// Reads the kept state of this plan's job; `None` where there is none yet.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(plan: &Plan, path: &Path) -> Result<Option<HeldResult>, HeldError> {
+    let longest = plan.state().len(plan.last_round());
+    load(path, plan.job_digest(), longest, |round| plan.state().len(round))
+}
+
 /// Reads the kept state of job `job`, which has `len(round)` numbers after round `round` and never more than `longest`;
 /// `None` where there is none yet.
 ///
@@ -93,7 +117,7 @@ pub fn load(
         return Err(invalid("it is of another version"));
     }
     if header.job != job {
-        return Err(invalid("it belongs to another job: give each job its own state_dir"));
+        return Err(HeldError::OtherJob { path: path.to_owned() });
     }
     let coordinates = len(header.round);
     if header.coordinates != coordinates || values.len() != coordinates * 4 {

@@ -12,6 +12,7 @@
 //! The local update exists in this process's memory only, until the machine has masked it; there is no switch that
 //! writes or sends it in clear. The agent opens no port. [`Seams`] are for tests, which have binaries of their own.
 
+mod check;
 mod data;
 mod driver;
 mod error;
@@ -24,14 +25,18 @@ mod setup;
 mod torch;
 mod training;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use blindsum_files::StateDir;
+use blindsum_adapter::provenance;
+use blindsum_files::{StateDir, probe};
 use blindsum_protocol::codec;
 use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
 use blindsum_service::{Ended, Stop, Work, blocking};
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
+pub use check::check;
 pub use data::Rows;
 pub use error::AgentError;
 #[cfg(feature = "harness")]
@@ -100,15 +105,18 @@ impl<S: Seams> Agent<S> {
     /// Locks the state directory, takes up what it holds, and makes engine and machine.
     fn open(self, stop: Stop) -> Result<Driver<S>, AgentError> {
         let Agent { prepared, engine, seams, connect_timeout } = self;
-        let covers = prepared.covers();
-        let Prepared { config, me, identity, roster, plan, credentials, rows, spec, .. } = prepared;
+        let Prepared { config, me, identity, roster, plan, credentials, rows, spec, privacy } = prepared;
+        let covers = setup::covers(&config, &plan, &rows, privacy);
         let state = StateDir::open(&config.state_dir)?;
+        if let Some(dir) = &config.output_dir {
+            // Before anything is trained and charged.
+            provenance::claim(dir, &plan.job().output_name())?;
+            probe::writable(dir)?;
+        }
         let dir = config.state_dir.clone();
         let rows = rows.kept_in(&dir)?;
         let (journal, entries) = open_journal(&dir.join("journal"))?;
-        let held = held::load(&dir.join("adapter"), plan.job_digest(), plan.state().len(plan.last_round()), |round| {
-            plan.state().len(round)
-        })?;
+        let held = held::load_for(&plan, &dir.join("adapter"))?;
         let held_round = held.as_ref().map_or(0, |held| held.round);
         if let Some(held) = &held {
             info!(event = "resumed", rounds_done = held.round, "taking up after round {}", held.round);
@@ -172,7 +180,7 @@ impl<S: Seams> Agent<S> {
 }
 
 /// Opens the journal and replays it.
-fn open_journal(path: &std::path::Path) -> Result<(JournalFile, JournalState), AgentError> {
+fn open_journal(path: &Path) -> Result<(JournalFile, JournalState), AgentError> {
     let journal::Opened { journal, bodies, cut_bytes } = JournalFile::open(path)?;
     if cut_bytes > 0 {
         warn!(
@@ -181,6 +189,11 @@ fn open_journal(path: &std::path::Path) -> Result<(JournalFile, JournalState), A
             "the journal's last entry was cut short by a crash and removed; nothing had been sent on its strength"
         );
     }
+    Ok((journal, read_journal(path, &bodies)?))
+}
+
+/// What the entries of the journal at `path` add up to.
+fn read_journal(path: &Path, bodies: &[Zeroizing<Vec<u8>>]) -> Result<JournalState, AgentError> {
     let damaged = |problem: String| AgentError::State { path: path.to_owned(), problem };
     let mut entries: Vec<JournalEntry> = Vec::with_capacity(bodies.len());
     for (index, body) in bodies.iter().enumerate() {
@@ -188,6 +201,5 @@ fn open_journal(path: &std::path::Path) -> Result<(JournalFile, JournalState), A
             .map_err(|e| damaged(format!("entry {} is of another version: {e}", index + 1)))?;
         entries.push(entry);
     }
-    let state = JournalState::replay(&entries).map_err(|e| damaged(e.to_string()))?;
-    Ok((journal, state))
+    JournalState::replay(&entries).map_err(|e| damaged(e.to_string()))
 }

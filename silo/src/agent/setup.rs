@@ -11,12 +11,14 @@
 use std::sync::Arc;
 
 use blindsum_adapter::AdapterLayout;
+use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
 use blindsum_crypto::{IdentityKey, Roster, SiloId};
 use blindsum_privacy::SiloPrivacy;
-use blindsum_protocol::job::{JobFile, Protection};
+use blindsum_protocol::job::{Job, JobFile, Protection};
 use blindsum_protocol::plan::Plan;
 use blindsum_service::Document;
+use blindsum_transport::check_address;
 use tracing::{info, warn};
 
 use crate::agent::data::{self, Rows};
@@ -56,26 +58,17 @@ pub struct Prepared {
 /// # Errors
 /// Names the file and what to do about it.
 pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, AgentError> {
-    config.device.parse::<ComputeDevice>().map_err(|e| document.wrong("device", e))?;
+    settings(&config, document)?;
     let credentials = Credentials::load(&config.credentials_dir, Role::Silo)?;
-    let identity = load_identity(&config.credentials_dir.join(blindsum_certs::credentials::IDENTITY_KEY_FILE))?;
+    let identity = identity(&config)?;
     let roster = roster::load(&config.roster)?;
     let me = place(&config, document, &credentials, &identity, &roster)?;
-    let job_file = Document::read(&config.job)?;
-    let job = job_file.checked(JobFile::checked)?;
-    let model = ModelDir::open(&config.model_dir)?;
-    model.check(&job.model)?;
-    let layout =
-        AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| job_file.wrong(&e.key(), &e))?;
-    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| job_file.at_key(e))?;
-    policy::check(&config.policy, &job, &roster, &plan.quorum())?;
-    let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
-    if max_tokens > longest {
-        let problem = format!("is {max_tokens}, but the base model reads at most {longest}; choose {longest} or less");
-        return Err(job_file.wrong("model.max_sequence_tokens", problem).into());
-    }
-    let rows = data::load(&config, &job, &model)?;
-    let (spec, privacy) = TrainSpec::derive(&job, rows.train.len())?;
+    let job = job(&config)?;
+    let model = model(&config, &job.0)?;
+    let plan = plan(&job, &model, &roster)?;
+    policy::check(&config.policy, plan.job(), &roster, &plan.quorum())?;
+    let rows = data::load(&config, plan.job(), &model)?;
+    let (spec, privacy) = TrainSpec::derive(plan.job(), rows.train.len())?;
     Ok(Prepared {
         config,
         me,
@@ -89,8 +82,46 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
     })
 }
 
+/// Values of the configuration that can be wrong by themselves.
+pub(super) fn settings(config: &SiloConfig, document: &Document) -> Result<(), AgentError> {
+    check_address(&config.coordinator).map_err(|e| document.wrong("coordinator", e))?;
+    config.device.parse::<ComputeDevice>().map_err(|e| document.wrong("device", e))?;
+    Ok(())
+}
+
+/// The key that signs inside the protocol.
+pub(super) fn identity(config: &SiloConfig) -> Result<IdentityKey, AgentError> {
+    Ok(load_identity(&config.credentials_dir.join(IDENTITY_KEY_FILE))?)
+}
+
+/// The job and where it stands.
+pub(super) fn job(config: &SiloConfig) -> Result<(Job, Document), AgentError> {
+    let document = Document::read(&config.job)?;
+    Ok((document.checked(JobFile::checked)?, document))
+}
+
+/// The base model that the job pins.
+pub(super) fn model(config: &SiloConfig, job: &Job) -> Result<ModelDir, AgentError> {
+    let model = ModelDir::open(&config.model_dir)?;
+    model.check(&job.model)?;
+    Ok(model)
+}
+
+/// What the job means for this roster and base model.
+pub(super) fn plan((job, file): &(Job, Document), model: &ModelDir, roster: &Roster) -> Result<Plan, AgentError> {
+    let layout =
+        AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| file.wrong(&e.key(), &e))?;
+    let plan = Plan::derive(job, roster, &layout).map_err(|e| file.at_key(e))?;
+    let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
+    if max_tokens > longest {
+        let problem = format!("is {max_tokens}, but the base model reads at most {longest}; choose {longest} or less");
+        return Err(file.wrong("model.max_sequence_tokens", problem).into());
+    }
+    Ok(plan)
+}
+
 /// Finds ourselves in the roster, and refuses where name, certificate and identity key do not agree.
-fn place(
+pub(super) fn place(
     config: &SiloConfig,
     document: &Document,
     credentials: &Credentials,
@@ -121,30 +152,28 @@ fn place(
     Ok(me)
 }
 
-impl Prepared {
-    /// What the privacy ledger covers; none where the job has no privacy.
-    #[must_use]
-    pub fn covers(&self) -> Option<Covers> {
-        let (Some(privacy), Protection::RecordDp { epsilon, delta, clip_norm, .. }) =
-            (self.privacy, self.plan.job().protection())
-        else {
-            return None;
-        };
-        Some(Covers {
-            schema: 1,
-            job: self.plan.job_digest().to_string(),
-            train_file: self.config.data.train.display().to_string(),
-            train_sha256: self.rows.train_sha256.to_string(),
-            records: self.rows.train.len() as u64,
-            sampling_rate: privacy.q,
-            noise_multiplier: privacy.noise_multiplier,
-            clip_norm,
-            expected_batch_examples: f64::from(self.plan.job().training.expected_batch_examples),
-            delta,
-            epsilon_limit: epsilon.min(self.config.policy.max_epsilon),
-        })
-    }
+/// What the privacy ledger covers; none where the job has no privacy.
+pub(super) fn covers(config: &SiloConfig, plan: &Plan, rows: &Rows, privacy: Option<SiloPrivacy>) -> Option<Covers> {
+    let (Some(privacy), Protection::RecordDp { epsilon, delta, clip_norm, .. }) = (privacy, plan.job().protection())
+    else {
+        return None;
+    };
+    Some(Covers {
+        schema: 1,
+        job: plan.job_digest().to_string(),
+        train_file: config.data.train.display().to_string(),
+        train_sha256: rows.train_sha256.to_string(),
+        records: rows.train.len() as u64,
+        sampling_rate: privacy.q,
+        noise_multiplier: privacy.noise_multiplier,
+        clip_norm,
+        expected_batch_examples: f64::from(plan.job().training.expected_batch_examples),
+        delta,
+        epsilon_limit: epsilon.min(config.policy.max_epsilon),
+    })
+}
 
+impl Prepared {
     /// The first lines of the log: who is here and what was agreed on.
     pub fn announce(&self, version: &str) {
         let (plan, roster) = (&self.plan, &self.roster);

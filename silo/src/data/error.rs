@@ -29,6 +29,16 @@ impl DataError {
         DataError { path: path.to_owned(), line: None, what: error.kind().to_string() }
     }
 
+    /// Held-out rows that are the training rows. A link or a copy of another name has the same content.
+    pub(crate) fn same_rows(train: &Path, held_out: Option<&Path>) -> Self {
+        let what = format!(
+            "the held-out file {} holds the very rows of the training file: measured on them, the stated ε would not hold \
+             for what leaves the silo, and the accuracy would mean nothing. Name other rows, or leave held_out out",
+            held_out.unwrap_or(train).display()
+        );
+        DataError { path: train.to_owned(), line: None, what }
+    }
+
     pub(super) fn format(path: &Path) -> Self {
         let what = "the file's name must end in .jsonl, .csv or .tsv, which says how to read it".to_owned();
         DataError { path: path.to_owned(), line: None, what }

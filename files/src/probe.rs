@@ -1,0 +1,98 @@
+//! Whether a folder could be used, found out by trying, without a trace.
+//!
+//! Contract: what is made to find out is gone again on return. A file system that is full, read-only or somebody else's
+//! is told by its own answer, not guessed from permission bits.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{FileError, StateDir, StateError};
+
+/// Whether files can be written in `dir`, or `dir` itself could be made.
+///
+/// # Errors
+/// What writing there would have met.
+pub fn writable(dir: &Path) -> Result<(), FileError> {
+    match fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => {
+            let path = unused(dir);
+            let tried = fs::File::create_new(&path).and_then(|file| file.sync_all());
+            let _ = fs::remove_file(&path);
+            tried.map_err(|e| FileError::from_io("write into the folder", dir, e))
+        }
+        Ok(_) => Err(FileError::from_io("use as a folder", dir, io::ErrorKind::NotADirectory.into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = nearest(dir);
+            let path = unused(&parent);
+            let tried = fs::create_dir(&path);
+            let _ = fs::remove_dir(&path);
+            tried.map_err(|e| FileError::Io { action: "make the folder", path: dir.to_path_buf(), source: e })
+        }
+        Err(e) => Err(FileError::from_io("inspect", dir, e)),
+    }
+}
+
+/// Whether `path` could be opened as a state directory: as [`StateDir::open`], but nothing is made where it is not there.
+///
+/// # Errors
+/// As [`StateDir::open`].
+pub fn state_dir(path: &Path) -> Result<(), StateError> {
+    if path.join(crate::state::LOCK_FILE).exists() {
+        // The lock file of an earlier run is there, so that opening leaves nothing new.
+        return StateDir::open(path).map(drop);
+    }
+    if path.exists() {
+        crate::private_dir(path)?;
+    }
+    Ok(writable(path)?)
+}
+
+/// The nearest folder above `dir` that exists.
+fn nearest(dir: &Path) -> PathBuf {
+    let above = dir.ancestors().skip(1).find(|path| path.exists() && !path.as_os_str().is_empty());
+    above.unwrap_or(Path::new(".")).to_path_buf()
+}
+
+fn unused(dir: &Path) -> PathBuf {
+    dir.join(format!(".blindsum-check-{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(dir: &Path) -> usize {
+        fs::read_dir(dir).unwrap().count()
+    }
+
+    #[test]
+    fn a_good_place_is_found_good_and_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        writable(dir.path()).unwrap();
+        writable(&dir.path().join("a/b")).unwrap();
+        state_dir(&dir.path().join("state")).unwrap();
+        assert_eq!(names(dir.path()), 0);
+        drop(StateDir::open(&dir.path().join("state")).unwrap());
+        state_dir(&dir.path().join("state")).unwrap();
+    }
+
+    #[test]
+    fn a_bad_place_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        for place in [file.clone(), file.join("below"), PathBuf::from("/proc/blindsum")] {
+            let text = writable(&place).unwrap_err().to_string();
+            assert!(text.contains(&place.display().to_string()), "{text}");
+        }
+        let held = StateDir::open(&dir.path().join("held")).unwrap();
+        assert!(matches!(state_dir(held.path()), Err(StateError::Held { .. })));
+        let wide = dir.path().join("wide");
+        fs::create_dir(&wide).unwrap();
+        fs::set_permissions(&wide, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(state_dir(&wide).unwrap_err().to_string().contains("chmod 700"));
+        assert_eq!(names(&wide), 0);
+    }
+}

@@ -1,0 +1,142 @@
+//! `blindsum-silo check`: everything that `run` will need, tried without a trace.
+//!
+//! Contract: connects to nobody and leaves nothing behind; the steps are those of [`super::setup`] and of the agent's start,
+//! so that what is found in order here is what `run` finds.
+
+use std::path::Path;
+
+use blindsum_adapter::provenance;
+use blindsum_certs::{Credentials, Role, roster};
+use blindsum_files::probe;
+use blindsum_protocol::silo::{SiloConfig as MachineConfig, SiloMachine};
+use blindsum_service::{Check, Document, ExitCode};
+
+use super::{AgentError, data, held, read_journal, setup, torch};
+use crate::config::SiloConfig;
+use crate::ledger::Ledger;
+use crate::local::{TrainSpec, os_rng};
+use crate::policy;
+
+/// Tries everything and prints what was found; the code is that of the first problem.
+#[must_use]
+pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
+    let mut check = Check::default();
+    check.find("settings", setup::settings(config, document), |()| format!("coordinator {}", config.coordinator));
+    let credentials = check.find("keys", Credentials::load(&config.credentials_dir, Role::Silo), |found| {
+        format!("the certificate of {:?}, valid until {}", found.info.name, found.info.until())
+    });
+    let identity = check.find("identity key", setup::identity(config), |_| "for signatures".to_owned());
+    let roster = check.find("roster", roster::load(&config.roster), |roster| {
+        format!("{} silos of federation {:?}, fingerprint {}", roster.len(), roster.federation_id(), roster.hash())
+    });
+    let job = check.find("job", setup::job(config), |(job, _)| {
+        format!("{:?}, {} rounds, digest {}", job.name, job.rounds, job.digest())
+    });
+    let me = match (&credentials, &identity, &roster) {
+        (Some(credentials), Some(identity), Some(roster)) => {
+            let place = setup::place(config, document, credentials, identity, roster);
+            check.find("membership", place, |me| format!("{:?} is silo {me} of the roster", config.name))
+        }
+        _ => needs(&mut check, "membership", "keys and roster"),
+    };
+    let model = match &job {
+        Some((job, _)) => check.find("base model", setup::model(config, job), |_| "as the job pins it".to_owned()),
+        None => needs(&mut check, "base model", "the job"),
+    };
+    let plan = match (&job, &model, &roster) {
+        (Some(job), Some(model), Some(roster)) => check.find("plan", setup::plan(job, model, roster), |plan| {
+            let quorum = plan.quorum();
+            format!(
+                "{} trained coordinates; a round needs m = {} of {} silos and withstands {} colluders",
+                plan.layout().len(),
+                quorum.m,
+                quorum.n,
+                quorum.c
+            )
+        }),
+        _ => needs(&mut check, "plan", "job, base model and roster"),
+    };
+    if let (Some(plan), Some(roster)) = (&plan, &roster) {
+        let accepted = policy::check(&config.policy, plan.job(), roster, &plan.quorum());
+        check.find("policy", accepted, |()| "accepts the job".to_owned());
+    } else {
+        check.not_tried("policy", "the plan");
+    }
+    let rows = match (&plan, &model) {
+        (Some(plan), Some(model)) => check.find("rows", data::load(config, plan.job(), model), |rows| {
+            format!("{} for training, {} held out", rows.train.len(), rows.held_out.len())
+        }),
+        _ => needs(&mut check, "rows", "plan and base model"),
+    };
+    let state = check.find("state_dir", probe::state_dir(&config.state_dir), |()| {
+        let there = if config.state_dir.exists() { "is there" } else { "can be made" };
+        format!("{} {there}", config.state_dir.display())
+    });
+    let privacy = match (&plan, &rows) {
+        (Some(plan), Some(rows)) => {
+            let derived = TrainSpec::derive(plan.job(), rows.train.len()).map_err(AgentError::from);
+            let spent = derived.and_then(|(_, privacy)| {
+                let Some(covers) = setup::covers(config, plan, rows, privacy) else { return Ok(None) };
+                let spent = Ledger::look(&config.state_dir.join("ledger.jsonl"), &covers)?;
+                Ok(Some((spent, covers)))
+            });
+            check.find("privacy", spent, |spent| match spent {
+                Some((spent, covers)) => format!(
+                    "ε = {spent:.4} of {} spent at δ = {:e}; noise multiplier {:.3}",
+                    covers.epsilon_limit, covers.delta, covers.noise_multiplier
+                ),
+                None => "none: the job has no differential privacy".to_owned(),
+            })
+        }
+        _ => needs(&mut check, "privacy", "plan and rows"),
+    };
+    match (plan.as_ref(), state, roster, identity, me) {
+        (Some(plan), Some(()), Some(roster), Some(identity), Some(me)) => {
+            let resumes = || -> Result<u32, AgentError> {
+                let dir = &config.state_dir;
+                let journal =
+                    read_journal(&dir.join("journal"), &crate::journal::JournalFile::look(&dir.join("journal"))?)?;
+                let held = held::load_for(plan, &dir.join("adapter"))?;
+                let round = held.as_ref().map_or(0, |held| held.round);
+                let (roster, plan) = (roster.into(), plan.clone().into());
+                let machine = MachineConfig { me, identity, roster, plan, journal, held };
+                SiloMachine::new(machine, Box::new(os_rng()?), 0)
+                    .map_err(|e| AgentError::State { path: dir.clone(), problem: e.to_string() })?;
+                Ok(round)
+            };
+            check.find("journal", resumes(), |round| match round {
+                0 => "nothing adopted yet".to_owned(),
+                round => format!("goes on after round {round}"),
+            });
+        }
+        _ => check.not_tried("journal", "plan, membership and state_dir"),
+    }
+    match (&config.output_dir, &plan) {
+        (None, _) => check.note("output_dir", "none: this silo writes no adapter for its users"),
+        (Some(dir), Some(plan)) => {
+            let usable = output(dir, plan);
+            check.find("output_dir", usable, |()| format!("{} can be written", dir.display()));
+        }
+        (Some(_), None) => check.not_tried("output_dir", "the plan"),
+    }
+    match (&plan, privacy) {
+        (Some(plan), Some(_)) => {
+            check.find("engine", torch::open_torch(config, plan).map_err(AgentError::from), |engine| {
+                let format = if engine.uses_bf16() { "bf16" } else { "f32" };
+                format!("libtorch {} on {}, {format}", crate::LIBTORCH_VERSION, config.device)
+            });
+        }
+        _ => check.not_tried("engine", "plan and rows"),
+    }
+    check.end()
+}
+
+fn output(dir: &Path, plan: &blindsum_protocol::Plan) -> Result<(), AgentError> {
+    provenance::look(dir, &plan.job().output_name())?;
+    Ok(probe::writable(dir)?)
+}
+
+fn needs<T>(check: &mut Check, what: &str, needed: &str) -> Option<T> {
+    check.not_tried(what, needed);
+    None
+}
