@@ -11,10 +11,14 @@
 use std::sync::Arc;
 
 use blindsum_adapter::AdapterLayout;
+use blindsum_adapter::training::Protection;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
 use blindsum_crypto::{IdentityKey, Roster, SiloId};
+use blindsum_engine::ComputeDevice;
+use blindsum_engine::local::TrainSpec;
+use blindsum_engine::model::ModelDir;
 use blindsum_privacy::SiloPrivacy;
-use blindsum_protocol::job::{JobFile, Protection};
+use blindsum_protocol::job::JobFile;
 use blindsum_protocol::plan::Plan;
 use blindsum_service::Document;
 use tracing::{info, warn};
@@ -22,10 +26,7 @@ use tracing::{info, warn};
 use crate::agent::data::{self, Rows};
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::engine::torch::ComputeDevice;
 use crate::ledger::Covers;
-use crate::local::TrainSpec;
-use crate::model::ModelDir;
 use crate::policy;
 
 /// A configuration whose files were read, checked, accepted by the policy and found to belong together.
@@ -64,7 +65,7 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
     let job_file = Document::read(&config.job)?;
     let job = job_file.checked(JobFile::checked)?;
     let model = ModelDir::open(&config.model_dir)?;
-    model.check(&job.model)?;
+    model.check(&job.base())?;
     let layout =
         AdapterLayout::new(model.shape(), &job.lora, job.model.task()).map_err(|e| job_file.wrong(&e.key(), &e))?;
     let plan = Plan::derive(&job, &roster, &layout).map_err(|e| job_file.at_key(e))?;
@@ -75,7 +76,7 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
         return Err(job_file.wrong("model.max_sequence_tokens", problem).into());
     }
     let rows = data::load(&config, &job, &model)?;
-    let (spec, privacy) = TrainSpec::derive(&job, rows.train.len())?;
+    let (spec, privacy) = TrainSpec::derive(&job.local_training(), rows.train.len())?;
     Ok(Prepared {
         config,
         me,
