@@ -44,7 +44,7 @@ prerequisites:
 	@command -v c++ >/dev/null || { echo "missing: a C++ compiler. Install one (on Debian: apt-get install g++)." >&2; exit 2; }
 
 libtorch: prerequisites
-	@$(PYTHON) silo/libtorch/fetch.py
+	@$(PYTHON) engine/torch/libtorch/fetch.py
 
 inputs: prerequisites
 	@$(PYTHON) demo/fetch.py
@@ -113,23 +113,23 @@ mutants: prerequisites $(MUTANTS)
 	$(MUTANTS) mutants $(ARGS)
 
 bench: bench-crypto libtorch inputs
-	$(CARGO) run $(PROFILE) -p blindsum-silo --example bench_step
+	$(CARGO) run $(PROFILE) -p blindsum-torch --example bench_step
 
 # On one processor, so that the figures are those of one core.
 PINNED := $(shell command -v taskset >/dev/null && echo taskset -c 0)
 
-# An environment with the packages of silo/benches/requirements.txt serves as well: make bench-training HF_PYTHON=…/python
+# An environment with the packages of engine/torch/benches/requirements.txt serves as well: make bench-training HF_PYTHON=…/python
 HF_PYTHON ?= .tools/bench-training/bin/python
 
-.tools/bench-training/bin/python: silo/benches/requirements.txt | prerequisites
+.tools/bench-training/bin/python: engine/torch/benches/requirements.txt | prerequisites
 	@$(PYTHON) -m venv .tools/bench-training
 	@.tools/bench-training/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 bench-training: libtorch inputs $(HF_PYTHON)
-	@binary=$$($(CARGO) bench --profile release --locked -p blindsum-silo --bench training --no-run \
+	@binary=$$($(CARGO) bench --profile release --locked -p blindsum-torch --bench training --no-run \
 	    --message-format=json-render-diagnostics | sed -n 's|.*"executable":"\([^"]*/training-[^"]*\)".*|\1|p') && \
-	  $(HF_PYTHON) -B silo/benches/training.py $(ARGS) -- "$$binary"
+	  $(HF_PYTHON) -B engine/torch/benches/training.py $(ARGS) -- "$$binary"
 
 bench-crypto:
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run

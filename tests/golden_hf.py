@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Golden values for the training engine: what Hugging Face Transformers and PEFT compute in f32 on the CPU.
 
-    python3 tests/golden_hf.py tiny                    > silo/tests/golden/tiny.json
-    python3 tests/golden_hf.py tiny-all                > silo/tests/golden/tiny-all.json
-    python3 tests/golden_hf.py tiny-roberta            > silo/tests/golden/tiny-roberta.json
-    python3 tests/golden_hf.py .demo/models/all-MiniLM-L6-v2 > silo/tests/golden/minilm.json
+    python3 tests/golden_hf.py tiny                    > engine/torch/tests/golden/tiny.json
+    python3 tests/golden_hf.py tiny-all                > engine/torch/tests/golden/tiny-all.json
+    python3 tests/golden_hf.py tiny-roberta            > engine/torch/tests/golden/tiny-roberta.json
+    python3 tests/golden_hf.py .demo/models/all-MiniLM-L6-v2 > engine/torch/tests/golden/minilm.json
 
 needs torch==2.11.0, transformers and peft. `tiny` is a BERT of two layers whose weights are a formula (below), which
-silo/tests/common/mod.rs repeats, so that `cargo test` needs neither Python nor a download; `tiny-all` adapts every
+engine/torch/tests/kit/mod.rs repeats, so that `cargo test` needs neither Python nor a download; `tiny-all` adapts every
 linear layer of it instead of PEFT's default. `tiny-FAMILY` and `tiny-FAMILY-all` are the same in the other families
 (roberta, distilbert, llama, mistral, qwen2, gpt2); `-lm` after a decoder's name gives it the task of continuing texts:
 
     for name in llama llama-lm llama-all llama-lm-all …; do
-        python3 tests/golden_hf.py tiny-$name > silo/tests/golden/tiny-$name.json; done
+        python3 tests/golden_hf.py tiny-$name > engine/torch/tests/golden/tiny-$name.json; done
 
 Everything that is not the base model is a formula too (m = index of the module in our order, i = row, j = column):
     lora_A[m][i][j] = 0.05 sin(0.7 i + 1.3 j + m)     lora_B[m][i][j] = 0.02 cos(1.1 i + 0.3 j + 2 m)

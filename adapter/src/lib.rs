@@ -33,6 +33,7 @@ mod shape;
 mod state;
 mod targets;
 mod task;
+pub mod training;
 
 pub use decoder::{Activation, Biases, Decoder, Rotary, RotaryScaling, Window};
 pub use family::Family;

@@ -84,7 +84,7 @@ mod tests {
             identity: IdentityKey::from_bytes(&[i as u8 + 1; 32]).public(),
         };
         let entries = ["a", "b", "c", "d"].into_iter().enumerate().map(entry).collect();
-        Roster::new("clinics".into(), 1, entries).unwrap()
+        Roster::new("clinics", 1, entries).unwrap()
     }
 
     fn waiting(phase: Phase, missing: &[u16], until_ms: Option<u64>) -> Waiting {

@@ -10,11 +10,11 @@
 use anyhow::{Context, Result};
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SegmentKind, fixed_point};
+use blindsum_engine::data::Example;
+use blindsum_engine::local::{LocalTrainer, TrainSpec, os_rng};
+use blindsum_engine::{Engine, best};
 use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
-use blindsum_silo::data::Example;
-use blindsum_silo::engine::{Engine, best};
-use blindsum_silo::local::{LocalTrainer, TrainSpec, os_rng};
 
 use crate::corpus::Corpus;
 use crate::progress::Steps;
@@ -67,7 +67,7 @@ pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar:
 }
 
 fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &Steps) -> Result<Vec<f32>> {
-    let (spec, _) = TrainSpec::derive(job, rows.len())?;
+    let (spec, _) = TrainSpec::derive(&job.local_training(), rows.len())?;
     let trainer = LocalTrainer::new(rows.to_vec(), spec)?;
     let state = state(job, engine)?;
     let mut now = state.initial();
@@ -85,7 +85,12 @@ fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Steps) 
     let trainers = corpus
         .sources
         .iter()
-        .map(|source| Ok(LocalTrainer::new(source.train.clone(), TrainSpec::derive(job, source.train.len())?.0)?))
+        .map(|source| {
+            Ok(LocalTrainer::new(
+                source.train.clone(),
+                TrainSpec::derive(&job.local_training(), source.train.len())?.0,
+            )?)
+        })
         .collect::<Result<Vec<_>>>()?;
     let mut global = plan.initial_global().to_vec();
     let mut rng = os_rng()?;

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape};
+use blindsum_engine::data::Example;
+use blindsum_engine::{Engine, EngineSettings};
 use blindsum_protocol::job::Job;
-use blindsum_silo::data::Example;
-use blindsum_silo::engine::Engine;
-use blindsum_silo::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
+use blindsum_torch::{FrozenParts, TorchEngine};
 
 /// Opens engines for jobs that differ in their seed.
 pub struct Bench {
@@ -69,5 +69,5 @@ fn open(model: &Path, job: &Job) -> Result<TorchEngine> {
     let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
     let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.task())?;
     let frozen = FrozenParts::from_seed(&layout);
-    Ok(TorchEngine::open(&blindsum_silo::model::weights(model), &layout, &frozen, TorchOptions::default())?)
+    Ok(TorchEngine::open(&blindsum_engine::model::weights(model), &layout, &frozen, EngineSettings::default())?)
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use blindsum_adapter::{AdapterLayout, BaseShape};
+use blindsum_engine::data::{Columns, Example, Goal, Tokens, read};
 use blindsum_protocol::job::Job;
-use blindsum_silo::data::{Columns, Example, Goal, Tokens, read};
 
 use crate::statistics::accuracy;
 

@@ -7,12 +7,12 @@
 use std::ops::Deref;
 
 use blindsum_adapter::provenance::{Budget, JobName};
-use blindsum_adapter::{LoraConfig, ServerStep, Task, TaskKind};
+use blindsum_adapter::training::{LearningRate, LocalTraining, Optimizer, Protection, Schedule};
+use blindsum_adapter::{BaseHashes, LoraConfig, ServerStep, Task, TaskKind};
 use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::schedule::{LearningRate, Schedule};
 use crate::server::ServerSection;
 
 /// What is wrong with a job file, and what to do about it.
@@ -131,16 +131,6 @@ pub struct TrainingSection {
     pub max_grad_norm: Option<f64>,
 }
 
-/// Which optimiser runs inside a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Plain stochastic gradient descent, no momentum.
-    Sgd,
-    /// Adam with the constants of [`crate::plan::AdamConstants`] and no weight decay.
-    AdamW,
-}
-
 /// `[privacy]`: how each silo's records are protected from everybody who sees the sums.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -224,27 +214,6 @@ pub struct DeadlineSection {
     pub phase_seconds: u32,
 }
 
-/// How records are protected, with exactly the numbers that the mode needs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Protection {
-    /// DP-SGD.
-    RecordDp {
-        /// ε of each silo for the whole job.
-        epsilon: f64,
-        /// δ of the same guarantee.
-        delta: f64,
-        /// L2 bound on each record's gradient.
-        clip_norm: f64,
-        /// Largest noise multiplier of any silo.
-        noise_multiplier_max: f64,
-    },
-    /// Secure aggregation alone.
-    None {
-        /// L2 bound on each step's mean gradient.
-        max_grad_norm: f64,
-    },
-}
-
 /// A checked job. Reads like its [`JobFile`]; made only by `TryFrom` (which serde uses).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "JobFile", into = "JobFile")]
@@ -252,6 +221,7 @@ pub struct Job {
     file: JobFile,
     protection: Protection,
     server: ServerStep,
+    base: BaseHashes,
 }
 
 impl Job {
@@ -294,6 +264,23 @@ impl Job {
         JobName { job, job_digest, rounds: self.file.rounds, privacy }
     }
 
+    /// What a silo does in one round, and how its records are protected.
+    pub fn local_training(&self) -> LocalTraining {
+        LocalTraining {
+            local_steps: self.file.training.local_steps,
+            expected_batch: self.file.training.expected_batch_examples,
+            optimizer: self.file.training.optimizer,
+            learning_rate: self.learning_rate(),
+            protection: self.protection,
+            charged_rounds: self.charged_rounds(),
+        }
+    }
+
+    /// SHA-256 of the base model's files.
+    pub fn base(&self) -> BaseHashes {
+        self.base
+    }
+
     /// Whether updates carry differential privacy noise.
     pub fn is_private(&self) -> bool {
         matches!(self.protection, Protection::RecordDp { .. })
@@ -323,6 +310,7 @@ impl TryFrom<JobFile> for Job {
         check_name("name", &file.name)?;
         check_name("federation", &file.federation)?;
         within("rounds", file.rounds, 1, 10_000)?;
+        let base = base_hashes(&file.model)?;
         check_model(&file.model)?;
         within("training.local_steps", file.training.local_steps, 1, 10_000)?;
         within("training.expected_batch_examples", file.training.expected_batch_examples, 1, 1 << 20)?;
@@ -340,18 +328,19 @@ impl TryFrom<JobFile> for Job {
         within("deadlines.phase_seconds", file.deadlines.phase_seconds, 1, 3_600)?;
         let protection = protection(&file)?;
         let server = file.server.step()?;
-        Ok(Job { file, protection, server })
+        Ok(Job { file, protection, server, base })
     }
 }
 
+fn base_hashes(model: &ModelSection) -> Result<BaseHashes, JobError> {
+    Ok(BaseHashes {
+        config: sha256_hex("model.config_sha256", &model.config_sha256)?,
+        weights: sha256_hex("model.weights_sha256", &model.weights_sha256)?,
+        tokenizer: sha256_hex("model.tokenizer_sha256", &model.tokenizer_sha256)?,
+    })
+}
+
 fn check_model(model: &ModelSection) -> Result<(), JobError> {
-    for (key, value) in [
-        ("model.config_sha256", &model.config_sha256),
-        ("model.weights_sha256", &model.weights_sha256),
-        ("model.tokenizer_sha256", &model.tokenizer_sha256),
-    ] {
-        sha256_hex(key, value)?;
-    }
     let labels = &model.labels;
     if model.task == TaskKind::CausalLm {
         if !labels.is_empty() {
@@ -444,7 +433,7 @@ fn positive(key: &'static str, value: f64) -> Result<(), JobError> {
     Err(JobError::new(key, format!("is {value}"), "give a finite number above 0"))
 }
 
-pub(crate) fn sha256_hex(key: &'static str, value: &str) -> Result<[u8; 32], JobError> {
+fn sha256_hex(key: &'static str, value: &str) -> Result<[u8; 32], JobError> {
     let mut bytes = [0; 32];
     if value.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(value, &mut bytes).is_err() {
         return Err(JobError::new(

@@ -37,12 +37,11 @@ pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod plan;
-pub mod schedule;
 pub mod server;
 pub mod silo;
 mod step;
 
-pub use job::{Job, JobError, JobFile, Protection};
+pub use job::{Job, JobError, JobFile};
 pub use limits::{Limits, Wire};
 pub use message::{AttemptId, CoordinatorMessage, Envelope, Payload, SiloMessage};
 pub use metrics::{HeldOut, HeldOutCounts};

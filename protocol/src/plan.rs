@@ -14,34 +14,21 @@
 //! - AdamW: `lr · steps · max(1, (1−β1)/√(1−β2))`, the bound on Adam's effective step of Kingma & Ba (ICLR 2015, §2.1);
 //!   there is no weight decay.
 //!
-//! `lr` is the largest of any round: `training.learning_rate` ([`LearningRate`](crate::schedule::LearningRate)).
+//! `lr` is the largest of any round: `training.learning_rate` ([`LearningRate`](adapter::training::LearningRate)).
 //!
 //! It is coarse (a vector of norm C rarely puts it all in one coordinate); `aggregation.coordinate_bound` overrides it.
 
 use std::sync::Arc;
 
-use blindsum_adapter::{self as adapter, AdapterLayout, BaseHashes, LayoutError, Phase, StateLayout};
+use blindsum_adapter::training::{ADAM, Optimizer, Protection};
+use blindsum_adapter::{self as adapter, AdapterLayout, LayoutError, Phase, StateLayout};
 use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment, VerifySum};
 
-use crate::job::{Job, JobError, MetricsMode, Optimizer, Protection, sha256_hex};
+use crate::job::{Job, JobError, MetricsMode};
 use crate::message::AttemptId;
 
 /// Standard deviations of the noise that the coordinate bound leaves room for: beyond it lies one value in 5·10⁸.
 pub const NOISE_TAIL: f64 = 6.0;
-
-/// The constants of `optimizer = "adamw"`, part of the job's contract because the coordinate bound depends on them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamConstants {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-}
-
-/// What every silo uses: the values of Kingma & Ba (ICLR 2015).
-pub const ADAM: AdamConstants = AdamConstants { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 /// What a round does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +57,6 @@ pub struct Plan {
     roster_hash: Digest,
     roster_version: u32,
     state: StateLayout,
-    base: BaseHashes,
     a_hashes: Vec<[u8; 32]>,
     coordinate_bound: f64,
     train: Params,
@@ -135,7 +121,6 @@ impl Plan {
             federation_id: roster.federation_id().to_owned(),
             roster_hash: roster.hash(),
             roster_version: roster.version(),
-            base: base_hashes(job)?,
             a_hashes: adapter::a_hashes(layout, state.generations()),
             state,
             job: job.clone(),
@@ -169,11 +154,6 @@ impl Plan {
     /// What the job carries from round to round, and how it moves.
     pub fn state(&self) -> &StateLayout {
         &self.state
-    }
-
-    /// SHA-256 of the base model's files, as the job pins them.
-    pub fn base(&self) -> BaseHashes {
-        self.base
     }
 
     /// n, c, t, q, m.
@@ -235,7 +215,7 @@ impl Plan {
     pub fn model_hash(&self, state: &[f32]) -> Digest {
         let generations = self.state.adapter(state).generations(self.layout()).unwrap_or(1);
         let a_hash = self.a_hashes[generations.min(self.a_hashes.len()) - 1];
-        Digest(adapter::model_hash(self.base, self.layout(), a_hash, state))
+        Digest(adapter::model_hash(self.job.base(), self.layout(), a_hash, state))
     }
 
     /// The context of a session, from what its owner itself holds.
@@ -284,14 +264,6 @@ fn metrics_len(mode: MetricsMode) -> u32 {
         MetricsMode::HeldOut => 6,
         MetricsMode::Off => 2,
     }
-}
-
-fn base_hashes(job: &Job) -> Result<BaseHashes, JobError> {
-    Ok(BaseHashes {
-        config: sha256_hex("model.config_sha256", &job.model.config_sha256)?,
-        weights: sha256_hex("model.weights_sha256", &job.model.weights_sha256)?,
-        tokenizer: sha256_hex("model.tokenizer_sha256", &job.model.tokenizer_sha256)?,
-    })
 }
 
 /// The worst case of one coordinate, as argued above.

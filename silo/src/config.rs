@@ -8,11 +8,10 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use blindsum_engine::Precision;
+use blindsum_engine::data::Columns;
 use blindsum_service::config::ServiceConfig;
 use serde::Deserialize;
-
-use crate::data::Columns;
-use crate::engine::torch::Precision;
 
 /// The whole of `silo.toml`.
 #[derive(Debug, Clone, Deserialize)]

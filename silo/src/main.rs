@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use blindsum_service::{Common, ExitCode, Program, exit, version};
-use blindsum_silo::LIBTORCH_VERSION;
 use blindsum_silo::agent::{self, Agent, AgentError, prepare, torch};
 use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PredictArgs, TrainArgs};
+use blindsum_torch::LIBTORCH_VERSION;
 use clap::{Args, Parser, Subcommand};
 
 const PROGRAM: Program = Program("blindsum-silo");

@@ -3,9 +3,10 @@
 //! The federation's files say what will happen, this one what may. Nothing here can widen a job; a job outside the
 //! policy is refused with every reason at once, so that the operator reads the list one time.
 
+use blindsum_adapter::training::Protection;
 use blindsum_crypto::{Quorum, Roster};
 use blindsum_files::{ExitCode, Exits};
-use blindsum_protocol::job::{Job, Protection};
+use blindsum_protocol::job::Job;
 
 use crate::config::PolicyConfig;
 

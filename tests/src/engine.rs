@@ -6,8 +6,8 @@
 //! as integers. Each silo's updates are its own random numbers: recognisable in any memory.
 
 use blindsum_adapter::{Adapter, AdapterLayout, Phase};
-use blindsum_silo::data::Example;
-use blindsum_silo::engine::{Engine, EngineError, GradientSum};
+use blindsum_engine::data::Example;
+use blindsum_engine::{Engine, EngineError, GradientSum};
 
 /// Grid points per unit.
 pub const GRID: f64 = 65536.0;

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use blindsum_adapter::training::{Optimizer, Schedule};
 use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, TaskKind, peft};
 use blindsum_certs::authority::Validity;
 use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
@@ -18,11 +19,10 @@ use blindsum_coordinator::config::CoordinatorConfig;
 use blindsum_coordinator::output::HistoryLine;
 use blindsum_crypto::{Roster, VerifySum, sha256};
 use blindsum_protocol::job::{
-    AggregationSection, DeadlineSection, Job, JobFile, MetricsMode, ModelSection, Optimizer, PrivacyMode,
-    PrivacySection, TrainingSection,
+    AggregationSection, DeadlineSection, Job, JobFile, MetricsMode, ModelSection, PrivacyMode, PrivacySection,
+    TrainingSection,
 };
 use blindsum_protocol::plan::Plan;
-use blindsum_protocol::schedule::Schedule;
 use blindsum_protocol::server::{ServerOptimizer, ServerSection};
 use blindsum_service::Document;
 use blindsum_silo::config::SiloConfig;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use blindsum_adapter::provenance;
 use blindsum_certs::{Credentials, Role, roster};
+use blindsum_engine::local::{TrainSpec, os_rng};
 use blindsum_files::probe;
 use blindsum_protocol::silo::{SiloConfig as MachineConfig, SiloMachine};
 use blindsum_service::{Check, Document, ExitCode};
@@ -14,7 +15,6 @@ use blindsum_service::{Check, Document, ExitCode};
 use super::{AgentError, data, held, read_journal, setup, torch};
 use crate::config::SiloConfig;
 use crate::ledger::Ledger;
-use crate::local::{TrainSpec, os_rng};
 use crate::policy;
 
 /// Tries everything and prints what was found; the code is that of the first problem.
@@ -74,7 +74,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
     });
     let privacy = match (&plan, &rows) {
         (Some(plan), Some(rows)) => {
-            let derived = TrainSpec::derive(plan.job(), rows.train.len()).map_err(AgentError::from);
+            let derived = TrainSpec::derive(&plan.job().local_training(), rows.train.len()).map_err(AgentError::from);
             let spent = derived.and_then(|(_, privacy)| {
                 let Some(covers) = setup::covers(config, plan, rows, privacy) else { return Ok(None) };
                 let spent = Ledger::look(&config.state_dir.join("ledger.jsonl"), &covers)?;
@@ -123,7 +123,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         (Some(plan), Some(_)) => {
             check.find("engine", torch::open_torch(config, plan).map_err(AgentError::from), |engine| {
                 let format = if engine.uses_bf16() { "bf16" } else { "f32" };
-                format!("libtorch {} on {}, {format}", crate::LIBTORCH_VERSION, config.device)
+                format!("libtorch {} on {}, {format}", blindsum_torch::LIBTORCH_VERSION, config.device)
             });
         }
         _ => check.not_tried("engine", "plan and rows"),

@@ -5,14 +5,14 @@ use std::io::Read;
 use std::path::Path;
 
 use blindsum_crypto::Digest;
+use blindsum_engine::data::{self, DataError, Goal, Store, StoreKey, TokenFile, Tokens};
+use blindsum_engine::model::ModelDir;
 use blindsum_protocol::job::Job;
 use sha2::Digest as _;
 use tracing::warn;
 
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::data::{self, DataError, Goal, Store, StoreKey, TokenFile, Tokens};
-use crate::model::ModelDir;
 
 /// What the agent trains on and measures with.
 pub struct Rows {

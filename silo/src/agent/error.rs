@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use blindsum_adapter::provenance::ClaimError;
 use blindsum_certs::error::CertsError;
+use blindsum_engine::EngineError;
+use blindsum_engine::data::DataError;
+use blindsum_engine::local::LocalError;
+use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
 use blindsum_privacy::DeriveError;
 use blindsum_protocol::AttemptId;
@@ -11,12 +15,8 @@ use blindsum_service::{ConfigError, Fault};
 use blindsum_transport::TransportError;
 
 use crate::agent::held::HeldError;
-use crate::data::DataError;
-use crate::engine::EngineError;
 use crate::journal::JournalError;
 use crate::ledger::LedgerError;
-use crate::local::LocalError;
-use crate::model::ModelError;
 use crate::policy::PolicyError;
 
 /// Why the agent does not start or cannot go on.

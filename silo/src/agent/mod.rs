@@ -29,6 +29,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use blindsum_adapter::provenance;
+use blindsum_engine::{Engine, EngineError};
 use blindsum_files::{StateDir, probe};
 use blindsum_protocol::codec;
 use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
@@ -51,7 +52,6 @@ use crate::agent::link::Link;
 use crate::agent::seams::{NoSeams, Seams};
 use crate::agent::training::Trainer;
 use crate::config::SiloConfig;
-use crate::engine::{Engine, EngineError};
 use crate::journal::{self, JournalFile};
 use crate::ledger::Ledger;
 
@@ -147,7 +147,7 @@ impl<S: Seams> Agent<S> {
         if engine.layout().hash() != plan.layout().hash() {
             return Err(AgentError::Internal("the engine was made for another layout than the plan's".into()));
         }
-        let rng = crate::local::os_rng()?;
+        let rng = blindsum_engine::local::os_rng()?;
         let machine = SiloMachine::new(
             MachineConfig { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
             Box::new(rng),

@@ -11,11 +11,15 @@
 use std::sync::Arc;
 
 use blindsum_adapter::AdapterLayout;
+use blindsum_adapter::training::Protection;
 use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
 use blindsum_crypto::{IdentityKey, Roster, SiloId};
+use blindsum_engine::ComputeDevice;
+use blindsum_engine::local::TrainSpec;
+use blindsum_engine::model::ModelDir;
 use blindsum_privacy::SiloPrivacy;
-use blindsum_protocol::job::{Job, JobFile, Protection};
+use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
 use blindsum_service::Document;
 use blindsum_transport::check_address;
@@ -24,10 +28,7 @@ use tracing::{info, warn};
 use crate::agent::data::{self, Rows};
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::engine::torch::ComputeDevice;
 use crate::ledger::Covers;
-use crate::local::TrainSpec;
-use crate::model::ModelDir;
 use crate::policy;
 
 /// A configuration whose files were read, checked, accepted by the policy and found to belong together.
@@ -68,7 +69,7 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
     let plan = plan(&job, &model, &roster)?;
     policy::check(&config.policy, plan.job(), &roster, &plan.quorum())?;
     let rows = data::load(&config, plan.job(), &model)?;
-    let (spec, privacy) = TrainSpec::derive(plan.job(), rows.train.len())?;
+    let (spec, privacy) = TrainSpec::derive(&plan.job().local_training(), rows.train.len())?;
     Ok(Prepared {
         config,
         me,
@@ -103,7 +104,7 @@ pub(super) fn job(config: &SiloConfig) -> Result<(Job, Document), AgentError> {
 /// The base model that the job pins.
 pub(super) fn model(config: &SiloConfig, job: &Job) -> Result<ModelDir, AgentError> {
     let model = ModelDir::open(&config.model_dir)?;
-    model.check(&job.model)?;
+    model.check(&job.base())?;
     Ok(model)
 }
 

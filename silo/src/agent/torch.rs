@@ -1,12 +1,12 @@
 //! The product's engine: libtorch, set up as this silo's configuration says.
 
+use blindsum_engine::model;
+use blindsum_engine::{EngineError, EngineSettings};
 use blindsum_protocol::Plan;
+use blindsum_torch::{FrozenParts, TorchEngine};
 
 use crate::agent::EngineFactory;
 use crate::config::SiloConfig;
-use crate::engine::EngineError;
-use crate::engine::torch::{FrozenParts, TorchEngine, TorchOptions};
-use crate::model;
 
 /// Makes the engine when the agent asks for it.
 #[must_use]
@@ -19,12 +19,12 @@ pub fn torch() -> EngineFactory {
 /// # Errors
 /// As [`TorchEngine::open`].
 pub fn open_torch(config: &SiloConfig, plan: &Plan) -> Result<TorchEngine, EngineError> {
-    let options = TorchOptions {
+    let options = EngineSettings {
         device: config.device.parse().map_err(EngineError::Argument)?,
         gradient_checkpointing: config.gradient_checkpointing,
         precision: config.precision,
         threads: config.threads.map_or(0, |threads| threads.get().into()),
-        ..TorchOptions::default()
+        ..EngineSettings::default()
     };
     let layout = plan.layout();
     let frozen = FrozenParts::from_seed(layout);

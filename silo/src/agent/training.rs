@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use blindsum_adapter::Adapter;
+use blindsum_engine::data::{Example, Store};
+use blindsum_engine::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, os_rng};
+use blindsum_engine::{self as engine, Engine, EngineError};
 use blindsum_protocol::HeldOutCounts;
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{LocalUpdate, TrainRequest};
@@ -20,10 +23,7 @@ use tracing::{debug, info};
 
 use crate::agent::data::Rows;
 use crate::agent::error::AgentError;
-use crate::data::{Example, Store};
-use crate::engine::{self, Engine, EngineError};
 use crate::ledger::{Ledger, LedgerError};
-use crate::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, os_rng};
 
 /// Held-out rows looked at between two looks at the cancel flag.
 const CHUNK: usize = 256;

@@ -3,18 +3,19 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Phase, Task};
 use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
+use blindsum_engine::GradientSum;
+use blindsum_engine::data::{Columns, Goal, StoreKey};
+use blindsum_engine::local::StepPrivacy;
 use blindsum_files::{ExitCode, Exits};
 use blindsum_protocol::AttemptId;
-use blindsum_protocol::job::{Job, Optimizer};
+use blindsum_protocol::job::Job;
 use blindsum_protocol::plan::RoundKind;
 
 use super::*;
-use crate::data::{Columns, Goal, StoreKey};
-use crate::engine::GradientSum;
 use crate::ledger::Covers;
-use crate::local::StepPrivacy;
 
 /// Gradients of zero.
 struct Still(AdapterLayout);

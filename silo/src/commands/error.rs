@@ -2,16 +2,15 @@
 
 use blindsum_adapter::LayoutError;
 use blindsum_adapter::peft::PeftError;
+use blindsum_engine::EngineError;
+use blindsum_engine::data::DataError;
+use blindsum_engine::local::LocalError;
+use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError};
 use blindsum_privacy::DeriveError;
 use blindsum_protocol::JobError;
 use blindsum_service::ConfigError;
 use thiserror::Error;
-
-use crate::data::DataError;
-use crate::engine::EngineError;
-use crate::local::LocalError;
-use crate::model::ModelError;
 
 /// Why a command ended early.
 #[derive(Debug, Error)]

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use blindsum_adapter::Adapter;
+use blindsum_engine as engine;
+use blindsum_engine::data::{self, Example, Goal};
 use blindsum_service::say;
 use clap::Args;
 
 use super::error::CommandError;
 use super::{AdapterArgs, ColumnArgs, describe};
-use crate::data::{self, Example, Goal};
-use crate::engine;
 
 /// `blindsum-silo evaluate`
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use blindsum_engine::model::ModelDir;
 use blindsum_service::say;
 use clap::Args;
 
 use super::error::CommandError;
-use crate::model::ModelDir;
 
 /// `blindsum-silo hashes`
 #[derive(Debug, Args)]

@@ -13,12 +13,11 @@ mod train;
 use std::path::PathBuf;
 
 use blindsum_adapter::{BaseShape, TaskKind, peft};
+use blindsum_engine::data::Columns;
+use blindsum_engine::model::ModelDir;
+use blindsum_engine::{ComputeDevice, EngineSettings, Evaluation, Precision};
+use blindsum_torch::{FrozenParts, TorchEngine};
 use clap::Args;
-
-use crate::data::Columns;
-use crate::engine::Evaluation;
-use crate::engine::torch::{ComputeDevice, FrozenParts, Precision, TorchEngine, TorchOptions};
-use crate::model::ModelDir;
 
 pub use self::error::CommandError;
 pub use self::evaluate::{EvaluateArgs, evaluate};
@@ -44,10 +43,10 @@ struct EngineArgs {
 }
 
 impl EngineArgs {
-    fn options(&self) -> TorchOptions {
+    fn options(&self) -> EngineSettings {
         let threads = self.threads.map_or(0, |n| usize::from(n.get()));
         let EngineArgs { precision, device, gradient_checkpointing, .. } = *self;
-        TorchOptions { precision, device, gradient_checkpointing, threads, ..TorchOptions::default() }
+        EngineSettings { precision, device, gradient_checkpointing, threads, ..EngineSettings::default() }
     }
 }
 
@@ -91,7 +90,7 @@ struct AdapterArgs {
 /// An adapter on its base model, ready to run.
 struct Ready {
     engine: TorchEngine,
-    tokens: crate::data::Tokens,
+    tokens: blindsum_engine::data::Tokens,
     values: Vec<f32>,
     folded: Vec<f32>,
     shape: BaseShape,
@@ -106,7 +105,7 @@ impl AdapterArgs {
         let adapter = peft::load(&self.adapter, model.shape())?;
         let longest = model.shape().max_positions;
         let wanted = self.max_sequence_tokens.map_or(longest, |n| n.get() as usize);
-        let tokens = crate::data::Tokens::open(&model.tokenizer(), wanted.min(longest))?;
+        let tokens = blindsum_engine::data::Tokens::open(&model.tokenizer(), wanted.min(longest))?;
         let frozen = FrozenParts { a: adapter.a, head: adapter.head };
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
         let (shape, task) = (model.shape().clone(), adapter.layout.task().kind());

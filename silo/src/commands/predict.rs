@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use blindsum_adapter::{Adapter, TaskKind};
+use blindsum_engine::data::{self, Example};
+use blindsum_engine::{Engine, best};
 use blindsum_files::write_atomic;
 use blindsum_service::say;
 use clap::Args;
@@ -10,8 +12,6 @@ use serde::Serialize;
 
 use super::AdapterArgs;
 use super::error::CommandError;
-use crate::data::{self, Example};
-use crate::engine::{Engine, best};
 
 /// `blindsum-silo predict`
 #[derive(Debug, Args)]

@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_adapter::training::Protection;
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout, a_stack};
-use blindsum_protocol::job::{Job, JobFile, Protection};
+use blindsum_engine::data::{self, Dataset, Example, Goal, Tokens};
+use blindsum_engine::local::{LocalTrainer, TrainSpec, os_rng};
+use blindsum_engine::model::ModelDir;
+use blindsum_engine::{self as engine, Engine};
+use blindsum_protocol::job::{Job, JobFile};
 use blindsum_service::{Document, say};
+use blindsum_torch::{FrozenParts, TorchEngine};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CommandError;
 use super::{ColumnArgs, EngineArgs, describe};
-use crate::data::{self, Dataset, Example, Goal, Tokens};
-use crate::engine::torch::{FrozenParts, TorchEngine};
-use crate::engine::{self, Engine};
-use crate::local::{LocalTrainer, TrainSpec, os_rng};
-use crate::model::ModelDir;
 
 /// `blindsum-silo train`
 #[derive(Debug, Args)]
@@ -60,7 +61,7 @@ pub struct TrainArgs {
 pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let job = job(args)?;
     let model = ModelDir::open(&args.model)?;
-    model.check(&job.model)?;
+    model.check(&job.base())?;
     let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task())?;
     let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
     if max_tokens > longest {
@@ -80,7 +81,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         ));
     }
     let held_out = args.data_validation.as_deref().map(read).transpose()?.map(|d| d.examples);
-    let (spec, privacy) = TrainSpec::derive(&job, train.len())?;
+    let (spec, privacy) = TrainSpec::derive(&job.local_training(), train.len())?;
     let state = StateLayout::new(layout, job.server_step(), job.rounds)?;
     let layout = state.layout();
     let frozen = FrozenParts::from_seed(layout);

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use blindsum_adapter::Method;
 use blindsum_protocol::server::ServerOptimizer;
 use blindsum_silo::agent::{EngineFactory, open_torch};
-use blindsum_silo::engine::torch::TorchEngine;
 use blindsum_tests::cluster::{self, Cluster};
 use blindsum_tests::site::{SILOS, Site, Terms};
 use blindsum_tests::{expect, seams};
+use blindsum_torch::TorchEngine;
 
 /// The first silo opens the base model; the others of this process compute on the same weights.
 fn shared_torch(base: Arc<Mutex<Option<TorchEngine>>>) -> EngineFactory {

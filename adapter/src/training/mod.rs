@@ -1,0 +1,75 @@
+//! How an adapter is trained, in the words of the job: what a silo does in one round, and how its records are protected.
+//!
+//! ```text
+//! job [training], [privacy] ─► LocalTraining ─► each silo's numbers ─► local steps
+//! ```
+//!
+//! Contract: plain values that were checked where they were written (the job); nothing here is computed from rows.
+
+mod schedule;
+
+use serde::{Deserialize, Serialize};
+
+pub use schedule::{LearningRate, Schedule};
+
+/// What a silo does in one round, and how often, as everybody agreed on it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalTraining {
+    /// Optimiser steps per round.
+    pub local_steps: u32,
+    /// Expected examples per step.
+    pub expected_batch: u32,
+    /// The optimiser; its state starts afresh in each round.
+    pub optimizer: Optimizer,
+    /// The learning rate of every round.
+    pub learning_rate: LearningRate,
+    /// How records are protected.
+    pub protection: Protection,
+    /// Trainings that each silo's privacy budget has to cover: the rounds and the spare ones.
+    pub charged_rounds: u32,
+}
+
+/// Which optimiser runs inside a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Plain stochastic gradient descent, no momentum.
+    Sgd,
+    /// Adam with the constants [`ADAM`] and no weight decay.
+    AdamW,
+}
+
+/// The constants of `optimizer = "adamw"`, part of the job's contract because the coordinate bound depends on them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConstants {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+}
+
+/// What every silo uses: the values of Kingma & Ba (ICLR 2015).
+pub const ADAM: AdamConstants = AdamConstants { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+/// How records are protected, with exactly the numbers that the mode needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Protection {
+    /// DP-SGD.
+    RecordDp {
+        /// ε of each silo for the whole job.
+        epsilon: f64,
+        /// δ of the same guarantee.
+        delta: f64,
+        /// L2 bound on each record's gradient.
+        clip_norm: f64,
+        /// Largest noise multiplier of any silo.
+        noise_multiplier_max: f64,
+    },
+    /// Secure aggregation alone.
+    None {
+        /// L2 bound on each step's mean gradient.
+        max_grad_norm: f64,
+    },
+}

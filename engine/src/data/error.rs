@@ -1,0 +1,74 @@
+//! What can be wrong with a data file, said without saying what stands in it.
+//!
+//! Contract: the parsers' own messages quote what they stumble over, so none of them is passed on; what is kept is the
+//! file, the line, and a sentence of ours.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Label names that an error lists; they are the job's, not the record's.
+const LABELS_SHOWN: usize = 8;
+
+/// A data file that cannot be used. Shows file, line and remedy, never content.
+#[derive(Debug, Error)]
+#[error("{}{}: {what}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+pub struct DataError {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1, where one row is to blame.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl DataError {
+    /// The file as a whole: it cannot be opened or read.
+    pub(super) fn file(path: &Path, error: &std::io::Error) -> Self {
+        // only the kind: an error made by a reader of ours could carry anything
+        DataError { path: path.to_owned(), line: None, what: error.kind().to_string() }
+    }
+
+    /// Held-out rows that are the training rows. A link or a copy of another name has the same content.
+    pub fn same_rows(train: &Path, held_out: Option<&Path>) -> Self {
+        let what = format!(
+            "the held-out file {} holds the very rows of the training file: measured on them, the stated ε would not hold \
+             for what leaves the silo, and the accuracy would mean nothing. Name other rows, or leave held_out out",
+            held_out.unwrap_or(train).display()
+        );
+        DataError { path: train.to_owned(), line: None, what }
+    }
+
+    pub(super) fn format(path: &Path) -> Self {
+        let what = "the file's name must end in .jsonl, .csv or .tsv, which says how to read it".to_owned();
+        DataError { path: path.to_owned(), line: None, what }
+    }
+
+    pub(super) fn row(path: &Path, line: u64, what: impl Into<String>) -> Self {
+        DataError { path: path.to_owned(), line: Some(line), what: what.into() }
+    }
+
+    pub(super) fn label(path: &Path, line: u64, labels: &[String]) -> Self {
+        let shown = labels.iter().take(LABELS_SHOWN).map(|l| format!("{l:?}")).collect::<Vec<_>>().join(", ");
+        let more = if labels.len() > LABELS_SHOWN { ", …" } else { "" };
+        DataError::row(path, line, format!("the label is none of the job's {} labels: {shown}{more}", labels.len()))
+    }
+
+    pub(super) fn column(path: &Path, line: u64, name: &str, found: usize) -> Self {
+        let found = match found {
+            0 => "no column",
+            _ => "more than one column",
+        };
+        let what = format!("the first line must name the columns and has {found} named {name:?}");
+        DataError::row(path, line, what)
+    }
+
+    pub(super) fn too_long(path: &Path, line: u64) -> Self {
+        let mib = super::MAX_ROW_BYTES >> 20;
+        DataError::row(path, line, format!("the row is longer than {mib} MiB (an unclosed quote?)"))
+    }
+
+    pub(super) fn not_utf8(path: &Path, line: u64) -> Self {
+        DataError::row(path, line, "the row is not UTF-8; convert the file, for example with iconv")
+    }
+}

@@ -1,0 +1,290 @@
+//! A silo's part of one round: local steps on its own rows, and what of them leaves the engine.
+//!
+//! ```text
+//! each step:  Poisson sample ─► Σ gradients ─┬─ record-DP: each clipped to C; + N(0, (σC)²) ─┬─► ÷ expected batch ─► optimiser
+//!                                            └─ none: their mean bounded by max_grad_norm ───┘
+//! ```
+//!
+//! Contract: under record-DP the update depends on the training rows only through the noised sums (Abadi et al. 2016);
+//! the divisor is the public expected batch size, never the count that was drawn. Losses and counts stay in the silo.
+//! The optimiser starts afresh in each round, as the job's contract says, so a round is a function of the global
+//! adapter, the rows and the randomness: nothing needs saving, and an attempt that is abandoned leaves no trace.
+
+use blindsum_adapter::Adapter;
+use blindsum_adapter::training::{ADAM, LearningRate, LocalTraining, Optimizer, Protection};
+use blindsum_privacy::{DeriveError, PoissonSampler, SiloPrivacy, gaussian};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{CryptoRng, SeedableRng};
+use thiserror::Error;
+
+use crate::data::{Example, Store};
+use crate::{Engine, EngineError};
+
+/// How rows are protected in each step, with the numbers of this silo.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StepPrivacy {
+    /// DP-SGD.
+    RecordDp {
+        /// Probability with which each row enters a step.
+        q: f64,
+        /// Standard deviation of the noise on the sum, divided by `clip_norm`.
+        noise_multiplier: f64,
+        /// L2 bound on each row's gradient.
+        clip_norm: f64,
+    },
+    /// No noise; secure aggregation alone protects the update.
+    None {
+        /// L2 bound on each step's mean gradient.
+        max_grad_norm: f64,
+    },
+}
+
+/// What a silo does in one round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainSpec {
+    /// Optimiser steps.
+    pub local_steps: u32,
+    /// Expected rows per step: what each sum of gradients is divided by.
+    pub expected_batch: u32,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// Its learning rate in each round.
+    pub learning_rate: LearningRate,
+    /// Protection of the rows.
+    pub privacy: StepPrivacy,
+}
+
+impl TrainSpec {
+    /// Derives this silo's numbers from the job's words and its count of training rows; under record-DP also what the whole
+    /// job will have spent.
+    ///
+    /// # Errors
+    /// Refuses where the job's privacy cannot be had with so few rows or needs more noise than the job allows.
+    pub fn derive(job: &LocalTraining, records: usize) -> Result<(Self, Option<SiloPrivacy>), DeriveError> {
+        let batch = job.expected_batch;
+        let (privacy, spent) = match job.protection {
+            Protection::None { max_grad_norm } => (StepPrivacy::None { max_grad_norm }, None),
+            Protection::RecordDp { epsilon, delta, clip_norm, noise_multiplier_max } => {
+                let steps = u64::from(job.charged_rounds) * u64::from(job.local_steps);
+                let own = SiloPrivacy::derive(records as u64, u64::from(batch), steps, epsilon, delta)?
+                    .within(noise_multiplier_max)?;
+                let SiloPrivacy { q, noise_multiplier, .. } = own;
+                (StepPrivacy::RecordDp { q, noise_multiplier, clip_norm }, Some(own))
+            }
+        };
+        let spec = TrainSpec {
+            local_steps: job.local_steps,
+            expected_batch: batch,
+            optimizer: job.optimizer,
+            learning_rate: job.learning_rate,
+            privacy,
+        };
+        Ok((spec, spent))
+    }
+}
+
+/// Why a round's local steps gave no update.
+#[derive(Debug, Error)]
+pub enum LocalError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Numbers left the range of f32.
+    #[error("training diverged in local step {step}: lower training.learning_rate")]
+    Diverged {
+        /// Step of the round, from 1.
+        step: u32,
+    },
+    /// The caller asked to stop.
+    #[error("local training was stopped")]
+    Stopped,
+    /// The spec has no meaning.
+    #[error("{0}")]
+    Spec(String),
+    /// No randomness from the operating system.
+    #[error("the operating system gives no randomness: {0}")]
+    Randomness(String),
+}
+
+/// A generator seeded by the operating system, for sampling and noise.
+pub fn os_rng() -> Result<ChaCha20Rng, LocalError> {
+    ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|e| LocalError::Randomness(e.to_string()))
+}
+
+/// What a round's local steps led to. Only `values` may leave the silo, and only through secure aggregation; the rest
+/// is derived from training rows without noise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalUpdate {
+    /// Local minus global adapter, over the values that the round trains, in the layout's order.
+    pub values: Vec<f32>,
+    /// Steps taken.
+    pub steps: u32,
+    /// Rows drawn over all steps.
+    pub drawn: u64,
+    /// Steps whose batch was empty.
+    pub empty_batches: u32,
+    /// Share of drawn rows whose gradient was clipped; 0 without record-DP.
+    pub clipped: f64,
+    /// Mean cross-entropy over drawn rows before each step; `None` where nothing was drawn.
+    pub mean_loss: Option<f64>,
+}
+
+/// Trains on one silo's rows.
+pub struct LocalTrainer {
+    train: Store,
+    spec: TrainSpec,
+    sampler: Option<PoissonSampler>,
+}
+
+impl LocalTrainer {
+    /// Takes the training rows; there may be none, in which case every batch is empty.
+    ///
+    /// # Errors
+    /// If a number of `spec` has no meaning.
+    pub fn new(train: impl Into<Store>, spec: TrainSpec) -> Result<Self, LocalError> {
+        let train = train.into();
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let fine = match spec.privacy {
+            StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } => {
+                noise_multiplier.is_finite() && noise_multiplier >= 0.0 && positive(clip_norm)
+            }
+            StepPrivacy::None { max_grad_norm } => positive(max_grad_norm),
+        };
+        if !fine || !positive(spec.learning_rate.peak) || spec.expected_batch == 0 {
+            return Err(LocalError::Spec(format!("the numbers of {spec:?} have no meaning")));
+        }
+        let q = match spec.privacy {
+            StepPrivacy::RecordDp { q, .. } => q,
+            StepPrivacy::None { .. } => (f64::from(spec.expected_batch) / train.len() as f64).min(1.0),
+        };
+        let sampler = if train.is_empty() { None } else { Some(PoissonSampler::new(q)) };
+        let sampler = sampler.transpose().map_err(|e| LocalError::Spec(e.to_string()))?;
+        Ok(LocalTrainer { train, spec, sampler })
+    }
+
+    /// Training rows held.
+    pub fn records(&self) -> usize {
+        self.train.len()
+    }
+
+    /// What each round does.
+    pub fn spec(&self) -> &TrainSpec {
+        &self.spec
+    }
+
+    /// Takes the steps of round `round` (from 1) from the adapter `global`.
+    ///
+    /// `before_step` is called with the number of steps done and may stop the round by returning false. Sampling and
+    /// noise come from `rng`: [`os_rng`] for everything that leaves the silo.
+    ///
+    /// # Errors
+    /// If the engine fails, training diverges, or `before_step` stops it.
+    pub fn round(
+        &self,
+        engine: &mut dyn Engine,
+        round: u32,
+        global: Adapter<'_>,
+        rng: &mut impl CryptoRng,
+        before_step: &mut dyn FnMut(u32) -> bool,
+    ) -> Result<LocalUpdate, LocalError> {
+        let phase = engine.layout().phase(round);
+        let trained = engine.layout().trained(phase);
+        let mut local = global.values.to_vec();
+        let Some(start) = global.values.get(trained.clone()) else {
+            return Err(LocalError::Spec("the adapter is shorter than its layout".to_owned()));
+        };
+        let mut optimizer = OptimizerState::new(self.spec.optimizer, self.spec.learning_rate.at(round), start.len());
+        // the update in f64, so that small steps on large values are not lost one by one
+        let mut update = vec![0.0f64; start.len()];
+        let (mut drawn, mut empty_batches, mut clipped, mut loss) = (0u64, 0, 0u64, 0.0f64);
+        for step in 0..self.spec.local_steps {
+            if !before_step(step) {
+                return Err(LocalError::Stopped);
+            }
+            let indices = self.sampler.map(|s| s.sample(self.train.len(), rng)).unwrap_or_default();
+            let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
+            let batch: Vec<&Example> = rows.iter().collect();
+            let clip = match self.spec.privacy {
+                StepPrivacy::RecordDp { clip_norm, .. } => Some(clip_norm),
+                StepPrivacy::None { .. } => None,
+            };
+            let result = engine.gradient_sum(Adapter { values: &local, ..global }, phase, &batch, clip)?;
+            drawn += batch.len() as u64;
+            empty_batches += u32::from(batch.is_empty());
+            clipped += result.norms.iter().filter(|&&norm| clip.is_some_and(|clip| norm > clip)).count() as u64;
+            loss += result.losses.iter().map(|&l| f64::from(l)).sum::<f64>();
+            let gradient = self.protect(&result.sum, rng);
+            optimizer.step(&gradient, &mut update);
+            for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {
+                *local = (f64::from(*start) + update) as f32;
+            }
+            if local.iter().any(|x| !x.is_finite()) {
+                return Err(LocalError::Diverged { step: step + 1 });
+            }
+        }
+        let share = |count: u64| if drawn == 0 { 0.0 } else { count as f64 / drawn as f64 };
+        Ok(LocalUpdate {
+            values: update.into_iter().map(|x| x as f32).collect(),
+            steps: self.spec.local_steps,
+            drawn,
+            empty_batches,
+            clipped: share(clipped),
+            mean_loss: (drawn > 0).then(|| loss / drawn as f64),
+        })
+    }
+
+    /// From the sum of gradients to what the optimiser sees.
+    fn protect(&self, sum: &[f32], rng: &mut impl CryptoRng) -> Vec<f64> {
+        let mut gradient: Vec<f64> = sum.iter().map(|&x| f64::from(x)).collect();
+        if let StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } = self.spec.privacy {
+            gaussian::add_noise(&mut gradient, noise_multiplier * clip_norm, rng);
+        }
+        let batch = f64::from(self.spec.expected_batch);
+        gradient.iter_mut().for_each(|x| *x /= batch);
+        if let StepPrivacy::None { max_grad_norm } = self.spec.privacy {
+            let norm = gradient.iter().map(|x| x * x).sum::<f64>().sqrt();
+            if norm > max_grad_norm {
+                gradient.iter_mut().for_each(|x| *x *= max_grad_norm / norm);
+            }
+        }
+        gradient
+    }
+}
+
+/// An optimiser within one round.
+struct OptimizerState {
+    kind: Optimizer,
+    learning_rate: f64,
+    /// Moments of Adam; empty for SGD.
+    first: Vec<f64>,
+    second: Vec<f64>,
+    steps: i32,
+}
+
+impl OptimizerState {
+    fn new(kind: Optimizer, learning_rate: f64, len: usize) -> Self {
+        let len = if kind == Optimizer::AdamW { len } else { 0 };
+        OptimizerState { kind, learning_rate, first: vec![0.0; len], second: vec![0.0; len], steps: 0 }
+    }
+
+    /// Moves `update` by one step: plain SGD, or Adam (Kingma and Ba 2015, algorithm 1) without weight decay.
+    fn step(&mut self, gradient: &[f64], update: &mut [f64]) {
+        match self.kind {
+            Optimizer::Sgd => {
+                for (update, g) in update.iter_mut().zip(gradient) {
+                    *update -= self.learning_rate * g;
+                }
+            }
+            Optimizer::AdamW => {
+                self.steps = self.steps.saturating_add(1);
+                let (c1, c2) = (1.0 - ADAM.beta1.powi(self.steps), 1.0 - ADAM.beta2.powi(self.steps));
+                let moments = self.first.iter_mut().zip(&mut self.second);
+                for ((update, g), (first, second)) in update.iter_mut().zip(gradient).zip(moments) {
+                    *first = ADAM.beta1 * *first + (1.0 - ADAM.beta1) * g;
+                    *second = ADAM.beta2 * *second + (1.0 - ADAM.beta2) * g * g;
+                    *update -= self.learning_rate * (*first / c1) / ((*second / c2).sqrt() + ADAM.epsilon);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! How examples of different lengths share one matrix without padding each to the longest.
+//!
+//! Sequences are laid one after the other into rows of equal width, and attention is masked so that each sees only
+//! itself. Linear layers, layer norms and activations then work on `rows · width` tokens of which nearly all are real.
+//!
+//! ```text
+//! row 0 │ a a a a a a a │ d d d · │      width 12, `·` = filler: its own segment, read by nobody
+//! row 1 │ b b b b b │ c c c c │ · · · │
+//! ```
+//!
+//! Contract: any grouping is valid, since gradients are summed and logits are put back in order; results differ by
+//! rounding only.
+
+use blindsum_engine::data::Example;
+
+use std::ops::Range;
+
+/// Rows are a multiple of this wide. Softmax is quickest on 32, a register of bf16, but the filler costs more than that.
+const STEP: usize = 8;
+/// Rows are at least this wide: narrower ones leave matrix products too small.
+const MIN_WIDTH: usize = 64;
+
+/// Bounds on one micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Real tokens; a longer single example still makes a micro-batch of its own.
+    pub tokens: usize,
+    /// Examples (their gradients are kept one by one).
+    pub examples: usize,
+    /// Tokens at which attention costs as much as everything else, about half the hidden size.
+    pub attention_breakeven: usize,
+    /// Threads that share the micro-batches.
+    pub threads: usize,
+}
+
+impl Limits {
+    /// For one example, whatever its length.
+    pub(super) const ALONE: Limits = Limits { tokens: usize::MAX, examples: 1, attention_breakeven: 1, threads: 1 };
+}
+
+/// Some examples laid out in rows.
+pub(super) struct Packed {
+    /// Indices into the caller's batch, longest example first; everything below is in this order.
+    pub members: Vec<usize>,
+    /// First token of each member in the flat matrix.
+    pub starts: Vec<usize>,
+    /// Tokens of each member.
+    pub lengths: Vec<usize>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Tokens in one row.
+    pub width: usize,
+    /// Token ids, `rows · width`; filler is 0.
+    pub ids: Vec<i64>,
+    /// Position of each token in its own sequence.
+    pub positions: Vec<i64>,
+    /// Which member each token belongs to; −1 for filler.
+    pub segments: Vec<i64>,
+}
+
+/// Splits a batch into micro-batches of similar lengths and even sizes, as many for each thread.
+pub(super) fn pack(batch: &[&Example], limits: Limits) -> Vec<Packed> {
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(batch[i].ids.len()));
+    let total: usize = batch.iter().map(|e| e.ids.len()).sum();
+    let parts = total.div_ceil(limits.tokens.max(1)).max(1).next_multiple_of(limits.threads.max(1));
+    let share = total.div_ceil(parts).max(MIN_WIDTH);
+    let mut out = Vec::new();
+    let (mut start, mut tokens, mut cuts) = (0, 0, 1);
+    for (at, &i) in order.iter().enumerate() {
+        let length = batch[i].ids.len();
+        // cut where the even shares' ends lie, at the nearer end of the example there, so that no crumb is left over
+        let middle = tokens + length / 2;
+        let even = middle > cuts * share;
+        if at > start && (even || at - start >= limits.examples.max(1)) {
+            out.push(layout(batch, &order[start..at], limits));
+            start = at;
+            cuts = middle / share + 1;
+        }
+        tokens += length;
+    }
+    if start < order.len() {
+        out.push(layout(batch, &order[start..], limits));
+    }
+    out
+}
+
+/// Lays `members` (longest first) into rows of the width that costs least.
+fn layout(batch: &[&Example], members: &[usize], limits: Limits) -> Packed {
+    let lengths: Vec<usize> = members.iter().map(|&i| batch[i].ids.len()).collect();
+    let longest = lengths.first().copied().unwrap_or(1).next_multiple_of(STEP).max(MIN_WIDTH);
+    let cost = |width: usize, rows: usize| rows * width * (limits.attention_breakeven + width);
+    let (width, (rows, starts)) = (longest..=2 * longest)
+        .step_by(STEP)
+        .map(|width| (width, first_fit(&lengths, width)))
+        .min_by_key(|(width, (rows, _))| cost(*width, *rows))
+        .unwrap_or_else(|| (longest, first_fit(&lengths, longest)));
+    let mut packed = Packed {
+        members: members.to_vec(),
+        ids: vec![0; rows * width],
+        positions: vec![0; rows * width],
+        segments: vec![-1; rows * width],
+        starts,
+        lengths,
+        rows,
+        width,
+    };
+    for (slot, &i) in members.iter().enumerate() {
+        let start = packed.starts[slot];
+        for (offset, &id) in batch[i].ids.iter().enumerate() {
+            packed.ids[start + offset] = i64::from(id);
+            packed.positions[start + offset] = offset as i64;
+            packed.segments[start + offset] = slot as i64;
+        }
+    }
+    packed
+}
+
+/// First-fit decreasing: how many rows of `width` the lengths fill, and where each starts.
+fn first_fit(lengths: &[usize], width: usize) -> (usize, Vec<usize>) {
+    let mut used: Vec<usize> = Vec::new();
+    let starts = lengths
+        .iter()
+        .map(|&length| {
+            let row = used.iter().position(|u| u + length <= width).unwrap_or_else(|| {
+                used.push(0);
+                used.len() - 1
+            });
+            let start = row * width + used[row];
+            used[row] += length;
+            start
+        })
+        .collect();
+    (used.len(), starts)
+}
+
+impl Packed {
+    /// Ranges of members of similar length, for work that needs one matrix per example: inside a range the longest is
+    /// at most a quarter, or eight tokens, longer than the shortest.
+    pub(super) fn groups(&self) -> Vec<Range<usize>> {
+        let mut groups = Vec::new();
+        let mut start = 0;
+        for i in 1..=self.lengths.len() {
+            let close = |longest: usize, own: usize| longest <= (own + own / 4).max(own + 8);
+            if i == self.lengths.len() || !close(self.lengths[start], self.lengths[i]) {
+                groups.push(start..i);
+                start = i;
+            }
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { tokens: 512, examples: 40, attention_breakeven: 192, threads: 1 };
+
+    fn examples(lengths: &[usize]) -> Vec<Example> {
+        lengths.iter().map(|&n| Example::labelled((1..=n as u32).collect(), 0)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_is_laid_once_and_rows_are_not_crossed(lengths in prop::collection::vec(1usize..200, 0..80)) {
+            let owned = examples(&lengths);
+            let batch: Vec<&Example> = owned.iter().collect();
+            let mut seen = vec![false; lengths.len()];
+            for packed in pack(&batch, LIMITS) {
+                prop_assert!(packed.members.len() <= LIMITS.examples);
+                let tokens: usize = packed.lengths.iter().sum();
+                // a part begins and ends within half an example of an even share
+                prop_assert!(tokens <= LIMITS.tokens + 200 || packed.members.len() == 1);
+                prop_assert_eq!(packed.segments.iter().filter(|&&s| s >= 0).count(), tokens);
+                for (slot, &i) in packed.members.iter().enumerate() {
+                    prop_assert!(!std::mem::replace(&mut seen[i], true));
+                    let (start, n) = (packed.starts[slot], packed.lengths[slot]);
+                    prop_assert_eq!(n, lengths[i]);
+                    prop_assert_eq!(start / packed.width, (start + n - 1) / packed.width);
+                    for t in 0..n {
+                        prop_assert_eq!(packed.segments[start + t], slot as i64);
+                        prop_assert_eq!(packed.positions[start + t], t as i64);
+                        prop_assert_eq!(packed.ids[start + t], t as i64 + 1);
+                    }
+                }
+                let covered: Vec<usize> = packed.groups().into_iter().flatten().collect();
+                prop_assert_eq!(covered, (0..packed.members.len()).collect::<Vec<_>>());
+            }
+            prop_assert!(seen.into_iter().all(|s| s));
+        }
+    }
+
+    #[test]
+    fn each_thread_has_a_part_and_no_crumb_is_left() {
+        let parts = |lengths: &[usize], tokens| -> Vec<usize> {
+            let owned = examples(lengths);
+            let batch: Vec<&Example> = owned.iter().collect();
+            let parts = pack(&batch, Limits { tokens, examples: 1000, threads: 2, ..LIMITS });
+            parts.iter().map(|p| p.lengths.iter().sum()).collect()
+        };
+        let mixed: Vec<usize> = (0..32).map(|i| 6 + (i * i) % 65).collect();
+        let found = parts(&mixed, 1024);
+        assert!(found.len() == 2 && found[0].abs_diff(found[1]) <= 70, "{found:?}");
+        // after one that is as long as several shares
+        let long: Vec<usize> = std::iter::once(2000).chain([5; 100]).collect();
+        assert_eq!(parts(&long, 256)[0], 2000);
+        assert!(parts(&long, 256)[1..].iter().all(|&tokens| tokens >= 200), "{:?}", parts(&long, 256));
+    }
+
+    #[test]
+    fn short_sequences_share_rows() {
+        let owned = examples(&[20; 48]);
+        let batch: Vec<&Example> = owned.iter().collect();
+        let packed = pack(&batch, Limits { tokens: 4096, examples: 100, ..LIMITS });
+        let cells: usize = packed.iter().map(|p| p.rows * p.width).sum();
+        assert!(cells <= 48 * 20 * 11 / 10, "{cells} cells for {} tokens", 48 * 20);
+    }
+}

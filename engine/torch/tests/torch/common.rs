@@ -1,0 +1,62 @@
+//! Engines on the tiny models, and examples for them. Where no family is named it is BERT.
+
+use std::path::Path;
+
+use blindsum_adapter::{AdapterLayout, Family, Head, Task};
+use blindsum_engine::data::Example;
+use blindsum_engine::{ComputeDevice, EngineSettings, Precision};
+use blindsum_torch::{FrozenParts, TorchEngine};
+
+pub use crate::models::*;
+
+pub fn open(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, precision: Precision) -> TorchEngine {
+    open_with(dir, layout, frozen, EngineSettings { precision, ..OPTIONS })
+}
+
+/// Small micro-batches, so that a batch makes several.
+pub const OPTIONS: EngineSettings = EngineSettings {
+    device: ComputeDevice::Cpu,
+    precision: Precision::F32,
+    gradient_checkpointing: false,
+    threads: 2,
+    micro_batch_tokens: 256,
+};
+
+pub fn open_with(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, options: EngineSettings) -> TorchEngine {
+    TorchEngine::open(&dir.join("model.safetensors"), layout, frozen, options).unwrap()
+}
+
+/// The tiny model with its own A and head, and an adapter that is not zero.
+pub fn tiny_engine(precision: Precision, head: Head) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
+    family_engine(Family::Bert, Task::classify(3), head, EngineSettings { precision, ..OPTIONS })
+}
+
+/// The same in any family, with PEFT's default targets.
+pub fn family_engine(
+    family: Family,
+    task: Task,
+    head: Head,
+    options: EngineSettings,
+) -> (tempfile::TempDir, TorchEngine, Vec<f32>) {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), tiny_config(family), &family_tensors(family));
+    let layout = layout_of(dir.path(), &lora(4, family.default_target_modules(), head), task);
+    let adapter = uniform(999, layout.len()).into_iter().map(|u| 0.1 * u as f32).collect();
+    let engine = open_with(dir.path(), &layout, &FrozenParts::from_seed(&layout), options);
+    (dir, engine, adapter)
+}
+
+/// Examples of these lengths for the tiny model, labels in turn.
+pub fn examples(lengths: &[usize]) -> Vec<Example> {
+    examples_for(Task::classify(3), lengths)
+}
+
+/// The same for any task: labels in turn, or prompts of different lengths, one of which is the whole text.
+pub fn examples_for(task: Task, lengths: &[usize]) -> Vec<Example> {
+    let ids = |k: usize, n: usize| (0..n).map(|t| ((t * 37 + k * 11) % 120 + 5) as u32).collect();
+    let example = |(k, &n): (usize, &usize)| match task {
+        Task::SequenceClassification { .. } => Example::labelled(ids(k, n), (k % 3) as u32),
+        Task::CausalLm => Example::text(ids(k, n), [0, 1, 7, 33, 2, 30, 0][k % 7]),
+    };
+    lengths.iter().enumerate().map(example).collect()
+}

@@ -1,0 +1,13 @@
+//! What the engine on libtorch promises: parity with Hugging Face, exact gradients, and that training learns.
+#![allow(clippy::unwrap_used)]
+
+mod checkpoints;
+mod common;
+mod engine;
+mod families;
+mod golden;
+mod local;
+mod methods;
+#[path = "../../../tests/engine/models.rs"]
+mod models;
+mod reference;

@@ -1,0 +1,87 @@
+//! Parity with Hugging Face on real models, from a file of golden values that lies outside the repository.
+//!
+//! `BLINDSUM_REFERENCE` names a JSON file with, for each model, `input_ids`, `attention_mask`, and per example `loss`,
+//! `logits` (of the classes, or the first of the token after the text) and `grad_norm_by_module`, with adapter and head
+//! from the formulas of `tests/golden_hf.py`; `BLINDSUM_MODELS` names the folder that holds the models' directories.
+//! Without them nothing is checked, and a line says so.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use blindsum_adapter::{Adapter, BaseShape, Head, Phase, Task};
+use blindsum_engine::data::Example;
+use blindsum_engine::{Engine, Precision};
+use blindsum_torch::FrozenParts;
+use serde::Deserialize;
+
+use crate::common::{golden_adapter, layout_of, lora, norm, open, table};
+
+#[derive(Deserialize)]
+struct Reference {
+    modules: Vec<String>,
+    input_ids: Vec<Vec<u32>>,
+    attention_mask: Vec<Vec<u8>>,
+    examples: Vec<Case>,
+    example_grad_norms: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    loss: f64,
+    logits: Vec<f64>,
+    grad_norm_by_module: Vec<f64>,
+}
+
+const RANK: usize = 4;
+
+#[test]
+fn real_models_agree_with_hugging_face() {
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let (Some(file), Some(models)) = (path("BLINDSUM_REFERENCE"), path("BLINDSUM_MODELS")) else {
+        eprintln!("BLINDSUM_REFERENCE and BLINDSUM_MODELS are not set: parity on real models was NOT checked");
+        return;
+    };
+    let all: BTreeMap<String, Reference> = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    for (name, reference) in all {
+        let dir = models.join(&name);
+        let config = std::fs::read_to_string(dir.join("config.json")).unwrap();
+        let family = BaseShape::from_config_json(&config).unwrap().family;
+        let task = if family.is_decoder() { Task::CausalLm } else { Task::classify(3) };
+        let layout = layout_of(&dir, &lora(RANK as u32, family.default_target_modules(), Head::Frozen), task);
+        let paths: Vec<&String> = layout.modules().iter().map(|m| &m.path).collect();
+        assert_eq!(paths, reference.modules.iter().collect::<Vec<_>>());
+
+        let (a, adapter) = golden_adapter(&layout);
+        let weights = table(task.labels(), layout.hidden(), |i, j| 0.1 * (0.9 * i + 0.2 * j + 0.5).sin());
+        let frozen = FrozenParts { a, head: (weights, vec![0.0; task.labels()]) };
+        let mut engine = open(&dir, &layout, &frozen, Precision::F32);
+
+        let examples: Vec<Example> = (reference.input_ids.iter().zip(&reference.attention_mask).enumerate())
+            .map(|(n, (ids, mask))| {
+                let ids: Vec<u32> = ids.iter().zip(mask).filter(|(_, m)| **m == 1).map(|(id, _)| *id).collect();
+                if family.is_decoder() { Example::text(ids, 0) } else { Example::labelled(ids, n as u32 % 3) }
+            })
+            .collect();
+        let batch: Vec<&Example> = examples.iter().collect();
+        let logits = engine.logits(Adapter::of(&adapter), &batch).unwrap();
+        let together = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
+        let mut worst = [0.0f64; 4];
+        for (k, case) in reference.examples.iter().enumerate() {
+            for (found, expected) in logits[k].iter().zip(&case.logits) {
+                worst[0] = worst[0].max((f64::from(*found) - expected).abs());
+            }
+            worst[1] = worst[1].max((f64::from(together.losses[k]) - case.loss).abs());
+            worst[2] = worst[2].max((together.norms[k] / reference.example_grad_norms[k] - 1.0).abs());
+            let alone = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[batch[k]], None).unwrap().sum;
+            for (m, expected) in case.grad_norm_by_module.iter().enumerate() {
+                worst[3] = worst[3].max((norm(&alone[layout.b_range(m)]) / expected - 1.0).abs());
+            }
+        }
+        let [logit, loss, whole, module] = worst;
+        println!(
+            "{name}: logits within {logit:.1e}, losses within {loss:.1e}, per-example norms within {whole:.1e}, norms by \
+             module within {module:.1e} (relative)"
+        );
+        assert!(logit < 1e-4 && loss < 1e-4 && whole < 1e-3 && module < 1e-3, "{name}");
+    }
+}

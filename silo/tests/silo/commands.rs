@@ -1,0 +1,235 @@
+//! The program's commands that need no federation, as a person would type them: train, evaluate, predict.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use blindsum_adapter::Family;
+use blindsum_engine::model::ModelDir;
+
+use crate::models::{family_tensors, tiny_config, uniform, write_model, write_tokenizer};
+
+/// A word that stands in bad rows and must never be shown.
+const SECRET: &str = "xylophone";
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    /// A tiny model with tokenizer, rows of two kinds of sentences, and a job on them.
+    fn new(privacy: &str) -> Self {
+        Place::of(Family::Bert, privacy)
+    }
+
+    fn of(family: Family, privacy: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        write_model(dir.path(), tiny_config(family), &family_tensors(family));
+        write_tokenizer(dir.path(), true);
+        let place = Place { dir };
+        place.write("train.jsonl", &rows(400, 1));
+        place.write("test.jsonl", &rows(100, 2));
+        place.write("job.toml", &place.job(privacy));
+        place
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.dir.path().join(name), content).unwrap();
+    }
+
+    fn job(&self, privacy: &str) -> String {
+        let hashes = ModelDir::open(self.dir.path()).unwrap().hashes().unwrap();
+        let bound = if privacy.contains("none") { "max_grad_norm = 1.0" } else { "" };
+        format!(
+            "schema = 1\nname = \"toy\"\nfederation = \"test\"\nrounds = 4\n[model]\nconfig_sha256 = \"{}\"\n\
+             weights_sha256 = \"{}\"\ntokenizer_sha256 = \"{}\"\nlabels = [\"down\", \"up\"]\nmax_sequence_tokens = 32\n\
+             [lora]\nmethod = \"ffa-lora\"\nr = 4\nlora_alpha = 8.0\nseed = 3\nhead = \"trained\"\n[training]\n\
+             local_steps = 30\nexpected_batch_examples = 40\noptimizer = \"sgd\"\nlearning_rate = 1.0\n{bound}\n\
+             [privacy]\n{privacy}\n[aggregation]\nvalue_bits = 16\nmetrics = \"held-out\"\n[deadlines]\n\
+             training_seconds = 60\nphase_seconds = 10\n",
+            hex::encode(hashes.config),
+            hex::encode(hashes.weights),
+            hex::encode(hashes.tokenizer)
+        )
+    }
+
+    fn run(&self, line: &str) -> Output {
+        let program = env!("CARGO_BIN_EXE_blindsum-silo");
+        let mut command = Command::new(program);
+        command.args(line.split(' ')).current_dir(self.dir.path()).env("RUST_LOG", "trace").output().unwrap()
+    }
+
+    /// Standard output of a command that succeeds.
+    fn good(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Standard error of a command that ends with `code`: one line of ours, without the secret.
+    fn bad(&self, line: &str, code: i32, words: &[&str]) {
+        let output = self.run(line);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{line}: {error}");
+        assert!(error.starts_with("blindsum-silo: ") && error.lines().count() == 1, "{error}");
+        assert!(words.iter().all(|w| error.contains(w)), "{error}");
+        let all = format!("{error}{}", String::from_utf8_lossy(&output.stdout)).to_lowercase();
+        assert!(!all.contains(SECRET), "{all}");
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+}
+
+/// Sentences of noise words with one word of feeling.
+fn rows(count: usize, stream: u32) -> String {
+    let mut draw = uniform(stream, 20 * count).into_iter().map(|u| ((u + 1.0) * 50.0) as usize);
+    let mut next = move || draw.next().unwrap();
+    let row = |k: usize| {
+        let (word, label) = if k.is_multiple_of(2) { ("good", "up") } else { ("bad", "down") };
+        let noise: Vec<String> = (0..3 + next() % 8).map(|_| format!("w{}", next())).collect();
+        format!("{{\"text\": \"{} {word} {}\", \"label\": \"{label}\"}}\n", noise[0], noise[1..].join(" "))
+    };
+    (0..count).map(row).collect()
+}
+
+const NONE: &str = "mode = \"none\"";
+const DP: &str = "mode = \"record-dp\"\nepsilon = 8.0\ndelta = 1e-4\nclip_norm = 1.0\nnoise_multiplier_max = 4.0";
+const TRAIN: &str = "train --job job.toml --model . --data-train train.jsonl --data-validation test.jsonl --out adapter \
+                     --threads 1";
+
+fn number_after(text: &str, words: &str) -> f64 {
+    let rest = text.split(words).nth(1).unwrap_or_else(|| panic!("no {words:?} in {text}"));
+    rest.trim_start().split([' ', '\n', ',']).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
+    let place = Place::new(NONE);
+    let said = place.good(TRAIN);
+    assert!(
+        said.contains("400 training rows, 4 rounds of 30 steps") && said.contains("no differential privacy"),
+        "{said}"
+    );
+    let accuracy = number_after(&said, "after training: accuracy");
+    assert!(number_after(&said, "before training: accuracy") < 0.7 && accuracy > 0.9, "{said}");
+
+    let evaluate = "evaluate --model . --adapter adapter --data test.jsonl --threads 1";
+    assert!((number_after(&place.good(evaluate), "accuracy") - accuracy).abs() < 0.021);
+    let json: serde_json::Value = serde_json::from_str(&place.good(&format!("{evaluate} --json"))).unwrap();
+    assert_eq!(json["rows"], 100);
+    let correct = json["correct"].as_u64().unwrap();
+
+    let said =
+        place.good("predict --model . --adapter adapter --input test.jsonl --output out.jsonl --logits --threads 1");
+    assert!(said.contains("wrote 100 answers"), "{said}");
+    let answers: Vec<serde_json::Value> =
+        place.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let truth = place.read("test.jsonl");
+    let right = answers
+        .iter()
+        .zip(truth.lines())
+        .filter(|(answer, row)| row.contains(&format!("\"label\": {}", answer["label"])));
+    assert_eq!(right.count() as u64, correct);
+    for (i, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["row"], i as u64 + 1);
+        let logits: Vec<f64> = answer["logits"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        let up = 1.0 / (1.0 + (logits[0] - logits[1]).exp());
+        let expected = if answer["label"] == "up" { up } else { 1.0 - up };
+        assert!((answer["probability"].as_f64().unwrap() - expected).abs() < 1e-6);
+    }
+    assert!(!place.read("out.jsonl").contains("w1"), "answers hold no text");
+}
+
+#[test]
+fn an_adapter_learns_to_continue_texts() {
+    let place = Place::of(Family::Llama, NONE);
+    let causal = |job: String| {
+        let job = job.replace("labels = [\"down\", \"up\"]", "task = \"causal-lm\"");
+        job.replace("head = \"trained\"\n", "")
+            .replace("learning_rate = 1.0", "learning_rate = 0.02")
+            .replace("sgd", "adamw")
+    };
+    place.write("job.toml", &causal(place.job(NONE)));
+    // after good always the film, after bad always the same word
+    let rows: String = (0..400)
+        .map(|k| {
+            let (prompt, text) = if k % 2 == 0 { ("good", "the film was fine") } else { ("bad", "w7 w7 poor") };
+            format!("{{\"prompt\": \"w{} {prompt}\", \"text\": \"{text}\"}}\n", k % 90)
+        })
+        .collect();
+    place.write("train.jsonl", &rows);
+    place.write("test.jsonl", &rows);
+    let said = place.good(&format!("{TRAIN} --prompt-column prompt"));
+    let (before, after) =
+        (number_after(&said, "before training: accuracy"), number_after(&said, "after training: accuracy"));
+    assert!(before < 0.3 && after > 0.9 && said.contains("next tokens"), "{said}");
+    let evaluate = "evaluate --model . --adapter adapter --data test.jsonl --prompt-column prompt --threads 1";
+    assert!((number_after(&place.good(evaluate), "accuracy") - after).abs() < 0.01);
+    let json: serde_json::Value = serde_json::from_str(&place.good(&format!("{evaluate} --json"))).unwrap();
+    assert_eq!((json["rows"].as_u64(), json["counted"].as_u64()), (Some(400), Some(200 * 5 + 200 * 4)));
+    place.bad(
+        "predict --model . --adapter adapter --input test.jsonl --output out.jsonl",
+        2,
+        &["generate", "evaluate"],
+    );
+
+    place.write("job.toml", &place.job(NONE).replace("max_seq", "task = \"causal-lm\"\nmax_seq"));
+    place.bad(TRAIN, 2, &["model.labels", "leave it out"]);
+}
+
+#[test]
+fn private_training_says_what_it_spent() {
+    let place = Place::new(DP);
+    let said = place.good(TRAIN);
+    assert!(said.contains("ε ≤ 8 at δ = 1e-4"), "{said}");
+    let spent = number_after(&said, "ε =");
+    assert!(spent > 7.9 && spent <= 8.0, "{spent}");
+    assert!(number_after(&said, "after training: accuracy") > 0.7, "{said}");
+    // half the rounds need less noise for the same ε
+    let fewer = place.good(&format!("{TRAIN} --rounds 2 --learning-rate 0.5"));
+    let noise = |said: &str| number_after(said, "noise multiplier");
+    assert!(noise(&fewer) < noise(&said) && number_after(&fewer, "ε =") <= 8.0, "{fewer}");
+}
+
+#[test]
+fn what_is_wrong_is_one_sentence_and_a_code() {
+    let place = Place::new(DP);
+    place.write("bad.jsonl", &format!("{}{{\"text\": \"{SECRET}\", \"label\": \"{SECRET}\"}}\n", rows(1, 1)));
+    place.write("broken.jsonl", &format!("{{\"text\": \"{SECRET}"));
+    place.write("few.jsonl", &rows(100, 1));
+    let train = |data: &str| TRAIN.replace("train.jsonl", data);
+    place.bad(&train("bad.jsonl"), 3, &["bad.jsonl:2", "none of the job's 2 labels"]);
+    place.bad(&train("broken.jsonl"), 3, &["broken.jsonl:1", "not valid JSON"]);
+    place.bad(&train("missing.jsonl"), 3, &["missing.jsonl"]);
+    place.bad(&train("few.jsonl"), 6, &["100 training records", "40"]);
+    place.bad(&TRAIN.replace("job.toml", "nojob.toml"), 2, &["nojob.toml"]);
+    place.bad(&TRAIN.replace("--model .", "--model nowhere"), 3, &["nowhere/config.json", "tokenizer.json"]);
+    place.bad(&format!("{TRAIN} --learning-rate=-1"), 2, &["learning_rate"]);
+    place.bad("evaluate --model . --adapter nothing --data test.jsonl", 3, &["nothing"]);
+    place.write("job.toml", &format!("{}color = 1\n", place.job(DP)));
+    place.bad(TRAIN, 2, &["job.toml:", "color"]);
+    place.write("job.toml", &place.job(DP));
+    place.write("tokenizer.json", "{}");
+    place.bad(TRAIN, 3, &["tokenizer.json has the SHA-256", "model.tokenizer_sha256"]);
+    assert!(!Path::new(&place.dir.path().join("adapter")).exists(), "nothing was written");
+}
+
+#[test]
+fn hashes_prints_the_lines_of_a_job() {
+    let place = Place::new(NONE);
+    let said = place.good("hashes --model .");
+    let job = place.read("job.toml");
+    assert!(said.lines().count() == 3 && said.lines().all(|line| job.contains(line)), "{said}");
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let place = Place::new(NONE);
+    assert!(place.good("--help").contains("Exit codes"));
+    for command in ["train", "evaluate", "predict"] {
+        assert!(place.good(&format!("{command} --help")).contains("Example:"), "{command}");
+    }
+    let version = place.good("--version");
+    assert!(version.contains("commit") && version.contains("libtorch 2.11.0"), "{version}");
+}
