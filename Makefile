@@ -33,7 +33,7 @@ help:
 	@echo "make bench-training  training steps beside Hugging Face PEFT and Opacus (fetches 3 GB with pip, or HF_PYTHON=…)"
 	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
 	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
-	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes)"
+	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes, 7 GB)"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
@@ -142,8 +142,10 @@ $(FLOWER)/bin/python: | prerequisites
 bench-flower: $(FLOWER)/bin/python
 	$(CARGO) bench --locked -p blindsum-crypto --bench speed --no-run
 	@$(PINNED) $(FLOWER)/bin/python crypto/benches/flower_compare.py $(CARGO) bench --locked -q -p blindsum-crypto --bench speed --
+
+# ARGS="retries 4" runs one campaign up to four silos, ARGS=--help says which there are.
 model: prerequisites
-	$(CARGO) run $(PROFILE) -p blindsum-model -- $(or $(ARGS),lists attack grains teeth)
+	$(CARGO) run $(PROFILE) -p blindsum-model -- $(ARGS)
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)

@@ -1,5 +1,5 @@
 //! The links between protocol page, code and tests hold: every invariant of the table is cited where it is kept and named
-//! by a test, every check has teeth, and nothing cites an invariant that does not exist.
+//! by a test, every check has teeth, nothing cites an invariant that does not exist, and every page can be found.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,5 +138,35 @@ fn nothing_cites_an_invariant_that_the_table_does_not_have() {
         for (name, numbers) in test_names(text) {
             assert!(numbers.is_subset(&table), "{}: {name}", path.display());
         }
+    }
+}
+
+/// Targets of `](…)` that are files here, without the heading after `#`.
+fn linked(page: &str) -> Vec<&str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file() {
+    let mut pages = files("docs", "md");
+    let readme = root().join("README.md");
+    pages.insert(readme.clone(), fs::read_to_string(readme).unwrap());
+    let mut links = 0;
+    for (path, text) in &pages {
+        for target in linked(text) {
+            assert!(path.parent().unwrap().join(target).exists(), "{} links to {target}", path.display());
+            links += 1;
+        }
+    }
+    assert!(links > 20, "only {links} links found");
+}
+
+#[test]
+fn every_page_is_reached_from_the_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for page in files("docs", "md").keys() {
+        let name = page.strip_prefix(root()).unwrap().to_str().unwrap();
+        assert!(linked(&readme).contains(&name), "{name} is not linked from README.md");
     }
 }

@@ -1,7 +1,8 @@
 //! The moves: what the coordinator, the disks and the power supply can do in a state, and what comes of it.
 //!
-//! Contract: `moves` lists what is worth trying, `apply` carries out exactly one move by calling `silo.rs` for every silo
-//! concerned, then hands every reply out that a certificate releases. A move names rows of the state it is made in.
+//! Contract: `moves` lists what is worth trying, `apply` carries out exactly one move by calling `silo.rs` for every
+//! silo concerned, then hands every reply out that a certificate releases. A move names rows of the state it is made
+//! in.
 
 use crate::rules::{Grain, Numbers, Snapshot, Switch};
 use crate::safety::{abandoned, certified, harms, is_quorum};
@@ -29,7 +30,8 @@ pub enum Move {
     Restore { silo: usize, keep: usize },
 }
 
-/// The nonempty subsets of `from`, up to renaming equal rows on the same side of `split`; in a fine grain single silos only.
+/// The nonempty subsets of `from`, up to renaming equal rows on the same side of `split`; in a fine grain single silos
+/// only.
 fn choices(rows: &[Row], from: Set, split: Set, grain: Grain) -> Vec<Set> {
     let mut classes: Vec<Vec<usize>> = Vec::new();
     for i in members(from) {

@@ -1,7 +1,7 @@
 //! What a run of the checker fixes: the numbers, what the coordinator may do, and which rules of the silo are off.
 //!
-//! Contract: with [`Rules::kept`] the transitions of `silo.rs` are those of the code; every switch either removes one rule
-//! (to see that the checker misses it) or adds one that the code does not have (to see what it would mend).
+//! Contract: with [`Rules::kept`] the transitions of `silo.rs` are those of the code; every switch either removes one
+//! rule (to see that the checker misses it) or adds one that the code does not have (to see what it would mend).
 
 use blindsum_crypto::Quorum;
 
@@ -42,8 +42,8 @@ impl Numbers {
 pub enum Updates {
     /// The job has privacy: a fresh update with fresh noise, and no held-out counts.
     Fresh,
-    /// The job has none, or it is the closing round: whatever the silo trains again is as good as the same update, and it
-    /// declines where an earlier attempt is not proven abandoned.
+    /// The job has none, or it is the closing round: whatever the silo trains again is as good as the same update, and
+    /// it declines where an earlier attempt is not proven abandoned.
     Same,
 }
 

@@ -1,5 +1,5 @@
-//! What a silo does with each message: the rules of `protocol/src/silo/{open,session,vote,journal}.rs`, one function per
-//! message, each with the checks in the order of the code.
+//! What a silo does with each message: the rules of `protocol/src/silo/{open,session,vote,journal}.rs`, one function
+//! per message, each with the checks in the order of the code.
 //!
 //! Contract: a function that returns `None` says that the message changes nothing (ignored, declined, or a check failed
 //! before the masked input went out, which is never better for the coordinator than not to have sent it).
@@ -58,8 +58,8 @@ impl Own {
         Some(row)
     }
 
-    /// `on_adverts`: own entry intact, and no peer's journal went backwards. Deals under this T1. With `quiet` some advert of
-    /// it says that its silo cannot add held-out counts.
+    /// `on_adverts`: own entry intact, and no peer's journal went backwards. Deals under this T1. With `quiet` some
+    /// advert of it says that its silo cannot add held-out counts.
     ///
     /// `listed` holds the marks of the other silos listed, by row; `history` what this silo's journal says of them.
     pub fn adverts(
@@ -159,7 +159,8 @@ impl Own {
         Some(row)
     }
 
-    /// A crash and a new process: `restored_session` takes up a COMMIT vote of the attempt joined last, all else is gone.
+    /// A crash and a new process: `restored_session` takes up a COMMIT vote of the attempt joined last, all else is
+    /// gone.
     pub fn restart(&self, row: &Row) -> Row {
         let journal = replay(&row.journal);
         let open = journal.committed.filter(|(at, _)| journal.joined == Some(*at));

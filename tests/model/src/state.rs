@@ -1,9 +1,9 @@
-//! A state: for every honest silo what it holds and what the world has seen of it, and per attempt which transcript grew
-//! from which.
+//! A state: for every honest silo what it holds and what the world has seen of it, and per attempt which transcript
+//! grew from which.
 //!
-//! Contract: everything that is known about a silo stands in its row, so that two silos with equal rows are interchangeable
-//! and sorting the rows gives one state for all renamings (exact symmetry reduction). Colluders have no row: they hold
-//! whatever they are dealt and sign whatever helps, so only their number matters.
+//! Contract: everything that is known about a silo stands in its row, so that two silos with equal rows are
+//! interchangeable and sorting the rows gives one state for all renamings (exact symmetry reduction). Colluders have no
+//! row: they hold whatever they are dealt and sign whatever helps, so only their number matters.
 
 use crate::few::Few;
 

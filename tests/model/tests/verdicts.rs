@@ -1,6 +1,9 @@
-//! The campaigns at n ≤ 4, small enough for every test run. `make model` runs them to n = 5.
+//! The campaigns at n ≤ 4, small enough for every test run, and the figures of docs/formal-model.md. `make model` runs
+//! them all to n = 5.
+#![allow(clippy::unwrap_used)]
 
-use blindsum_model::campaign::{self, JOBS, ONE_ATTEMPT, TEETH, TWO_ATTEMPTS};
+use blindsum_model::campaign::{self, ONE_ATTEMPT, TEETH, TWO_ATTEMPTS};
+use blindsum_model::report::{self, Tally};
 use blindsum_model::rules::{Bounds, Numbers, Rules, Snapshot, Switch, Updates};
 use blindsum_model::safety::Harm;
 use blindsum_model::words::tell;
@@ -19,21 +22,53 @@ fn sa06_sa08_one_attempt_breaks_below_the_bounds_and_nowhere_else() {
     assert!(broken > 50 && broken < runs.len() - 50, "{broken} of {} broken: the frontier is not in sight", runs.len());
 }
 
+/// Configurations, states and attacks of the row of docs/formal-model.md that starts with these words.
+fn documented(words: &str) -> Tally {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formal-model.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let row = page.lines().find(|line| line.starts_with(&format!("| `{words}`"))).expect("a row of the table");
+    let cells: Vec<String> = row.split('|').map(|cell| cell.trim().replace(',', "")).collect();
+    let [_, _, runs, states, attacked, expected, _] = &cells[..] else { panic!("another number of cells: {row}") };
+    assert_eq!(expected, "all", "{row}");
+    let number = |cell: &str| cell.parse().unwrap_or_else(|_| panic!("{cell} in {row}"));
+    Tally { runs: number(runs), states: number(states), attacked: number(attacked), odd: 0 }
+}
+
 #[test]
-fn sa13_retries_and_restarts_break_nothing_at_the_products_numbers_and_something_below() {
-    for (n, c) in campaign::federations(4).into_iter().filter(|(n, c)| n - c <= 3) {
-        for updates in JOBS {
-            let bounds = Bounds { restarts: 1, ..TWO_ATTEMPTS };
-            let own = Numbers::derived(n, c);
-            let verdict = World::new(own, updates, Rules::kept(), bounds).check();
-            assert_eq!(verdict.harms & Harm::CORE, 0, "{own:?} {updates:?}: {:?}", verdict.list());
-            if own.honest() > 2 {
-                let below = Numbers { q: own.q - 1, t: (own.t - 1).max(c + 1), ..own };
-                let verdict = World::new(below, Updates::Fresh, Rules::kept(), bounds).search_any(Harm::CORE);
-                assert_ne!(verdict.harms & Harm::CORE, 0, "{below:?}");
-            }
-        }
+fn sa13_two_attempts_break_where_paper_says_and_nowhere_else() {
+    let runs = campaign::retries(4);
+    for run in &runs {
+        assert!(run.is_as_expected(), "{:?} {:?}: {:?}", run.world.own, run.expected, run.verdict.list());
+        let Numbers { n, c, .. } = run.world.own.numbers;
+        assert!(run.world.own.numbers != Numbers::derived(n, c) || run.verdict.harms == 0, "{:?}", run.world.own);
     }
+    // counted by hand: pairs of t and q that are attacked, times two kinds of job; with n = 3 and c = 0 every list is
+    // whole, and only a fresh update beside the old one can make two sums over it
+    let by_hand = [((3, 0), 2), ((3, 1), 2 * 7), ((4, 0), 2 * 8), ((4, 1), 2 * 10), ((4, 2), 2 * 14)];
+    let attacked = |&(n, c): &(u8, u8), wanted: u16| {
+        let here = runs.iter().filter(|run| (run.world.own.numbers.n, run.world.own.numbers.c) == (n, c));
+        here.filter(|run| run.verdict.harms & wanted != 0).count()
+    };
+    for (federation, count) in &by_hand {
+        assert_eq!(attacked(federation, Harm::CORE), *count, "{federation:?}");
+    }
+    let tally = Tally::of(&runs);
+    assert_eq!((tally.runs, tally.attacked), (132, by_hand.iter().map(|(_, count)| count).sum()));
+    assert_eq!(tally, documented("retries 4"));
+    // nothing but a fork in 21 of them
+    let beside = by_hand.iter().map(|(federation, _)| attacked(federation, Harm::CORE & !Harm::Fork.bit()));
+    assert_eq!(beside.sum::<usize>(), tally.attacked - 21);
+}
+
+#[test]
+fn the_page_has_the_figures_of_the_other_short_campaigns() {
+    let mut out = Vec::new();
+    assert_eq!(report::lists(5, &mut out).unwrap(), documented("lists"));
+    assert_eq!(report::attack(5, &mut out).unwrap(), documented("attack"));
+    assert_eq!(report::grains(&mut out).unwrap(), documented("grains"));
+    let told = String::from_utf8(out).unwrap();
+    assert!(told.contains("as coded: one silo's held-out counts in 0 of 8 federations"), "{told}");
+    assert!(told.contains("counts not agreed: one silo's held-out counts in 8 of 8 federations"), "{told}");
 }
 
 #[test]
