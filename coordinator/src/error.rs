@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::peft::PeftError;
+use blindsum_adapter::provenance::ClaimError;
 use blindsum_certs::error::CertsError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
 use blindsum_service::{ConfigError, Fault};
@@ -44,6 +45,9 @@ pub enum CoordinatorError {
     /// A TOML file.
     #[error(transparent)]
     Toml(#[from] ConfigError),
+    /// The folder for the adapter is another job's.
+    #[error(transparent)]
+    Output(#[from] ClaimError),
     /// The state directory.
     #[error(transparent)]
     StateDir(#[from] StateError),
@@ -81,6 +85,7 @@ impl Exits for CoordinatorError {
             Self::Credentials(e) => e.exit_code(),
             Self::File { .. } | Self::Files(_) | Self::Adapter(_) | Self::Store(_) => ExitCode::Storage,
             Self::StateDir(e) => e.exit_code(),
+            Self::Output(e) => e.exit_code(),
             Self::Listen(e) => e.exit_code(),
             Self::Stuck(_) | Self::Evidence(_) => ExitCode::Refused,
             Self::Fault(_) | Self::Internal(_) => ExitCode::Internal,

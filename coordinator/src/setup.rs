@@ -1,7 +1,6 @@
 //! From configuration files to a plan: everything that can be wrong is found before a socket is opened.
 //!
-//! Contract: [`prepare`] reads only; it makes no directory and opens no port, so that `check` can run beside a running
-//! coordinator. Of the base model it reads `config.json` and hashes `tokenizer.json`; weights are never needed here.
+//! Contract: [`prepare`] reads only; it makes no directory and opens no port. Of the base model it reads `config.json` and hashes `tokenizer.json`; weights are never needed here.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use blindsum_certs::names::Role;
 use blindsum_certs::roster;
 use blindsum_crypto::{Digest, Roster, sha256};
 use blindsum_files::{FileError, read_public};
-use blindsum_protocol::job::JobFile;
+use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
 use blindsum_service::Document;
 use tracing::{info, warn};
@@ -45,8 +44,20 @@ pub struct Prepared {
 pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> {
     let credentials = Credentials::load(&config.credentials_dir, Role::Coordinator)?;
     let roster = roster::load(&config.roster)?;
+    let job = job(&config)?;
+    let shape = shape(&config, &job.0)?;
+    let plan = plan(&job, &shape, &roster)?;
+    Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
+}
+
+/// The job and where it stands.
+pub(crate) fn job(config: &CoordinatorConfig) -> Result<(Job, Document), CoordinatorError> {
     let document = Document::read(&config.job)?;
-    let job = document.checked(JobFile::checked)?;
+    Ok((document.checked(JobFile::checked)?, document))
+}
+
+/// The shape of the base model that the job pins.
+pub(crate) fn shape(config: &CoordinatorConfig, job: &Job) -> Result<BaseShape, CoordinatorError> {
     let text = base_file(&config.base_model_dir, "config.json", "config_sha256", &job.model.config_sha256, MAX_TEXT)?;
     base_file(
         &config.base_model_dir,
@@ -55,14 +66,18 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
         &job.model.tokenizer_sha256,
         MAX_TOKENIZER,
     )?;
-    let text = String::from_utf8_lossy(&text);
-    let in_model = |problem: &dyn std::fmt::Display| {
-        CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
-    };
-    let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
-    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| document.wrong(&e.key(), &e))?;
-    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| document.at_key(e))?;
-    Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
+    BaseShape::from_config_json(&String::from_utf8_lossy(&text))
+        .map_err(|e| CoordinatorError::Model(format!("{}: {e}", config.base_model_dir.join("config.json").display())))
+}
+
+/// What the job means for this roster and base model.
+pub(crate) fn plan(
+    (job, file): &(Job, Document),
+    shape: &BaseShape,
+    roster: &Roster,
+) -> Result<Plan, CoordinatorError> {
+    let layout = AdapterLayout::new(shape, &job.lora, job.model.task()).map_err(|e| file.wrong(&e.key(), &e))?;
+    Ok(Plan::derive(job, roster, &layout).map_err(|e| file.at_key(e))?)
 }
 
 /// Reads a file of the base model whose hash the job pins.

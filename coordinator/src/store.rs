@@ -15,7 +15,7 @@ use blindsum_crypto::SiloId;
 use blindsum_protocol::codec;
 use blindsum_protocol::coordinator::StoreRecord;
 use blindsum_protocol::message::{AttemptId, Payload};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 /// The longest body, bytes: a masked input of the largest adapter at 32 bits.
 const MAX_BODY: usize = codec::HARD_LIMIT;
@@ -104,6 +104,37 @@ impl Store {
             }
         }
         Ok(store)
+    }
+
+    /// Refuses the store at `path` where it is another job's, or none; writes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(path: &Path, job: &str) -> Result<(), StoreError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        // Immutable: SQLite then makes no files of its own beside it. What a crash left in them is read at the start.
+        let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags).map_err(sqlite)?;
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_master WHERE name = 'about'", [], |row| row.get(0))
+            .map_err(sqlite)?;
+        if tables == 0 {
+            return Ok(());
+        }
+        let found: Option<String> = connection
+            .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
+            .optional()
+            .map_err(sqlite)?;
+        match found {
+            Some(found) if found != job => {
+                Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&self) -> rusqlite::Result<()> {
@@ -295,6 +326,11 @@ mod tests {
         let error = store.records().unwrap_err();
         assert!(error.to_string().contains("record 1"), "{error}");
         assert!(matches!(Store::open(&path, "bb"), Err(StoreError::OtherJob { .. })));
+        drop(store);
+        Store::look(&path, "aa").unwrap();
+        assert!(matches!(Store::look(&path, "bb"), Err(StoreError::OtherJob { .. })));
+        Store::look(&dir.path().join("none.sqlite"), "aa").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "looking leaves no trace");
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 pub use crate::connect::{Dialer, check_address};
 pub use crate::listen::{Listener, Rejected, listen, listen_with};
+pub use crate::socket::try_listen;

@@ -23,6 +23,6 @@ mod socket;
 
 pub use close::CloseCode;
 pub use connection::{Closer, Connection};
-pub use endpoint::{Dialer, Listener, Rejected, check_address, listen};
+pub use endpoint::{Dialer, Listener, Rejected, check_address, listen, try_listen};
 pub use error::TransportError;
 pub use settings::Settings;

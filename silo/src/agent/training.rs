@@ -22,6 +22,7 @@ use blindsum_protocol::silo::{LocalUpdate, TrainRequest};
 use tracing::{debug, info};
 
 use crate::agent::data::Rows;
+use crate::agent::doing::Steps;
 use crate::agent::error::AgentError;
 use crate::ledger::{Ledger, LedgerError};
 
@@ -62,8 +63,8 @@ impl Trainer {
     }
 
     /// Does what the machine asks for.
-    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Trained {
-        match self.update(request, cancel) {
+    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool, steps: &Steps) -> Trained {
+        match self.update(request, cancel, steps) {
             Ok(update) => Trained::Update(update),
             Err(AgentError::Local(LocalError::Stopped)) => Trained::Cancelled,
             Err(error @ AgentError::Ledger(LedgerError::Io { .. })) => Trained::Fatal(error),
@@ -71,7 +72,12 @@ impl Trainer {
         }
     }
 
-    fn update(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Result<LocalUpdate, AgentError> {
+    fn update(
+        &mut self,
+        request: &TrainRequest,
+        cancel: &AtomicBool,
+        progress: &Steps,
+    ) -> Result<LocalUpdate, AgentError> {
         let go_on = || !cancel.load(Ordering::Relaxed);
         let (round, attempt) = (request.at.round, request.at.attempt);
         // the machine hands out states of this plan only
@@ -91,6 +97,7 @@ impl Trainer {
         let started = std::time::Instant::now();
         let mut before_step = |done: u32| {
             debug!(event = "training_step", round, attempt, done, steps, "step");
+            progress.set(done);
             go_on()
         };
         let local = self.local.round(&mut *self.engine, round, adapter, &mut rng, &mut before_step)?;
