@@ -3,7 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::credentials::load_identity;
+use crate::CertificateInfo;
+use crate::authority::{Authority, Validity};
+use crate::credentials::{AUTHORITY_FILE, Credentials, REVOKED_FILE, load_identity};
+use crate::request::Request;
 
 struct Place {
     _dir: tempfile::TempDir,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cli::LogArgs;
+use crate::cli::{LogArgs, complain};
 use crate::signals::{self, Stop};
 use crate::work::{Fault, panic_text};
 use crate::{ExitCode, Exits, telemetry};
@@ -30,7 +30,7 @@ impl Program {
         E: Exits + fmt::Display,
     {
         if let Err(error) = telemetry::init(log.log_format, log.log_level.as_deref()) {
-            eprintln!("{}: {error}", self.0);
+            complain(format_args!("{}: {error}", self.0));
             return ExitCode::Usage;
         }
         self.end(catch_unwind(AssertUnwindSafe(task)), |error| {
@@ -38,7 +38,7 @@ impl Program {
             if tracing::enabled!(tracing::Level::ERROR) {
                 tracing::error!(event = "failed", "{error}");
             } else {
-                eprintln!("{}: {error}", self.0);
+                complain(format_args!("{}: {error}", self.0));
             }
         })
     }
@@ -48,7 +48,7 @@ impl Program {
     where
         E: Exits + fmt::Display,
     {
-        self.end(catch_unwind(AssertUnwindSafe(task)), |error| eprintln!("{}: {error}", self.0))
+        self.end(catch_unwind(AssertUnwindSafe(task)), |error| complain(format_args!("{}: {error}", self.0)))
     }
 
     fn end<E: Exits>(
@@ -64,7 +64,10 @@ impl Program {
             }
             Err(panic) => {
                 let what = panic_text(&*panic);
-                eprintln!("{}: internal error: {what}. This is a bug; please report it with the log", self.0);
+                complain(format_args!(
+                    "{}: internal error: {what}. This is a bug; please report it with the log",
+                    self.0
+                ));
                 ExitCode::Internal
             }
         }
