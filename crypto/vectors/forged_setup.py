@@ -1,4 +1,4 @@
-"""Forgeries from the roster to the openings of P2."""
+"""Forgeries from the roster to the complaints of P2."""
 
 import hashlib
 
@@ -299,26 +299,3 @@ class Setup(Forger):
         one("complaint of a dealer about itself", {"/complaint": s.complaint(1, 1)}, 1)
         one("complaint about another dealer", {"/complaint/dealer": 2}, 0)
         one("complaint of a silo without advert", {"/complaint/silo": 4}, 4)
-        two = [s.complaint(0, 1), s.complaint(2, 1)]
-        assert len(two) > C
-        self.add("more complaints than c", "complaints", "SA-03", None, {"/complaint": two})
-        never = s.dealings[1] | {
-            "pairs": [{**s.dealings[1]["pairs"][0], "sealed": bytes(144)}] + s.dealings[1]["pairs"][1:]
-        }
-        self.add(
-            "complaint about a bundle never sent", "complaints", "SA-03", 0, {"/complaint": [s.complaint(0, 1, never)]}
-        )
-
-    def openings(self):
-        s = self.s
-        good = s.shares(1)[0]
-        one = lambda what, change, blamed=1: self.add(what, "opening", "SA-03", blamed, change)
-        for kind in "bs":
-            for part in ("share", "nonce"):
-                for bit, new in zip(("first", "last"), flipped(good[kind][part])):
-                    one(f"opening with the {bit} bit of the {kind} {part} flipped", {f"/opening/{kind}/{part}": new})
-        one("opening with its kinds swapped", {"/opening/b": good["s"], "/opening/s": good["b"]})
-        one("opening of another silo's pair", {"/opening/b": s.shares(1)[2]["b"], "/opening/s": s.shares(1)[2]["s"]})
-        one("opening in another dealer's name", {"/opening/dealer": 2}, 2)
-        one("opening for another silo", {"/opening/recipient": 3})
-        one("opening for a silo without advert", {"/opening/recipient": 4})

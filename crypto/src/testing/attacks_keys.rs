@@ -269,10 +269,10 @@ fn sa11_debug_shows_no_secret() {
     let first: u64 = opening["share"][0].as_u64().unwrap();
     let shown = format!(
         "{secrets:?} {reply:?} {:?} {:?} {:?} {:?}",
-        kit.dealt[0],
+        kit.own_pairs[0],
         kit.held(SiloId(1)),
         crate::keys::self_seed(&secrets.b, &kit.ctx),
-        kit.dealt[0].open(SiloId(1))
+        kit.pair(0, 1)
     );
     assert!(!shown.contains(&format!("[{first}, ")), "{shown}");
     assert!(!shown.contains(&hex::encode(secrets.b.0.to_bytes())) && !shown.contains("Scalar{"));

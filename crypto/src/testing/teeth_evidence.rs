@@ -57,10 +57,10 @@ fn sa01_teeth_shares_of_a_larger_roster_convict_before_who_holds_a_smaller_one()
         kit.adverts.truncate(5);
         let adverts = kit.verified_adverts();
         let dealt = share::deal(&kit.keys[1], HONEST, &kit.secrets[1], &adverts, 4, &mut kit.rng);
-        let (dealing, dealt) = dealt.unwrap();
-        let dealing = verify::dealing(&kit.rules(), dealing, &adverts).unwrap();
+        let (sent, own) = dealt.unwrap();
+        let dealing = verify::dealing(&kit.rules(), sent.clone(), &adverts).unwrap();
         let reply = |silo: u16| {
-            let b = dealt.open(SiloId(silo)).unwrap().shares.b.clone();
+            let b = kit.pair_in(&sent, &own, SiloId(silo)).b.clone();
             let share = RevealedShare::OfSurvivor { peer: HONEST, b };
             let key = &kit.keys[usize::from(silo)];
             Reveal::sign(key, &kit.ctx, SiloId(silo), &adverts.t1(), vec![share])

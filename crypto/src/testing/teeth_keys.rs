@@ -210,7 +210,7 @@ fn alone_among_colluders(cohort: &[u16], votes: &[u16]) -> bool {
     let Ok(proof) = proof else { return false };
     let pending = kit.reply(victim, &list);
     let revealed = pending.release(&proof).unwrap().shares.iter().find(|s| s.peer() == victim).unwrap();
-    let colluding = [1u16, 2, 3].map(|i| (SiloId(i), kit.dealt[0].open(SiloId(i)).unwrap().shares.b.share.clone()));
+    let colluding = [1u16, 2, 3].map(|i| (SiloId(i), kit.pair(0, i).b.share.clone()));
     let shares = colluding.into_iter().chain([(victim, revealed.opening().share.clone())]).collect();
     let b = rebuild(&kit, shares).unwrap();
     let mut known = vec![Stream { seed: crate::keys::self_seed(&b, &headers.bind()), sign: mask::Sign::Add }];

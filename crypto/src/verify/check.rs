@@ -74,14 +74,6 @@ checks! {
     ComplaintParties ["SA-03"],
     /// A complaint is signed by the complainer.
     ComplaintSignature ["SA-03"],
-    /// A dealer opens pairs to at most c complainers.
-    ComplaintLimit ["SA-03", "SA-06"],
-    /// A complaint is about the bundle that the dealer sent.
-    ComplaintBundle ["SA-03"],
-    /// An opened pair lies under the signed root.
-    OpeningRoot ["SA-03"],
-    /// The shares of an opened pair open the signed leaves.
-    OpeningLeaves ["SA-03"],
     // P3 and P4, masked inputs and survivors
     /// A packed vector has exactly the session's length.
     ExactLength ["SA-04", "SA-12"],

@@ -20,8 +20,7 @@ pub use evidence::{Guilt, evidence};
 pub use masked::{ClosedList, VerifiedList, VerifiedMasked, closed_list, masked, masked_header, survivor_list};
 pub use reveal::{VerifiedReveal, mask_secret, reveal, self_secret};
 pub use shares::{
-    DeliveryError, VerifiedDealing, VerifiedHeader, VerifiedHeaders, complaint, complaints, dealing, delivery, header,
-    headers, opening,
+    DeliveryError, VerifiedDealing, VerifiedHeader, VerifiedHeaders, complaint, dealing, delivery, header, headers,
 };
 pub use sum::{ClaimedSum, VerifiedSum, opened_secrets, sketch, sum};
 pub use votes::{

@@ -1,7 +1,7 @@
-//! P2: checks on share headers, dealings, deliveries, complaints and openings.
+//! P2: checks on share headers, dealings, deliveries and complaints.
 
-use super::{Check, Rules, VerifiedAdverts, VerifyError, bounded_list, list, signed};
-use crate::complaint::{Complaint, PairOpening};
+use super::{Check, Rules, VerifiedAdverts, VerifyError, list, signed};
+use crate::complaint::Complaint;
 use crate::evidence::SignedPair;
 use crate::hash::Digest;
 use crate::identity::SiloId;
@@ -275,54 +275,4 @@ pub fn complaint(
     }
     let fields: [&[u8]; 4] = [&header.t1.0, &dealer.to_bytes(), &header.header.root.0, &complaint.ciphertext.0];
     signed(rules, Check::ComplaintSignature, "SA-03", complaint.silo, Label::Complaint, &fields, &complaint.signature)
-}
-
-/// SA-03: the complaints about one dealer, as the dealer checks them before it opens any pair: at most c, ascending by
-/// complainer, each valid ([`complaint`]) and about the ciphertext that the dealer sent (`sent`). Gives the complainers.
-///
-/// # Errors
-/// [`VerifyError`]; where there are more than c complainers the dealer must open none and stay out of U2.
-pub fn complaints(
-    rules: &Rules<'_>,
-    complaints: &[Complaint],
-    sent: &Dealing,
-    adverts: &VerifiedAdverts,
-) -> Result<Vec<SiloId>, VerifyError> {
-    let bounds = [(Check::AtLeastM, 0), (Check::ComplaintLimit, usize::from(rules.quorum.c))];
-    bounded_list("SA-03", "complaints", complaints.iter().map(|c| c.silo), bounds, Check::DistinctSilos)?;
-    let header = header(rules, sent.header.clone(), adverts)?;
-    for c in complaints {
-        complaint(rules, c, &header, adverts)?;
-        let pair = adverts.position(c.silo).and_then(|i| sent.pairs.get(i));
-        if Check::ComplaintBundle.finds(pair.is_none_or(|pair| pair.sealed.hash() != c.ciphertext)) {
-            let what = "it complains about a bundle that this silo did not send".into();
-            return Err(VerifyError::of("SA-03", c.silo, what));
-        }
-    }
-    Ok(complaints.iter().map(|c| c.silo).collect())
-}
-
-/// SA-03: a dealer's opening of one pair against the leaves of that pair (at the coordinator from [`VerifiedDealing`], at
-/// the recipient from its delivery, which has been checked against the root).
-///
-/// # Errors
-/// [`VerifyError`] blaming the dealer, which then stays out of U2.
-pub fn opening(
-    opening: &PairOpening,
-    adverts: &VerifiedAdverts,
-    header: &VerifiedHeader,
-    delivery: &Delivery,
-) -> Result<HeldPair, VerifyError> {
-    let (dealer, recipient, t1) = (opening.dealer, opening.recipient, adverts.t1());
-    let wrong = |what: &str| VerifyError::of("SA-03", dealer, what.into());
-    let place = adverts.position(recipient).ok_or_else(|| wrong("it opened a pair for a silo outside this attempt"))?;
-    let pair = delivery.leaves.pair_hash(recipient, &delivery.sealed);
-    let root = merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path);
-    if Check::OpeningRoot.finds(root != Some(header.header.root)) {
-        return Err(wrong("the pair that it opened does not lead to the root that it signed"));
-    }
-    if Check::OpeningLeaves.finds(opening.shares.leaves(&t1, dealer, recipient) != delivery.leaves) {
-        return Err(wrong("the shares that it opened are not those of the leaves that it signed"));
-    }
-    Ok(HeldPair { dealer, recipient, shares: opening.shares.clone() })
 }

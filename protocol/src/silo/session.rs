@@ -56,7 +56,7 @@ pub(super) struct AwaitShares {
     secrets: SessionSecrets,
     adverts: VerifiedAdverts,
     header: ShareHeader,
-    own_pair: Option<HeldPair>,
+    own_pair: HeldPair,
 }
 
 pub(super) struct AwaitMask {
@@ -133,7 +133,7 @@ impl SiloMachine {
         };
         head.silent |= !counts_agreed(&adverts);
         let dealt = share::deal(&own.identity, own.me, &secrets, &adverts, own.quorum.t, &mut *self.rng);
-        let (dealing, dealt) = match dealt {
+        let (dealing, own_pair) = match dealt {
             Ok(dealt) => dealt,
             Err(e) => return self.refuse(at, e.to_string()),
         };
@@ -142,7 +142,6 @@ impl SiloMachine {
             return;
         }
         let header = dealing.header.clone();
-        let own_pair = dealt.own();
         head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
         let message = Envelope::bare(SiloMessage::Shares { at, dealing });
         self.reply(head, message, "shares", |head| {
@@ -177,9 +176,7 @@ impl SiloMachine {
             return self.refuse(at, "the update of this round is gone".into());
         };
         let mut shares = HeldShares::new(own.me);
-        if let Some(pair) = own_pair {
-            shares.insert(pair);
-        }
+        shares.insert(own_pair);
         for delivery in &deliveries {
             if let Some(pair) = self.check_delivery(at, &head.ctx, delivery, &headers, &adverts, &secrets) {
                 shares.insert(pair);
