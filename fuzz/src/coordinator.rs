@@ -13,7 +13,7 @@ pub use silos::LIES;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use blindsum_crypto::{Evidence, SiloId};
+use blindsum_crypto::{Evidence, Fault, SiloId};
 use blindsum_protocol::coordinator::{
     Conviction, CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWork,
     DisconnectReason, StoreRecord, StoreState,
@@ -388,7 +388,7 @@ impl Run {
         assert_eq!(guilt.as_ref().ok(), Some(&conviction.guilt), "the evidence proves something else");
         let c = usize::from(world.plan().quorum().c);
         let silo = conviction.guilt.silo;
-        let framed = self.hostile.len() > c && conviction.guilt.rule == "SA-03";
+        let framed = self.hostile.len() > c && matches!(conviction.evidence.fault, Fault::Complaints(_));
         assert!(framed || self.hostile.contains(&silo), "silo {silo} is convicted wrongly: {}", conviction.guilt.what);
         self.convictions.push(conviction);
     }

@@ -264,7 +264,7 @@ fn every_signed_misdeed_leaves_evidence_and_costs_its_silo_the_job_and_nobody_el
             checks::check(&cluster);
             let found = convicted(&cluster);
             assert!(
-                matches!(&found[..], [(n, Guilt { silo: VICTIM, rule: r, .. })] if *n == name && *r == rule),
+                matches!(&found[..], [(n, Guilt { silo: VICTIM, check, .. })] if *n == name && check.rule() == rule),
                 "{name}: {found:?} {:?}",
                 cluster.last_events()
             );

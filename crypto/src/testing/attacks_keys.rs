@@ -65,14 +65,14 @@ fn sa01_own_advert_must_be_intact() {
 }
 
 #[test]
-fn sa01_repeats_disorder_outsiders_and_too_few() {
+fn sa01_sa05_repeats_disorder_outsiders_and_too_few() {
     let kit = Kit::new(4, 3, 1);
     let a = &kit.adverts;
     let pick = |places: &[usize]| places.iter().map(|&i| a[i].clone()).collect::<Vec<_>>();
-    assert_refused(check(&kit, pick(&[0, 1, 1, 2])), "SA-01", Some(1));
-    assert_refused(check(&kit, pick(&[0, 2, 1])), "SA-01", Some(1));
-    assert_refused(check(&kit, pick(&[0, 1])), "SA-01", None);
-    assert_refused(check(&kit, pick(&[0, 1, 2, 3, 3])), "SA-01", None);
+    assert_refused(check(&kit, pick(&[0, 1, 1, 2])), "SA-05", Some(1));
+    assert_refused(check(&kit, pick(&[0, 2, 1])), "SA-05", Some(1));
+    assert_refused(check(&kit, pick(&[0, 1])), "SA-05", None);
+    assert_refused(check(&kit, pick(&[0, 1, 2, 3, 3])), "SA-12", None);
     check(&kit, pick(&[0, 1, 3])).unwrap();
     for outsider in [4, u16::MAX] {
         let stranger = SessionSecrets::generate(&kit.ctx, &mut rng(9));

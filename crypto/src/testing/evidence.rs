@@ -201,7 +201,7 @@ fn every_kind_of_evidence_names_the_silo_that_signed_it_also_after_a_trip_throug
     for (kit, evidence, rule) in every_kind() {
         let name = evidence.fault.name();
         let guilt = check(&kit, &evidence).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!((guilt.silo, guilt.rule), (LIAR, rule), "{name}: {}", guilt.what);
+        assert_eq!((guilt.silo, guilt.check.rule()), (LIAR, rule), "{name}: {}", guilt.what);
         let text = serde_json::to_string(&evidence).unwrap();
         assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), evidence);
         let bytes = bincode::serde::encode_to_vec(&evidence, BYTES).unwrap();
@@ -411,7 +411,7 @@ fn sa09_a_dealer_that_signs_two_headers_cannot_blame_the_holder_of_one_of_them()
     // and the same evidence with silo 1's own signature under that T3 would count: the check has teeth
     let signed = resign(&kit, &reply, &elsewhere.t3(), |_| {});
     let guilt = check(&kit, &evidence(&kit, bad_reveal(&other, &signed, &elsewhere))).unwrap();
-    assert_eq!((guilt.silo, guilt.rule), (LIAR, "SA-09"));
+    assert_eq!((guilt.silo, guilt.check.rule()), (LIAR, "SA-09"));
 }
 
 /// Silo 0 signs a tree in which the place of silo 3 holds a pair that names silo 1, which got its own pair and reveals it.

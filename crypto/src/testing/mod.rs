@@ -98,7 +98,7 @@ pub(crate) fn ids(silos: &[u16]) -> Vec<SiloId> {
 pub(crate) fn assert_refused<T>(result: Result<T, VerifyError>, rule: &str, blamed: Option<u16>) {
     match result {
         Ok(_) => panic!("accepted, where {rule} should have refused"),
-        Err(e) => assert_eq!((e.rule, e.blamed), (rule, blamed.map(SiloId)), "{e}"),
+        Err(e) => assert_eq!((e.check.rule(), e.blamed), (rule, blamed.map(SiloId)), "{e}"),
     }
 }
 

@@ -51,7 +51,7 @@ fn sa02_teeth_a_context_made_to_fit_false_parameters_convicts() {
 #[test]
 fn sa01_teeth_shares_of_a_larger_roster_convict_before_who_holds_a_smaller_one() {
     // t = 4 among seven silos, of which the first five advertise; who thinks that there are five needs three shares
-    bites(&[Check::EvidenceSession], || {
+    bites(&[Check::EvidenceRoster], || {
         let (mut kit, small) = (Kit::new(7, 3, 1), Kit::new(5, 3, 1));
         assert_eq!((kit.params.quorum.t, small.params.quorum.t), (4, 3));
         kit.adverts.truncate(5);

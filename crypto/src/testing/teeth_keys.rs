@@ -224,17 +224,17 @@ fn alone_among_colluders(cohort: &[u16], votes: &[u16]) -> bool {
 
 #[test]
 fn sa05_teeth_a_session_of_fewer_than_m_shows_one_silos_input() {
-    bites(&[Check::AtLeastM, Check::QuorumOfVotes], || alone_among_colluders(&[0, 1, 2, 3], &[0, 1, 2, 3]));
+    bites(&[Check::AtLeastM, Check::CommitQuorum], || alone_among_colluders(&[0, 1, 2, 3], &[0, 1, 2, 3]));
 }
 
 #[test]
 fn sa05_teeth_a_colluder_counted_twice_shows_one_silos_input() {
-    bites(&[Check::DistinctSilos, Check::DistinctVotes], || alone_among_colluders(&[0, 1, 2, 3, 3], &[0, 1, 2, 3, 3]));
+    bites(&[Check::DistinctSilos, Check::CommitQuorum], || alone_among_colluders(&[0, 1, 2, 3, 3], &[0, 1, 2, 3, 3]));
 }
 
 #[test]
 fn sa12_teeth_a_certificate_of_any_length_is_worked_through() {
-    bites(&[Check::AtMost, Check::DistinctVotes], || {
+    bites(&[Check::AtMost, Check::CommitQuorum], || {
         let kit = Kit::new(4, 3, 1);
         let list = kit.verified_list(&ids(&[0, 1, 2, 3]));
         let votes = CommitCertificate(vec![kit.certificate(&list.t3(), &ids(&[1])).0[0]; 500]);

@@ -67,12 +67,12 @@ fn sa08_teeth_forged_votes_release_both_kinds_of_shares() {
 
 #[test]
 fn sa08_teeth_fewer_than_q_votes_release_both_kinds_of_shares() {
-    bites(&[Check::QuorumOfVotes], || two_camps(|_, _, votes| votes));
+    bites(&[Check::CommitQuorum], || two_camps(|_, _, votes| votes));
 }
 
 #[test]
 fn sa08_teeth_a_vote_counted_twice_releases_both_kinds_of_shares() {
-    bites(&[Check::DistinctVotes], || two_camps(|_, _, votes| [&votes[..], &votes[2..]].concat()));
+    bites(&[Check::CommitQuorum], || two_camps(|_, _, votes| [&votes[..], &votes[2..]].concat()));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn honest_reply(kit: &Kit, silo: u16, list: &VerifiedList) -> Reveal {
 
 #[test]
 fn sa06_teeth_a_reply_holds_both_kinds_of_shares_of_one_peer() {
-    bites(&[Check::RevealKind, Check::DistinctSilos], || {
+    bites(&[Check::RevealKind, Check::RevealedOnce], || {
         let kit = Kit::new(5, 3, 1);
         let list = kit.verified_list(&ids(&[0, 1, 2, 4]));
         let pair = kit.pair(0, 1);

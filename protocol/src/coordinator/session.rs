@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blindsum_crypto::evidence::{Complaints, Fault, Over};
-use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
+use blindsum_crypto::verify::{self, Check, VerifiedAdverts, VerifyError};
 use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, ShareHeader, SiloId, SurvivorList, unmask};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase};
@@ -47,9 +47,9 @@ impl CoordinatorMachine {
             let list: Vec<Advert> = adverts.values().cloned().collect();
             match verify::adverts(&own.rules(&attempt.ctx), list, None, &self.marks) {
                 Ok(verified) => break verified,
-                Err(VerifyError { rule, blamed: Some(silo), what }) if adverts.remove(&silo).is_some() => {
+                Err(VerifyError { check, blamed: Some(silo), what }) if adverts.remove(&silo).is_some() => {
                     self.event(CoordinatorEvent::Dropped(at, silo, what.clone()));
-                    if rule == "SA-07" {
+                    if check == Check::JournalForward {
                         // its journal grows with every attempt it joins: refused only once, it would soon be long enough
                         self.bar_restored(silo, at);
                         self.disconnect(silo, DisconnectReason::Restored, now_ms);
@@ -186,11 +186,7 @@ impl CoordinatorMachine {
         let Shared { attempt, headers, acc, .. } = &mut state.shared;
         let params = own.plan.params(attempt.kind);
         let masked = verify::masked(&own.rules(&attempt.ctx), header, payload.to_vec(), params, headers)?;
-        unmask::accumulate(acc, &masked, params).map_err(|e| VerifyError {
-            rule: "SA-04",
-            what: format!("silo {silo}: {e}"),
-            blamed: Some(silo),
-        })?;
+        unmask::accumulate(acc, &masked, params).map_err(|e| VerifyError::of(e.check(), silo, e.to_string()))?;
         state.masked.insert(silo, header);
         raise_marks(&mut self.marks, |id| id == silo);
         let (done, expected) = (state.masked.len(), headers.headers().len());

@@ -18,8 +18,8 @@ pub(super) type Complaints = BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>;
 /// SA-01: a message comes from the silo that it names.
 pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
     if Check::SameSender.finds(sender != named) {
-        let what = format!("silo {sender}: it sent a message in the name of silo {named}");
-        return Err(VerifyError { rule: "SA-01", what, blamed: Some(sender) });
+        let what = format!("it sent a message in the name of silo {named}");
+        return Err(VerifyError::of(Check::SameSender, sender, what));
     }
     Ok(())
 }
@@ -27,8 +27,8 @@ pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
 /// SA-07: the second message of a kind is fine if it repeats the first (after a reconnect); it changes nothing then.
 pub(super) fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, VerifyError> {
     if Check::OneMessage.finds(!repeated) {
-        let what = format!("silo {silo}: it sent a second, different {what} in one attempt");
-        return Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) });
+        let what = format!("it sent a second, different {what} in one attempt");
+        return Err(VerifyError::of(Check::OneMessage, silo, what));
     }
     Ok(false)
 }
@@ -36,8 +36,8 @@ pub(super) fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, V
 /// SA-07: COMMIT or ABANDON, never both; a silo of which one is known has just sent the other.
 pub(super) fn both_votes(silo: SiloId) -> Result<bool, VerifyError> {
     if Check::OneVote.finds(true) {
-        let what = format!("silo {silo}: it voted both COMMIT and ABANDON in one attempt");
-        return Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) });
+        let what = "it voted both COMMIT and ABANDON in one attempt".into();
+        return Err(VerifyError::of(Check::OneVote, silo, what));
     }
     Ok(false)
 }

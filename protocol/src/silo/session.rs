@@ -5,7 +5,7 @@
 
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, HeldPair, HeldShares};
-use blindsum_crypto::verify::{self, DeliveryError, VerifiedAdverts, VerifiedHeaders};
+use blindsum_crypto::verify::{self, Check, DeliveryError, VerifiedAdverts, VerifiedHeaders};
 use blindsum_crypto::{
     Advert, Complaint, Delivery, Digest, JournalMark, MaskedHeader, ShareHeader, SiloId, Sketch, masked,
 };
@@ -125,7 +125,7 @@ impl SiloMachine {
             Err(e) => {
                 self.refuse(at, e.to_string());
                 let signed = |silo| adverts.iter().any(|a| a.silo == silo && verify::advert(&rules, a).is_ok());
-                if let Some(silo) = e.blamed.filter(|silo| e.rule == "SA-07" && signed(*silo)) {
+                if let Some(silo) = e.blamed.filter(|silo| e.check == Check::JournalForward && signed(*silo)) {
                     self.refuse_for_good(silo);
                 }
                 return;
