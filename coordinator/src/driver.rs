@@ -68,8 +68,7 @@ impl Coordinator {
         let started = Instant::now();
         let state = StateDir::open(&prepared.config.state_dir)?;
         let path: PathBuf = prepared.config.state_dir.join("store.sqlite");
-        let job = prepared.plan.job_digest().to_string();
-        let store = Store::open(&path, &job)?;
+        let store = Store::open(&path, prepared.plan.job_digest())?;
         let damaged = |problem: String| CoordinatorError::Config(format!("{}: {problem}", path.display()));
         let records = StoreState::replay(store.records()?).map_err(|e| damaged(e.to_string()))?;
         if records.rounds_done() > 0 {

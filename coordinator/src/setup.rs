@@ -47,12 +47,12 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
     let roster = roster::load(&config.roster)?;
     let document = Document::read(&config.job)?;
     let job = document.checked(JobFile::checked)?;
-    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", &job.model.config_sha256, MAX_TEXT)?;
+    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", job.model.config_sha256, MAX_TEXT)?;
     base_file(
         &config.base_model_dir,
         "tokenizer.json",
         "tokenizer_sha256",
-        &job.model.tokenizer_sha256,
+        job.model.tokenizer_sha256,
         MAX_TOKENIZER,
     )?;
     let text = String::from_utf8_lossy(&text);
@@ -66,7 +66,7 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
 }
 
 /// Reads a file of the base model whose hash the job pins.
-fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
+fn base_file(dir: &Path, name: &str, key: &str, expected: Digest, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
     let path = dir.join(name);
     let bytes = match read_public(&path, limit) {
         Err(FileError::Missing { .. }) => {
@@ -77,8 +77,8 @@ fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> R
         }
         other => other?,
     };
-    let found: Digest = sha256(&bytes);
-    if found.to_string() != expected {
+    let found = sha256(&bytes);
+    if found != expected {
         return Err(CoordinatorError::Model(format!(
             "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
              federation agreed on",

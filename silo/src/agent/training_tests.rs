@@ -74,9 +74,9 @@ fn a_ledger_that_cannot_be_written_ends_the_agent() {
     let dir = tempfile::tempdir().unwrap();
     let covers = Covers {
         schema: 1,
-        job: "aa".into(),
+        job: Digest([0xaa; 32]),
         train_file: "train.jsonl".into(),
-        train_sha256: "bb".into(),
+        train_sha256: Digest([0xbb; 32]),
         records: 2,
         sampling_rate: 0.02,
         noise_multiplier: 1.0,
