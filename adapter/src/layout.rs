@@ -7,7 +7,7 @@
 //!   └──── segment "lora_A", only where A is trained ───┘
 //! ```
 //!
-//! Which segments travel in which round is the method's ([`Phase`](crate::Phase)).
+//! Which segments travel in which round is the method's ([`RoundKind`](crate::RoundKind)).
 //!
 //! Modules stand in the order of the base model's layers, inside a layer query, key, value, attention output,
 //! intermediate, output, last the pooler where there is one. A head of two layers has the weights of both, then the

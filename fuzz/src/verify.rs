@@ -49,9 +49,9 @@ impl Session {
         let world = World::get(false);
         let at = AttemptId { round: 1, attempt: 1 };
         let chain = crate::world::Chain::start(world);
-        let context: Context = world.plan().context(at, RoundKind::Train, chain.result_hash, chain.model_hash);
+        let context: Context = world.plan().context(at, RoundKind::TrainB, chain.result_hash, chain.model_hash);
         let ctx = context.digest();
-        let peers = Peers { world, ctx: &ctx, kind: RoundKind::Train };
+        let peers = Peers { world, ctx: &ctx, kind: RoundKind::TrainB };
         let adverts: Vec<_> = world.ids().map(|silo| peers.advert(silo, at, 0)).collect();
         let adverts = peers.adverts(&adverts).unwrap();
         let dealt: Vec<Dealt> = world.ids().map(|silo| peers.dealing(silo, &adverts, 0, 0).unwrap()).collect();
@@ -90,7 +90,7 @@ impl Session {
     }
 
     fn peers(&self) -> Peers<'_> {
-        Peers { world: self.world, ctx: &self.ctx, kind: RoundKind::Train }
+        Peers { world: self.world, ctx: &self.ctx, kind: RoundKind::TrainB }
     }
 }
 
@@ -190,7 +190,7 @@ fn check(s: &Session, mut input: Input<'_>) {
             } else {
                 input.rest().to_vec()
             };
-            let params = s.world.plan().params(RoundKind::Train);
+            let params = s.world.plan().params(RoundKind::TrainB);
             only(verify::masked(&rules, header, found.clone(), params, &s.headers).is_ok(), &found, packed);
         }
         9 => {
@@ -231,7 +231,7 @@ fn check(s: &Session, mut input: Input<'_>) {
         14 => {
             let genuine = &s.proof.sketches[i % 2];
             let Some(sketch) = message(input, tamper, genuine) else { return };
-            let params = s.world.plan().params(RoundKind::Train);
+            let params = s.world.plan().params(RoundKind::TrainB);
             let accepted = verify::sketch(&rules, &sketch, params, &s.list, &transcript::sum_hash(&s.sum));
             only(accepted.is_ok(), &sketch, genuine);
         }
@@ -253,7 +253,7 @@ fn check(s: &Session, mut input: Input<'_>) {
                 }
             }
             let claim = ClaimedSum {
-                params: s.world.plan().params(RoundKind::Train),
+                params: s.world.plan().params(RoundKind::TrainB),
                 list: s.list.list(),
                 packed: &sum,
                 proof: &proof,

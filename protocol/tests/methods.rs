@@ -47,7 +47,7 @@ fn check(cluster: &Cluster, lost: SiloId) {
         round += 1;
         assert_eq!(report.round, round);
         if report.kind.trains() {
-            let range = plan.layout().trained(plan.layout().phase(round));
+            let range = plan.layout().trained(plan.layout().training_kind(round));
             let mut sum = vec![0.0; range.len()];
             for &silo in &report.survivors {
                 let (update, _) = cluster.setup.update(silo, round, 1);
@@ -106,15 +106,15 @@ fn under_rolora_only_the_matrix_that_was_trained_travels() {
     let setup = setup("method = \"rolora\"", "");
     let plan = &setup.plan;
     let kinds: Vec<RoundKind> = (1..=5).map(|round| plan.kind(round).unwrap()).collect();
-    use RoundKind::{Evaluate, Train, TrainA};
-    assert_eq!(kinds, [Train, TrainA, Train, TrainA, Evaluate]);
+    use RoundKind::{Evaluate, TrainA, TrainB};
+    assert_eq!(kinds, [TrainB, TrainA, TrainB, TrainA, Evaluate]);
     let names = |kind| plan.params(kind).segments.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(Train), ["lora_B", "head", "metrics"]);
+    assert_eq!(names(TrainB), ["lora_B", "head", "metrics"]);
     assert_eq!(names(TrainA), ["head", "lora_A", "metrics"]);
-    assert_ne!(plan.params(Train).hash(), plan.params(TrainA).hash());
+    assert_ne!(plan.params(TrainB).hash(), plan.params(TrainA).hash());
     let both = self::setup("method = \"lora\"", "").plan;
-    assert_eq!(both.kind(2), Some(Train));
-    assert_eq!(both.params(Train).segments.len(), 4);
+    assert_eq!(both.kind(2), Some(RoundKind::TrainBoth));
+    assert_eq!(both.params(RoundKind::TrainBoth).segments.len(), 4);
 }
 
 #[test]

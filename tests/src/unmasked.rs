@@ -131,7 +131,7 @@ impl UnmaskedSilo {
 
 /// An update as a masked input would be, without masks.
 fn encode(plan: &Plan, update: &[f32]) -> Vec<u8> {
-    let params = plan.params(RoundKind::Train);
+    let params = plan.params(RoundKind::TrainB);
     let mut lanes = Vec::new();
     for (segment, range) in params.ranges() {
         match segment.kind {

@@ -35,7 +35,7 @@ mod step;
 use std::path::Path;
 use std::sync::Arc;
 
-use blindsum_adapter::{Adapter, AdapterLayout, HeadRanges, Phase};
+use blindsum_adapter::{Adapter, AdapterLayout, HeadRanges, RoundKind};
 use blindsum_engine::data::{Example, Target};
 use blindsum_engine::{Engine, EngineError, EngineSettings, GradientSum, Outcome};
 use tch::{Device, Kind, TchError, Tensor};
@@ -266,14 +266,14 @@ impl Engine for TorchEngine {
     fn gradient_sum(
         &mut self,
         adapter: Adapter<'_>,
-        phase: Phase,
+        kind: RoundKind,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum> {
         self.check(adapter, batch, true)?;
-        let trained = self.layout.trained(phase);
+        let trained = self.layout.trained(kind);
         let parts = self.pack(batch, clip.map(|_| trained.len()));
-        let work = |worker: &mut Worker, parts| worker.sum_gradients(adapter, phase, batch, parts, clip);
+        let work = |worker: &mut Worker, parts| worker.sum_gradients(adapter, kind, batch, parts, clip);
         let mut shares = self.share_out(parts, work)?;
         let norms = if clip.is_some() { vec![0.0; batch.len()] } else { Vec::new() };
         let mut total = GradientSum { sum: vec![0.0; trained.len()], losses: vec![0.0; batch.len()], norms };

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use blindsum_adapter::{Adapter, Phase};
+use blindsum_adapter::{Adapter, RoundKind};
 use blindsum_engine::data::{Example, Target};
 use tch::{Kind, Reduction, Tensor};
 
@@ -71,7 +71,7 @@ impl Worker {
     pub(super) fn sum_gradients(
         &self,
         adapter: Adapter<'_>,
-        phase: Phase,
+        kind: RoundKind,
         batch: &[&Example],
         parts: Vec<Packed>,
         clip: Option<f64>,
@@ -81,7 +81,7 @@ impl Worker {
         // on the device until the end: the host waits for it once in a micro-batch
         let sum = Tensor::f_zeros([numbers as i64], (Kind::Float, self.device())).map_err(torch_error)?;
         let mut rest: Vec<f32> = Vec::new();
-        let mut loras = Loras::new(&self.layout, &self.a, adapter, Some(phase))?;
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, Some(kind))?;
         let head = self.head(adapter)?;
         for packed in parts {
             let back = match self.gradient_checkpointing {
@@ -103,7 +103,7 @@ impl Worker {
                 // nothing was added: neighbours in a row can catch each other's overflow, so each goes alone
                 for &i in members {
                     let alone = pack(&[batch[i]], Limits::ALONE);
-                    let alone = self.sum_gradients(adapter, phase, &[batch[i]], alone, clip)?;
+                    let alone = self.sum_gradients(adapter, kind, &[batch[i]], alone, clip)?;
                     seen.extend(alone.seen.iter().map(|&(_, loss, norm)| (i, loss, norm)));
                     rest.resize(numbers, 0.0);
                     rest.iter_mut().zip(alone.sum).for_each(|(sum, x)| *sum += x);

@@ -375,7 +375,7 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn rearm(&self, deadline: &mut u64, now_ms: u64) {
-        *deadline = now_ms + self.phase_ms(RoundKind::Train).max(1000);
+        *deadline = now_ms + self.phase_ms(RoundKind::Evaluate).max(1000);
     }
 }
 

@@ -43,7 +43,7 @@ impl SiloMachine {
         let silent = !unproven.is_empty();
         if silent {
             // SA-13: two sums over one update give their difference
-            if kind == RoundKind::Evaluate || !self.own.plan.job().is_private() {
+            if !kind.trains() || !self.own.plan.job().is_private() {
                 let why = format!("its masked input of attempt {} may still enter a sum", list(&unproven));
                 return self.decline(at, DeclineReason::AwaitsResult, why);
             }

@@ -20,7 +20,7 @@ use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, 
 
 use crate::common::{Setup, boxed_rng};
 
-pub const KIND: RoundKind = RoundKind::Train;
+pub const KIND: RoundKind = RoundKind::TrainB;
 
 pub fn attempt(round: u32, attempt: u32) -> AttemptId {
     AttemptId { round, attempt }
