@@ -48,13 +48,7 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
     let document = Document::read(&config.job)?;
     let job = document.checked(JobFile::checked)?;
     let text = base_file(&config.base_model_dir, "config.json", "config_sha256", job.model.config_sha256, MAX_TEXT)?;
-    base_file(
-        &config.base_model_dir,
-        "tokenizer.json",
-        "tokenizer_sha256",
-        job.model.tokenizer_sha256,
-        MAX_TOKENIZER,
-    )?;
+    base_file(&config.base_model_dir, "tokenizer.json", "tokenizer_sha256", job.model.tokenizer_sha256, MAX_TOKENIZER)?;
     let text = String::from_utf8_lossy(&text);
     let in_model = |problem: &dyn std::fmt::Display| {
         CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))

@@ -8,6 +8,7 @@ mod machine;
 mod prove;
 mod restore;
 mod session;
+mod stage;
 mod state;
 pub mod store;
 mod verify;

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use blindsum_crypto::{
     AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, Evidence, JournalMark, MaskedHeader, OpenedSecret,
-    ResultCertificate, SiloId, SurvivorList,
+    ResultCertificate, SiloId, SumProof, SurvivorList,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::message::{AttemptId, Payload};
+use crate::message::{AttemptId, CoordinatorMessage, Envelope, Payload, RoundResult};
 
 /// One record. Encode with [`crate::codec::encode`], or keep `Masked.payload` and `Result.sum` beside it as raw bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,6 +128,21 @@ pub struct StoredResult {
     /// S, packed.
     #[serde(with = "payload")]
     pub sum: Payload,
+}
+
+impl StoredResult {
+    /// P6: the result with its votes, or with what a silo checks it with before it votes.
+    pub(super) fn envelope(
+        &self,
+        certificate: Option<ResultCertificate>,
+        proof: Option<SumProof>,
+        payload: Payload,
+    ) -> Envelope<CoordinatorMessage> {
+        let StoredResult { at, bind, list, commits, .. } = self;
+        let (at, bind, list, commits) = (*at, *bind, list.clone(), commits.clone());
+        let result = RoundResult { at, bind, list, commits, certificate, proof: proof.map(Box::new) };
+        Envelope::with(CoordinatorMessage::Result(result), payload)
+    }
 }
 
 /// An attempt past its commit point, as stored.
