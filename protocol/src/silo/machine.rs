@@ -60,8 +60,8 @@ pub(super) enum Update {
     Training {
         round: u32,
     },
-    /// Being rounded to integers.
-    Encoding {
+    /// Being checked; how it is rounded is being drawn.
+    Preparing {
         round: u32,
     },
     /// Ready to be masked; kept for a retry that SA-13 allows, with the attempts in which it went out.
@@ -76,7 +76,7 @@ impl Update {
     pub fn round(&self) -> Option<u32> {
         match self {
             Update::None => None,
-            Update::Training { round } | Update::Encoding { round } | Update::Ready { round, .. } => Some(*round),
+            Update::Training { round } | Update::Preparing { round } | Update::Ready { round, .. } => Some(*round),
         }
     }
 }
@@ -216,10 +216,10 @@ impl SiloMachine {
         let kind = self.own.plan.kind(round).unwrap_or(RoundKind::Evaluate);
         match outcome.result {
             Ok(update) => {
-                self.update = Update::Encoding { round };
+                self.update = Update::Preparing { round };
                 let rng = Box::new(self.seeded_rng());
                 let plan = Arc::clone(&self.own.plan);
-                self.output(SiloOutput::Work(SiloWork(Task::Encode { round, kind, plan, update, rng })));
+                self.output(SiloOutput::Work(SiloWork(Task::Prepare { round, kind, plan, update, rng })));
             }
             Err(_) => self.no_update("training failed; the reason is above in this log"),
         }
@@ -228,9 +228,9 @@ impl SiloMachine {
     /// Takes finished work.
     pub fn handle_work_done(&mut self, done: SiloWorkDone, now_ms: u64) {
         match done.0 {
-            Done::Encoded { round, input } => {
-                if !matches!(self.update, Update::Encoding { round: r } if r == round) {
-                    return self.ignore("an encoded update of a round that is over");
+            Done::Prepared { round, input } => {
+                if !matches!(self.update, Update::Preparing { round: r } if r == round) {
+                    return self.ignore("a prepared update of a round that is over");
                 }
                 match input {
                     Ok(input) => {

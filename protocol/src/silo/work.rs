@@ -20,22 +20,22 @@ use crate::step::{Step, step};
 
 /// One silo's input before masking: its update with the keys that round it (one per fixed-point segment), and its counts.
 /// The same integers come of it in every attempt that sends it. Erased on drop.
-pub(crate) struct Encoded {
+pub(crate) struct PlainInput {
     update: Zeroizing<Vec<f32>>,
     roundings: Vec<Rounding>,
     counts: Zeroizing<Vec<u32>>,
 }
 
 /// Shared between attempts.
-pub(crate) type Input = Arc<Encoded>;
+pub(crate) type Input = Arc<PlainInput>;
 
 /// Work to run on a blocking thread. Its `Debug` shows no values.
 pub struct SiloWork(pub(crate) Task);
 
 pub(crate) enum Task {
     /// Checks the update and draws how it is rounded to integers.
-    Encode { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
-    /// Adds all masks to the encoded update and packs it.
+    Prepare { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
+    /// Rounds the update, adds all masks and packs it.
     Mask { at: AttemptId, kind: RoundKind, silent: bool, plan: Arc<Plan>, input: Input, streams: Vec<Stream> },
     /// Subset sums of the own masked input.
     Sketch { at: AttemptId, kind: RoundKind, plan: Arc<Plan>, key: Digest, sum_hash: Digest, packed: Payload },
@@ -66,7 +66,7 @@ pub(crate) struct SumCheck {
 pub struct SiloWorkDone(pub(crate) Done);
 
 pub(crate) enum Done {
-    Encoded { round: u32, input: Result<Input, String> },
+    Prepared { round: u32, input: Result<Input, String> },
     Masked { at: AttemptId, packed: Result<Vec<u8>, String> },
     Sketched { at: AttemptId, sum_hash: Digest, values: Result<Vec<u32>, String> },
     Applied { at: AttemptId, step: Result<Step, String> },
@@ -76,7 +76,7 @@ impl SiloWork {
     /// What it is, for logs.
     pub fn name(&self) -> &'static str {
         match self.0 {
-            Task::Encode { .. } => "encode",
+            Task::Prepare { .. } => "prepare",
             Task::Mask { .. } => "mask",
             Task::Sketch { .. } => "sketch",
             Task::Apply { .. } => "apply",
@@ -86,8 +86,8 @@ impl SiloWork {
     /// Does it. Uses as many threads as the machine has, for as long as it takes (a second for 10⁷ coordinates).
     pub fn run(self) -> SiloWorkDone {
         SiloWorkDone(match self.0 {
-            Task::Encode { round, kind, plan, update, mut rng } => {
-                Done::Encoded { round, input: encode(&plan, kind, update, &mut rng) }
+            Task::Prepare { round, kind, plan, update, mut rng } => {
+                Done::Prepared { round, input: prepare(&plan, kind, update, &mut rng) }
             }
             Task::Mask { at, kind, silent, plan, input, streams } => {
                 let packed = mask(&plan, kind, silent, &input, &streams).map_err(|e| e.to_string());
@@ -120,7 +120,7 @@ impl SumCheck {
 
 /// Checks the update, draws the keys that round it, and makes the counts. The integers themselves are made with the masks,
 /// the same in every attempt.
-fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20Rng) -> Result<Input, String> {
+fn prepare(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20Rng) -> Result<Input, String> {
     let params = plan.params(kind);
     let LocalUpdate { update, held_out } = update;
     let update = Zeroizing::new(update);
@@ -142,7 +142,7 @@ fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20R
             }
         }
     }
-    Ok(Arc::new(Encoded { update, roundings, counts }))
+    Ok(Arc::new(PlainInput { update, roundings, counts }))
 }
 
 /// The masked input, packed; `silent` leaves the held-out counts out.
@@ -150,7 +150,7 @@ fn mask(
     plan: &Plan,
     kind: RoundKind,
     silent: bool,
-    input: &Encoded,
+    input: &PlainInput,
     streams: &[Stream],
 ) -> Result<Vec<u8>, EncodeError> {
     let params = plan.params(kind);
@@ -187,7 +187,7 @@ impl fmt::Debug for SiloWork {
 impl fmt::Debug for SiloWorkDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Done::Encoded { .. } => "SiloWorkDone(encode)",
+            Done::Prepared { .. } => "SiloWorkDone(prepare)",
             Done::Masked { .. } => "SiloWorkDone(mask)",
             Done::Sketched { .. } => "SiloWorkDone(sketch)",
             Done::Applied { .. } => "SiloWorkDone(apply)",
