@@ -146,7 +146,7 @@ fn other_subsets(held: usize, t: usize) -> impl Iterator<Item = Vec<usize>> {
 ///
 /// # Errors
 /// [`PackingError`] where the accumulator is not one of these parameters.
-pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked, params: &Params) -> Result<(), PackingError> {
+pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked<'_>, params: &Params) -> Result<(), PackingError> {
     packing::add_packed(params, input.packed(), acc)
 }
 

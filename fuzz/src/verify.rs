@@ -191,7 +191,7 @@ fn check(s: &Session, mut input: Input<'_>) {
                 input.rest().to_vec()
             };
             let params = s.world.plan().params(RoundKind::TrainB);
-            only(verify::masked(&rules, header, found.clone(), params, &s.headers).is_ok(), &found, packed);
+            only(verify::masked(&rules, header, &found, params, &s.headers).is_ok(), &found, packed);
         }
         9 => {
             let genuine = s.list.list().clone();

@@ -125,7 +125,7 @@ fn session(n: u16, d: u32, drops: u16) {
         mask::apply(&mut lanes, &streams, 2);
         let packed = packing::pack(&params, &lanes).unwrap();
         let header = MaskedHeader::sign(&keys[i], &ctx, &headers.bind(), id(i), &packed);
-        let y = verify::masked(&rules, header, packed, &params, &headers).unwrap();
+        let y = verify::masked(&rules, header, &packed, &params, &headers).unwrap();
         unmask::accumulate(&mut acc, &y, &params).unwrap();
         list.push(header);
     }

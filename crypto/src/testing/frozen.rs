@@ -304,7 +304,7 @@ fn after_the_dealings(v: &Value, kit: &Kit, out: &mut Value) {
         let reply = kit.reply(silo, &list);
         let reveal = reply.release(&proof).unwrap();
         assert!(recovery.add(&verify::reveal(&rules, reveal, &list, &dealings).unwrap()));
-        let y = verify::masked(&rules, *header, packed.clone(), &kit.params, &headers).unwrap();
+        let y = verify::masked(&rules, *header, packed, &kit.params, &headers).unwrap();
         unmask::accumulate(&mut acc, &y, &kit.params).unwrap();
         reveals.push(reveal_json(reveal));
     }

@@ -150,7 +150,7 @@ impl Bench<'_> {
             }
             "masked" => {
                 let (header, packed) = (json::masked_header(&v["masked"][item]), bytes(&v["masked"][item]["packed"]));
-                verify::masked(&rules, header, packed, params, &self.headers())?;
+                verify::masked(&rules, header, &packed, params, &self.headers())?;
             }
             "survivor_list" => {
                 let own = own.map(|own| json::masked_header(&self.good["masked"][own]));

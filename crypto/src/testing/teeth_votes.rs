@@ -229,7 +229,7 @@ fn sa05_teeth_a_masked_input_of_a_silo_that_dealt_nothing_spoils_the_sum() {
             let lanes = kit.encode(&[0.1; 3], &[1, 2]);
             plain.iter_mut().zip(&lanes).for_each(|(a, b)| *a = a.wrapping_add(*b));
             let (header, packed) = kit.mask(silo, lanes);
-            let Ok(y) = verify::masked(&kit.rules(), header, packed, &kit.params, &headers) else { return false };
+            let Ok(y) = verify::masked(&kit.rules(), header, &packed, &kit.params, &headers) else { return false };
             crate::unmask::accumulate(&mut acc, &y, &kit.params).unwrap();
             list.push(header);
         }

@@ -11,21 +11,21 @@ use crate::params::Params;
 use crate::transcript;
 
 /// A masked input whose signed hash, length and padding are right.
-#[derive(Debug, Clone)]
-pub struct VerifiedMasked {
+#[derive(Debug, Clone, Copy)]
+pub struct VerifiedMasked<'a> {
     header: MaskedHeader,
-    packed: Vec<u8>,
+    packed: &'a [u8],
 }
 
-impl VerifiedMasked {
+impl<'a> VerifiedMasked<'a> {
     /// Its signed hash.
     pub fn header(&self) -> &MaskedHeader {
         &self.header
     }
 
     /// y, packed.
-    pub fn packed(&self) -> &[u8] {
-        &self.packed
+    pub fn packed(&self) -> &'a [u8] {
+        self.packed
     }
 }
 
@@ -47,15 +47,15 @@ pub fn masked_header(rules: &Rules<'_>, header: &MaskedHeader, headers: &Verifie
 ///
 /// # Errors
 /// [`VerifyError`] blaming the silo.
-pub fn masked(
+pub fn masked<'a>(
     rules: &Rules<'_>,
     header: MaskedHeader,
-    packed: Vec<u8>,
+    packed: &'a [u8],
     params: &Params,
     headers: &VerifiedHeaders,
-) -> Result<VerifiedMasked, VerifyError> {
-    packing::check(params, &packed).map_err(|e| VerifyError::of(e.check(), header.silo, e.to_string()))?;
-    if Check::MaskedHash.finds(transcript::masked_hash(&packed) != header.hash) {
+) -> Result<VerifiedMasked<'a>, VerifyError> {
+    packing::check(params, packed).map_err(|e| VerifyError::of(e.check(), header.silo, e.to_string()))?;
+    if Check::MaskedHash.finds(transcript::masked_hash(packed) != header.hash) {
         let what = "its masked input does not have the hash that it signed".into();
         return Err(VerifyError::of(Check::MaskedHash, header.silo, what));
     }

@@ -178,7 +178,7 @@ impl CoordinatorMachine {
         let mut acc = vec![0; params.lanes()];
         let mut found = Vec::new();
         for (header, payload) in masked.into_iter().filter(|(h, _)| list.list().0.contains(h)) {
-            let masked = verify::masked(&rules, header, Arc::unwrap_or_clone(payload), params, &headers);
+            let masked = verify::masked(&rules, header, &payload, params, &headers);
             unmask::accumulate(&mut acc, &masked.map_err(wrong)?, params).map_err(|e| format!("{at}: {e}"))?;
             found.push(header.silo);
         }

@@ -179,7 +179,7 @@ impl CoordinatorMachine {
         }
         let DealtSession { attempt, headers, acc, .. } = &mut state.dealt;
         let params = own.plan.params(attempt.kind);
-        let masked = verify::masked(&own.rules(&attempt.ctx), header, payload.to_vec(), params, headers)?;
+        let masked = verify::masked(&own.rules(&attempt.ctx), header, &payload, params, headers)?;
         unmask::accumulate(acc, &masked, params).map_err(|e| VerifyError::of(e.check(), silo, e.to_string()))?;
         state.masked.insert(silo, header);
         raise_marks(&mut self.marks, |id| id == silo);
