@@ -35,7 +35,7 @@ mod targets;
 mod task;
 pub mod training;
 
-pub use decoder::{Activation, Biases, Decoder, Rotary, RotaryScaling, Window};
+pub use decoder::{Activation, Biases, DecoderShape, Rotary, RotaryScaling, Window};
 pub use family::Family;
 pub use hash::{BaseHashes, a_hash, a_hashes, model_hash};
 pub use init::{a_stack, init_a, init_head, initial_values};

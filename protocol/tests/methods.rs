@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::SiloId;
 use blindsum_protocol::job::Job;
-use blindsum_protocol::silo::{HeldResult, JournalState, SiloConfig, SiloMachine};
+use blindsum_protocol::silo::{HeldResult, JournalState, SiloMachine, SiloSetup};
 use blindsum_protocol::{Plan, RoundKind, SiloMessage, codec};
 use common::cluster::{Cluster, Crash, KillWhen};
 use common::{NONE, Setup, boxed_rng, checks, job_text};
@@ -125,7 +125,7 @@ fn a_kept_state_of_another_round_is_refused() {
     let process = &cluster.silos[1];
     let entries: Vec<_> = process.journal.iter().map(|bytes| codec::decode(bytes, 1 << 20).unwrap()).collect();
     let start = |held: HeldResult| {
-        let config = SiloConfig {
+        let config = SiloSetup {
             me: SiloId(1),
             identity: setup.identity(SiloId(1)),
             roster: Arc::clone(&setup.roster),

@@ -31,4 +31,4 @@ pub use heartbeat::{Heartbeat, WAITING, WORKING};
 pub use program::{Ended, Program};
 pub use signals::Stop;
 pub use version::version;
-pub use work::{Fault, Work, blocking};
+pub use work::{LostThread, Work, blocking};

@@ -12,9 +12,8 @@ fn sa04_masked_inputs_that_do_not_count() {
     let lanes = kit.encode(&[0.1; 5], &[1, 2]);
     let (header, packed) = kit.mask(SiloId(2), lanes);
     let headers = kit.verified_headers();
-    let check = |header, packed: Vec<u8>| {
-        verify::masked(&kit.rules(), header, &packed, &kit.params, &headers).map(|_| ())
-    };
+    let check =
+        |header, packed: Vec<u8>| verify::masked(&kit.rules(), header, &packed, &kit.params, &headers).map(|_| ());
     check(header, packed.clone()).unwrap();
     for length in [0, packed.len() - 1, packed.len() + 1] {
         let mut other = packed.clone();

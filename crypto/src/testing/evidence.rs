@@ -5,8 +5,8 @@ use super::*;
 use crate::commit::AbandonVote;
 use crate::complaint::Complaint;
 use crate::evidence::{
-    BadReveal, Complaints, Dealt, Evidence, FalseSketch, Fault, OffPolynomial, Over, Packed, SignedPair, SignedResult,
-    SumSketch, Transcript,
+    BadReveal, Complaints, Dealt, Evidence, FalseSketch, Fault, OffPolynomial, Over, PackedInput, SignedPair,
+    SignedResult, SumSketch, Transcript,
 };
 use crate::merkle::Tree;
 use crate::result::ResultVote;
@@ -106,7 +106,7 @@ pub(super) fn sketched(kit: &mut Kit, silo: SiloId, alter: u32) -> FalseSketch {
     let sketch = Sketch::sign(&kit.keys[silo.index()], &kit.ctx, silo, &t3, &sum_hash, values);
     let header = Over { over: kit.verified_headers().bind(), message: header };
     let sketch = SumSketch { t3, sum_hash, sketch };
-    FalseSketch { params: kit.params.clone(), header, masked: Packed(packed), sketch }
+    FalseSketch { params: kit.params.clone(), header, masked: PackedInput(packed), sketch }
 }
 
 /// One true piece of evidence of every kind, all against silo 1, with the rule that each shows broken.

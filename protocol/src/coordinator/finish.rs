@@ -21,7 +21,7 @@ use crate::coordinator::state::{
 };
 use crate::coordinator::store::{StoreRecord, StoredResult, raise_marks};
 use crate::coordinator::verify::{both_votes, same, second};
-use crate::coordinator::work::{CoordinatorWork, Task, Unmask, UnmaskError, Unmasked};
+use crate::coordinator::work::{CoordinatorTask, CoordinatorWork, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 use crate::plan::RoundKind;
 use crate::step::Step;
@@ -172,7 +172,7 @@ impl CoordinatorMachine {
                 bad,
             })));
             let unmask = Unmask { at, kind, plan, adverts, headers, list, recovery, acc, global };
-            return self.output(CoordinatorOutput::Work(CoordinatorWork(Task::Unmask(Box::new(unmask)))));
+            return self.output(CoordinatorOutput::Work(CoordinatorWork(CoordinatorTask::Unmask(Box::new(unmask)))));
         }
         let mut state = state;
         if state.unanswered().is_empty() {

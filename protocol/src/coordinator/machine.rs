@@ -23,19 +23,19 @@ use crate::coordinator::stage::Stage;
 use crate::coordinator::state::{Attempt, Exposed, Gathering, State};
 use crate::coordinator::store::StoredResult;
 use crate::coordinator::verify;
-use crate::coordinator::work::{CoordinatorWorkDone, Done};
+use crate::coordinator::work::{CoordinatorDone, CoordinatorWorkDone};
 use crate::limits::Limits;
 use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, Payload, SiloMessage};
 use crate::plan::{Plan, RoundKind};
 
 /// What never changes while the machine runs.
-pub(super) struct Own {
+pub(super) struct CoordinatorTerms {
     pub roster: Arc<Roster>,
     pub plan: Arc<Plan>,
     pub quorum: Quorum,
 }
 
-impl Own {
+impl CoordinatorTerms {
     pub fn rules<'a>(&'a self, ctx: &'a Digest) -> Rules<'a> {
         Rules { roster: &self.roster, ctx, quorum: &self.quorum }
     }
@@ -43,7 +43,7 @@ impl Own {
 
 /// One silo's connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
+pub(super) struct SiloLink {
     pub connected: bool,
     /// When it last connected, disconnected, or had to catch up.
     pub since: u64,
@@ -72,8 +72,8 @@ impl Chain {
 
 /// The coordinator's machine. See [`crate`] for how a driver runs it.
 pub struct CoordinatorMachine {
-    pub(super) own: Arc<Own>,
-    pub(super) links: Vec<Link>,
+    pub(super) own: Arc<CoordinatorTerms>,
+    pub(super) links: Vec<SiloLink>,
     /// Certified results by round.
     pub(super) results: Vec<(Arc<StoredResult>, ResultCertificate)>,
     pub(super) chain: Chain,
@@ -94,9 +94,9 @@ pub struct CoordinatorMachine {
 }
 
 impl CoordinatorMachine {
-    pub(super) fn from_parts(own: Own, chain: Chain, now_ms: u64) -> CoordinatorMachine {
+    pub(super) fn from_parts(own: CoordinatorTerms, chain: Chain, now_ms: u64) -> CoordinatorMachine {
         let newest = AttemptId { round: 0, attempt: 0 };
-        let link = Link { connected: false, since: now_ms, held: None, newest };
+        let link = SiloLink { connected: false, since: now_ms, held: None, newest };
         CoordinatorMachine {
             links: vec![link; own.roster.len()],
             limits: Limits::new(&own.plan),
@@ -118,7 +118,7 @@ impl CoordinatorMachine {
     /// A silo, known by its certificate's name, has connected. Its Hello comes next.
     pub fn handle_connected(&mut self, silo: SiloId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(silo.index()) {
-            *link = Link { connected: true, since: now_ms, held: None, newest: link.newest };
+            *link = SiloLink { connected: true, since: now_ms, held: None, newest: link.newest };
         }
         self.advance(now_ms);
     }
@@ -126,7 +126,7 @@ impl CoordinatorMachine {
     /// A silo's connection is gone.
     pub fn handle_disconnected(&mut self, silo: SiloId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(silo.index()) {
-            *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
+            *link = SiloLink { connected: false, since: now_ms, held: None, newest: link.newest };
         }
         self.advance(now_ms);
     }
@@ -178,8 +178,8 @@ impl CoordinatorMachine {
     pub fn handle_work_done(&mut self, done: CoordinatorWorkDone, now_ms: u64) {
         let at = done.at;
         match done.done {
-            Done::Unmasked(result) => self.on_unmasked(at, result, now_ms),
-            Done::Summed(values) => self.on_summed(at, values, now_ms),
+            CoordinatorDone::Unmasked(result) => self.on_unmasked(at, result, now_ms),
+            CoordinatorDone::Summed(values) => self.on_summed(at, values, now_ms),
         }
         self.advance(now_ms);
     }
@@ -226,7 +226,7 @@ impl CoordinatorMachine {
             return self.disconnect(silo, reason, now_ms);
         }
         let link = &mut self.links[silo.index()];
-        *link = Link { held: Some(hello.results_held), newest: hello.newest, ..*link };
+        *link = SiloLink { held: Some(hello.results_held), newest: hello.newest, ..*link };
         if let Some((result, certificate)) = self.results.get(hello.results_held as usize) {
             let envelope = result.envelope(Some(certificate.clone()), None, Arc::clone(&result.sum));
             return self.send_envelope(silo, envelope);
@@ -307,7 +307,7 @@ impl CoordinatorMachine {
 
     pub(super) fn disconnect(&mut self, silo: SiloId, reason: DisconnectReason, now_ms: u64) {
         let link = &mut self.links[silo.index()];
-        *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
+        *link = SiloLink { connected: false, since: now_ms, held: None, newest: link.newest };
         self.output(CoordinatorOutput::Disconnect { silo, reason });
     }
 }

@@ -16,10 +16,9 @@ mod waiting;
 pub mod work;
 
 pub use api::{
-    Conviction, CoordinatorConfig, CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes,
-    RoundReport,
+    Conviction, CoordinatorEvent, CoordinatorOutput, CoordinatorSetup, DisconnectReason, Phase, RoundBytes, RoundReport,
 };
 pub use machine::CoordinatorMachine;
-pub use store::{StoreError, StoreRecord, StoreState, StoredResult};
+pub use store::{StoreRecord, StoreReplayError, StoreState, StoredResult};
 pub use waiting::Waiting;
 pub use work::{CoordinatorWork, CoordinatorWorkDone};

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blindsum_crypto::evidence::{FalseSketch, Fault, Over, Packed, SumSketch};
+use blindsum_crypto::evidence::{FalseSketch, Fault, Over, PackedInput, SumSketch};
 use blindsum_crypto::sketch;
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError};
 use blindsum_crypto::{SiloId, Sketch, SumProof, VerifySum, transcript};
@@ -23,7 +23,7 @@ use crate::coordinator::machine::CoordinatorMachine;
 use crate::coordinator::state::{Attempt, Busy, CollectSketches, State};
 use crate::coordinator::store::StoredResult;
 use crate::coordinator::verify::{same, second};
-use crate::coordinator::work::{CoordinatorWork, Task};
+use crate::coordinator::work::{CoordinatorTask, CoordinatorWork};
 use crate::message::{AttemptId, CoordinatorMessage, Envelope, MaskedBack, Payload};
 use crate::step::Step;
 
@@ -178,7 +178,7 @@ impl CoordinatorMachine {
         }
         let inputs = inputs.into_iter().map(|(_, input)| input).collect();
         let (kind, plan, key) = (state.attempt.kind, Arc::clone(&self.own.plan), state.key);
-        self.output(CoordinatorOutput::Work(CoordinatorWork(Task::Sums { at, kind, plan, key, inputs })));
+        self.output(CoordinatorOutput::Work(CoordinatorWork(CoordinatorTask::Sums { at, kind, plan, key, inputs })));
     }
 
     /// The subset sums of what was read back are there.
@@ -254,7 +254,7 @@ impl CoordinatorMachine {
         Some(Fault::FalseSketch(Box::new(FalseSketch {
             params: self.own.plan.params(state.attempt.kind).clone(),
             header: Over { over: state.headers.bind(), message: header },
-            masked: Packed(masked.to_vec()),
+            masked: PackedInput(masked.to_vec()),
             sketch: SumSketch { t3, sum_hash, sketch },
         })))
     }

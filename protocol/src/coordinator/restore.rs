@@ -9,9 +9,9 @@ use std::sync::Arc;
 use blindsum_crypto::verify::{self, VerifiedList};
 use blindsum_crypto::{CommitCertificate, ShareHeader, VerifySum, sketch, transcript, unmask};
 
-use crate::coordinator::api::{CoordinatorConfig, CoordinatorOutput, RoundReport};
+use crate::coordinator::api::{CoordinatorOutput, CoordinatorSetup, RoundReport};
 use crate::coordinator::finish::report;
-use crate::coordinator::machine::{Chain, CoordinatorMachine, Own};
+use crate::coordinator::machine::{Chain, CoordinatorMachine, CoordinatorTerms};
 use crate::coordinator::state::{Attempt, CollectCommits, DealtSession, Exposed, Gathering, State};
 use crate::coordinator::store::{StoreState, StoredAttempt, StoredResult};
 use crate::message::AttemptId;
@@ -25,15 +25,15 @@ impl CoordinatorMachine {
     ///
     /// # Errors
     /// [`SetupError`] where plan and roster, or the store's records, do not belong together.
-    pub fn new(config: CoordinatorConfig, now_ms: u64) -> Result<CoordinatorMachine, SetupError> {
-        let CoordinatorConfig { roster, plan, store } = config;
+    pub fn new(config: CoordinatorSetup, now_ms: u64) -> Result<CoordinatorMachine, SetupError> {
+        let CoordinatorSetup { roster, plan, store } = config;
         if plan.roster_hash() != roster.hash() {
             return Err(SetupError::Roster);
         }
         let global = plan.initial_global();
         let chain = Chain { hashes: vec![plan.job_digest()], model_hash: plan.model_hash(&global), global };
         let quorum = plan.quorum();
-        let mut machine = CoordinatorMachine::from_parts(Own { roster, plan, quorum }, chain, now_ms);
+        let mut machine = CoordinatorMachine::from_parts(CoordinatorTerms { roster, plan, quorum }, chain, now_ms);
         machine.replay(store, now_ms).map_err(SetupError::Store)?;
         Ok(machine)
     }

@@ -159,7 +159,7 @@ pub(crate) struct StoredAttempt {
 /// Why a store cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("store record {position}: {problem}; restore the store from a backup or start the job afresh")]
-pub struct StoreError {
+pub struct StoreReplayError {
     /// Which record, from 1.
     pub position: usize,
     /// What is wrong.
@@ -192,10 +192,10 @@ impl StoreState {
     ///
     /// # Errors
     /// Names the first record that no run of the machine writes at that place.
-    pub fn replay(records: impl IntoIterator<Item = StoreRecord>) -> Result<StoreState, StoreError> {
+    pub fn replay(records: impl IntoIterator<Item = StoreRecord>) -> Result<StoreState, StoreReplayError> {
         let mut state = StoreState::default();
         for (index, record) in records.into_iter().enumerate() {
-            state.apply(record).map_err(|problem| StoreError { position: index + 1, problem })?;
+            state.apply(record).map_err(|problem| StoreReplayError { position: index + 1, problem })?;
         }
         Ok(state)
     }

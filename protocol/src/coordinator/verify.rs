@@ -13,7 +13,7 @@ use crate::message::Hello;
 use crate::plan::Plan;
 
 /// Dealer → who complains about it, and how.
-pub(super) type Complaints = BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>;
+pub(super) type ComplaintsByDealer = BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>;
 
 /// SA-01: a message comes from the silo that it names.
 pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
@@ -44,13 +44,13 @@ pub(super) fn both_votes(silo: SiloId) -> Result<bool, VerifyError> {
 
 /// SA-03: a dealer with more than c complainers: at least one of them is honest, and honest silos complain only about
 /// dealers that broke the rules.
-pub(super) fn convicted(complaints: &Complaints, c: u16) -> Option<SiloId> {
+pub(super) fn convicted(complaints: &ComplaintsByDealer, c: u16) -> Option<SiloId> {
     let convicts = |by: &BTreeMap<SiloId, Complaint>| Check::ComplaintsConvict.finds(by.len() > usize::from(c));
     complaints.iter().find(|(_, by)| convicts(by)).map(|(dealer, _)| *dealer)
 }
 
 /// SA-09: a dealer of whose shares fewer than t survivors hold good ones: its secret could not be rebuilt.
-pub(super) fn too_few_shares(complaints: &Complaints, survivors: &[SiloId], t: u16) -> Option<SiloId> {
+pub(super) fn too_few_shares(complaints: &ComplaintsByDealer, survivors: &[SiloId], t: u16) -> Option<SiloId> {
     let good = |by: &BTreeMap<SiloId, Complaint>| survivors.iter().filter(|id| !by.contains_key(id)).count();
     let lacks = |by: &BTreeMap<SiloId, Complaint>| Check::EnoughGoodShares.finds(good(by) < usize::from(t));
     complaints.iter().find(|(_, by)| lacks(by)).map(|(dealer, _)| *dealer)
@@ -81,7 +81,7 @@ mod tests {
     }
 
     /// Silos 1 to `count` complain about silo 7; one complains about silo 8.
-    fn complaints(count: u16) -> Complaints {
+    fn complaints(count: u16) -> ComplaintsByDealer {
         let by = |dealer: u16, silos: Vec<SiloId>| {
             let complaint = |silo| Complaint {
                 silo,
@@ -100,7 +100,7 @@ mod tests {
             assert_eq!(convicted(&complaints(c), c), None);
             assert_eq!(convicted(&complaints(c + 1), c), Some(SiloId(7)));
         }
-        assert_eq!(convicted(&Complaints::new(), 0), None);
+        assert_eq!(convicted(&ComplaintsByDealer::new(), 0), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::plan::RoundKind;
 use crate::silo::api::{SiloEvent, SiloOutput, TrainRequest};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{SiloMachine, Update};
-use crate::silo::session::{AwaitAdverts, Head, Session};
+use crate::silo::session::{AwaitAdverts, Session, SessionHead};
 use crate::silo::verify;
 
 impl SiloMachine {
@@ -60,7 +60,8 @@ impl SiloMachine {
         let params = self.own.plan.params(kind);
         let deadline = now_ms + params.training_deadline_ms + params.phase_deadline_ms;
         let train_by = now_ms + params.training_deadline_ms;
-        self.session = Session::AwaitUpdate(Head { at, kind, ctx, silent, deadline: Some(deadline), reply: None });
+        self.session =
+            Session::AwaitUpdate(SessionHead { at, kind, ctx, silent, deadline: Some(deadline), reply: None });
         if self.update.round() != Some(at.round) {
             self.update = Update::Training { round: at.round };
             let global = self.held.global.clone();

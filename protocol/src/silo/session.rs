@@ -16,10 +16,10 @@ use crate::silo::api::{SiloEvent, SiloOutput};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{SiloMachine, Update};
 use crate::silo::verify::counts_agreed;
-use crate::silo::work::{SiloWork, Task};
+use crate::silo::work::{SiloTask, SiloWork};
 
 /// What every state of a session carries.
-pub(super) struct Head {
+pub(super) struct SessionHead {
     pub at: AttemptId,
     pub kind: RoundKind,
     pub ctx: Digest,
@@ -34,7 +34,7 @@ pub(super) struct Head {
 /// A session, named for what it awaits.
 pub(super) enum Session {
     Idle,
-    AwaitUpdate(Head),
+    AwaitUpdate(SessionHead),
     AwaitAdverts(AwaitAdverts),
     AwaitShares(AwaitShares),
     AwaitMask(AwaitMask),
@@ -46,13 +46,13 @@ pub(super) enum Session {
 }
 
 pub(super) struct AwaitAdverts {
-    pub head: Head,
+    pub head: SessionHead,
     pub secrets: SessionSecrets,
     pub advert: Advert,
 }
 
 pub(super) struct AwaitShares {
-    head: Head,
+    head: SessionHead,
     secrets: SessionSecrets,
     adverts: VerifiedAdverts,
     header: ShareHeader,
@@ -60,13 +60,13 @@ pub(super) struct AwaitShares {
 }
 
 pub(super) struct AwaitMask {
-    head: Head,
+    head: SessionHead,
     headers: VerifiedHeaders,
     shares: HeldShares,
 }
 
 pub(super) struct AwaitList {
-    pub head: Head,
+    pub head: SessionHead,
     pub headers: VerifiedHeaders,
     pub shares: HeldShares,
     pub masked: MaskedHeader,
@@ -75,7 +75,7 @@ pub(super) struct AwaitList {
 
 /// A session after the COMMIT vote.
 pub(super) struct Voted {
-    pub head: Head,
+    pub head: SessionHead,
     /// The masked input, for its sketch; gone after a restart.
     pub packed: Option<Payload>,
     /// H(S) of the one sum that a sketch was made for, and the sketch once it is there.
@@ -83,7 +83,7 @@ pub(super) struct Voted {
 }
 
 impl Session {
-    pub fn head(&self) -> Option<&Head> {
+    pub fn head(&self) -> Option<&SessionHead> {
         match self {
             Session::Idle => None,
             Session::AwaitUpdate(head) => Some(head),
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// Keeps the head alone; the rest, with its secrets, is erased.
-    pub fn into_head(self) -> Option<Head> {
+    pub fn into_head(self) -> Option<SessionHead> {
         match self {
             Session::Idle => None,
             Session::AwaitUpdate(head) => Some(head),
@@ -187,7 +187,7 @@ impl SiloMachine {
         let (kind, silent, plan) = (head.kind, head.silent, own.plan.clone());
         self.event(SiloEvent::Phase(at, "its own mask"));
         self.session = Session::AwaitMask(AwaitMask { head, headers, shares });
-        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, silent, plan, input, streams })));
+        self.output(SiloOutput::Work(SiloWork(SiloTask::Mask { at, kind, silent, plan, input, streams })));
         // b, σ, mask secret and channel key are erased here; the seeds with the work value
         drop(secrets);
     }
@@ -252,10 +252,10 @@ impl SiloMachine {
     /// Sends a phase's message and enters the state that awaits its answer.
     pub(super) fn reply(
         &mut self,
-        mut head: Head,
+        mut head: SessionHead,
         message: Envelope<SiloMessage>,
         awaited: &'static str,
-        next: impl FnOnce(Head) -> Session,
+        next: impl FnOnce(SessionHead) -> Session,
     ) {
         let at = head.at;
         head.reply = Some(message.clone());

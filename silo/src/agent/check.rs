@@ -9,7 +9,7 @@ use blindsum_adapter::provenance;
 use blindsum_certs::{Credentials, Role, roster};
 use blindsum_engine::local::{TrainSpec, os_rng};
 use blindsum_files::probe;
-use blindsum_protocol::silo::{SiloConfig as MachineConfig, SiloMachine};
+use blindsum_protocol::silo::{SiloMachine, SiloSetup};
 use blindsum_service::{Check, Document, ExitCode};
 
 use super::{AgentError, data, held, read_journal, setup, torch};
@@ -99,7 +99,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
                 let held = held::load_for(plan, &dir.join("adapter"))?;
                 let round = held.as_ref().map_or(0, |held| held.round);
                 let (roster, plan) = (roster.into(), plan.clone().into());
-                let machine = MachineConfig { me, identity, roster, plan, journal, held };
+                let machine = SiloSetup { me, identity, roster, plan, journal, held };
                 SiloMachine::new(machine, Box::new(os_rng()?), 0)
                     .map_err(|e| AgentError::State { path: dir.clone(), problem: e.to_string() })?;
                 Ok(round)

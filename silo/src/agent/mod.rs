@@ -32,7 +32,7 @@ use blindsum_adapter::provenance;
 use blindsum_engine::{Engine, EngineError};
 use blindsum_files::{StateDir, probe};
 use blindsum_protocol::codec;
-use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
+use blindsum_protocol::silo::{JournalEntry, JournalState, SiloMachine, SiloSetup};
 use blindsum_service::{Ended, Stop, Work, blocking};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -149,7 +149,7 @@ impl<S: Seams> Agent<S> {
         }
         let rng = blindsum_engine::local::os_rng()?;
         let machine = SiloMachine::new(
-            MachineConfig { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
+            SiloSetup { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
             Box::new(rng),
             0,
         )
