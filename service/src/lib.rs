@@ -24,7 +24,7 @@ mod work;
 
 pub use blindsum_files::exit;
 pub use blindsum_files::{ExitCode, Exits};
-pub use check::Check;
+pub use check::Checklist;
 pub use cli::{Common, LogArgs, say};
 pub use config::{ConfigError, Document};
 pub use heartbeat::{Heartbeat, WAITING, WORKING};
