@@ -6,7 +6,7 @@ use blindsum_adapter::peft::PeftError;
 use blindsum_adapter::provenance::ClaimError;
 use blindsum_certs::error::CertsError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
-use blindsum_service::{ConfigError, Fault};
+use blindsum_service::{ConfigError, LostThread};
 use blindsum_transport::TransportError;
 
 use crate::store::StoreError;
@@ -65,7 +65,7 @@ pub enum CoordinatorError {
     Evidence(String),
     /// A thread of this program ended in a way that it never should.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Fault(#[from] LostThread),
     /// A bug of this program.
     #[error("internal error: {0}. This is a bug; please report it with the log")]
     Internal(String),

@@ -74,7 +74,7 @@ fn main() -> std::process::ExitCode {
         }),
         Command::Evidence(args) => PROGRAM.command(|| {
             let (silo, guilt) = evidence::check(&args.file, &args.roster, &args.job)?;
-            say(format_args!("{silo} is at fault: {} ({})", guilt.what, guilt.rule));
+            say(format_args!("{silo} is at fault: {} ({})", guilt.what, guilt.check.rule()));
             Ok::<_, CoordinatorError>(ExitCode::Done)
         }),
     }

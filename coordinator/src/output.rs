@@ -226,7 +226,7 @@ fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
         round: report.round,
         attempt: report.attempt,
         kind: match report.kind {
-            RoundKind::Train | RoundKind::TrainA => "train".into(),
+            RoundKind::TrainA | RoundKind::TrainB | RoundKind::TrainBoth => "train".into(),
             RoundKind::Evaluate => "evaluate".into(),
         },
         cohort: names(roster, &report.cohort),

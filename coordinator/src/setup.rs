@@ -53,6 +53,7 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
 /// The job and where it stands.
 pub(crate) fn job(config: &CoordinatorConfig) -> Result<(Job, Document), CoordinatorError> {
     let document = Document::read(&config.job)?;
+<<<<<<< HEAD
     Ok((document.checked(JobFile::checked)?, document))
 }
 
@@ -78,10 +79,23 @@ pub(crate) fn plan(
 ) -> Result<Plan, CoordinatorError> {
     let layout = AdapterLayout::new(shape, &job.lora, job.model.task()).map_err(|e| file.wrong(&e.key(), &e))?;
     Ok(Plan::derive(job, roster, &layout).map_err(|e| file.at_key(e))?)
+=======
+    let job = document.checked(JobFile::checked)?;
+    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", job.model.config_sha256, MAX_TEXT)?;
+    base_file(&config.base_model_dir, "tokenizer.json", "tokenizer_sha256", job.model.tokenizer_sha256, MAX_TOKENIZER)?;
+    let text = String::from_utf8_lossy(&text);
+    let in_model = |problem: &dyn std::fmt::Display| {
+        CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
+    };
+    let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
+    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| document.wrong(&e.key(), &e))?;
+    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| document.at_key(e))?;
+    Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
+>>>>>>> refs/heads/proto
 }
 
 /// Reads a file of the base model whose hash the job pins.
-fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
+fn base_file(dir: &Path, name: &str, key: &str, expected: Digest, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
     let path = dir.join(name);
     let bytes = match read_public(&path, limit) {
         Err(FileError::Missing { .. }) => {
@@ -92,8 +106,8 @@ fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> R
         }
         other => other?,
     };
-    let found: Digest = sha256(&bytes);
-    if found.to_string() != expected {
+    let found = sha256(&bytes);
+    if found != expected {
         return Err(CoordinatorError::Model(format!(
             "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
              federation agreed on",

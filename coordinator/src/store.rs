@@ -11,7 +11,7 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use blindsum_crypto::SiloId;
+use blindsum_crypto::{Digest, SiloId};
 use blindsum_protocol::codec;
 use blindsum_protocol::coordinator::StoreRecord;
 use blindsum_protocol::message::{AttemptId, Payload};
@@ -45,9 +45,9 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
         /// Whose it is.
-        found: String,
+        found: Digest,
         /// Who asks.
-        expected: String,
+        expected: Digest,
     },
     /// Damage.
     #[error("the store {path} is damaged: {detail}. Restore it as it was, or start a new job with a new state_dir")]
@@ -67,11 +67,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or begins the store of the job with digest `job` (hex).
+    /// Opens or begins the store of the job with digest `job`.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn open(path: &Path, job: &str) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, job: Digest) -> Result<Self, StoreError> {
         // Made before SQLite opens it, so that it never exists with a wider mode.
         std::fs::OpenOptions::new()
             .write(true)
@@ -94,14 +94,17 @@ impl Store {
             .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
             .optional()
             .map_err(sqlite)?;
-        match found {
-            Some(found) if found != job => {
-                return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job.to_owned() });
-            }
-            Some(_) => {}
-            None => {
-                store.connection.execute("INSERT INTO about (key, value) VALUES ('job', ?1)", [job]).map_err(sqlite)?;
-            }
+        let Some(found) = found else {
+            let begin = "INSERT INTO about (key, value) VALUES ('job', ?1)";
+            store.connection.execute(begin, [job.to_string()]).map_err(sqlite)?;
+            return Ok(store);
+        };
+        let found: Digest = found.parse().map_err(|e| StoreError::Damaged {
+            path: path.to_owned(),
+            detail: format!("it does not say whose it is: {e}"),
+        })?;
+        if found != job {
+            return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job });
         }
         Ok(store)
     }
@@ -260,9 +263,11 @@ fn kind(record: &StoreRecord) -> &'static str {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use blindsum_crypto::{Digest, MaskedHeader, Signature};
+    use blindsum_crypto::{MaskedHeader, Signature};
 
     use super::*;
+
+    const JOB: Digest = Digest([0xaa; 32]);
 
     fn opened(round: u32, attempt: u32) -> StoreRecord {
         StoreRecord::Opened { at: AttemptId { round, attempt } }
@@ -272,7 +277,7 @@ mod tests {
     fn records_survive_in_order_and_the_file_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
-        let mut store = Store::open(&path, "aa").unwrap();
+        let mut store = Store::open(&path, JOB).unwrap();
         let records = [opened(1, 1), opened(1, 2), opened(1, 5)];
         records.iter().for_each(|record| store.append(record).unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -280,14 +285,14 @@ mod tests {
         let synchronous: i64 = store.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         assert_eq!((mode.as_str(), synchronous), ("wal", 2));
         drop(store);
-        assert_eq!(Store::open(&path, "aa").unwrap().records().unwrap(), records);
+        assert_eq!(Store::open(&path, JOB).unwrap().records().unwrap(), records);
     }
 
     #[test]
     fn a_certified_round_leaves_results_who_is_guilty_and_the_newest_marks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
-        let mut store = Store::open(&path, "aa").unwrap();
+        let mut store = Store::open(&path, JOB).unwrap();
         let body = codec::encode(&opened(1, 1)).unwrap();
         for kind in ["marks", "guilty", "opened", "masked", "result", "marks", "certified", "opened"] {
             store.write(kind, None, &body).unwrap();
@@ -300,7 +305,7 @@ mod tests {
     #[test]
     fn a_masked_input_is_read_back_by_attempt_and_silo() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&dir.path().join("store.sqlite"), "aa").unwrap();
+        let mut store = Store::open(&dir.path().join("store.sqlite"), JOB).unwrap();
         let at = |attempt| AttemptId { round: 1, attempt };
         for attempt in [1, 2] {
             for silo in [0, 3, 11] {
@@ -321,16 +326,20 @@ mod tests {
     fn another_job_and_an_unreadable_record_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
-        let mut store = Store::open(&path, "aa").unwrap();
+        let mut store = Store::open(&path, JOB).unwrap();
         store.write("opened", None, b"nonsense").unwrap();
         let error = store.records().unwrap_err();
         assert!(error.to_string().contains("record 1"), "{error}");
+<<<<<<< HEAD
         assert!(matches!(Store::open(&path, "bb"), Err(StoreError::OtherJob { .. })));
         drop(store);
         Store::look(&path, "aa").unwrap();
         assert!(matches!(Store::look(&path, "bb"), Err(StoreError::OtherJob { .. })));
         Store::look(&dir.path().join("none.sqlite"), "aa").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "looking leaves no trace");
+=======
+        assert!(matches!(Store::open(&path, Digest([0xbb; 32])), Err(StoreError::OtherJob { .. })));
+>>>>>>> refs/heads/proto
     }
 
     #[test]
@@ -338,6 +347,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
         std::fs::write(&path, vec![7; 8192]).unwrap();
-        assert!(matches!(Store::open(&path, "aa"), Err(StoreError::Sqlite { .. })));
+        assert!(matches!(Store::open(&path, JOB), Err(StoreError::Sqlite { .. })));
     }
 }

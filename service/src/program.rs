@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cli::{LogArgs, complain};
 use crate::signals::{self, Stop};
-use crate::work::{Fault, panic_text};
+use crate::work::{LostThread, panic_text};
 use crate::{ExitCode, Exits, telemetry};
 
 /// How a service ended.
@@ -76,14 +76,14 @@ impl Program {
     /// Runs a service to its end, or until a signal asks it to stop; the code says which.
     ///
     /// # Errors
-    /// The service's own, and a [`Fault`] where the operating system gives no threads or no signals.
+    /// The service's own, and a [`LostThread`] where the operating system gives no threads or no signals.
     pub fn block_on<E, F, R>(self, service: F) -> Result<ExitCode, E>
     where
-        E: From<Fault>,
+        E: From<LostThread>,
         F: FnOnce(Stop) -> R,
         R: Future<Output = Result<Ended, E>>,
     {
-        let fault = |e: std::io::Error| E::from(Fault::system(&e));
+        let fault = |e: std::io::Error| E::from(LostThread::system(&e));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fault)?;
         runtime.block_on(async {
             let stop = signals::stop().map_err(fault)?;

@@ -33,8 +33,13 @@ use blindsum_adapter::provenance;
 use blindsum_engine::{Engine, EngineError};
 use blindsum_files::{StateDir, probe};
 use blindsum_protocol::codec;
+<<<<<<< HEAD
 use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
 use blindsum_service::{Ended, Heartbeat, Stop, Work, blocking};
+=======
+use blindsum_protocol::silo::{JournalEntry, JournalState, SiloMachine, SiloSetup};
+use blindsum_service::{Ended, Stop, Work, blocking};
+>>>>>>> refs/heads/proto
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -151,7 +156,7 @@ impl<S: Seams> Agent<S> {
         }
         let rng = blindsum_engine::local::os_rng()?;
         let machine = SiloMachine::new(
-            MachineConfig { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
+            SiloSetup { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
             Box::new(rng),
             0,
         )

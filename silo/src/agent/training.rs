@@ -18,7 +18,7 @@ use blindsum_engine::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, o
 use blindsum_engine::{self as engine, Engine, EngineError};
 use blindsum_protocol::HeldOutCounts;
 use blindsum_protocol::plan::Plan;
-use blindsum_protocol::silo::{LocalUpdate, TrainRequest};
+use blindsum_protocol::silo::{MeasuredUpdate, TrainRequest};
 use tracing::{debug, info};
 
 use crate::agent::data::Rows;
@@ -32,7 +32,7 @@ const CHUNK: usize = 256;
 /// How a request ended.
 pub(crate) enum Trained {
     /// With an update.
-    Update(LocalUpdate),
+    Update(MeasuredUpdate),
     /// It cannot be done; says why.
     Failed(AgentError),
     /// The ledger cannot be written: the agent must end, as with its journal.
@@ -72,12 +72,16 @@ impl Trainer {
         }
     }
 
+<<<<<<< HEAD
     fn update(
         &mut self,
         request: &TrainRequest,
         cancel: &AtomicBool,
         progress: &Steps,
     ) -> Result<LocalUpdate, AgentError> {
+=======
+    fn update(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Result<MeasuredUpdate, AgentError> {
+>>>>>>> refs/heads/proto
         let go_on = || !cancel.load(Ordering::Relaxed);
         let (round, attempt) = (request.at.round, request.at.attempt);
         // the machine hands out states of this plan only
@@ -85,7 +89,7 @@ impl Trainer {
         let adapter = plan.state().adapter(&request.global);
         let held_out = self.measure(adapter, &go_on)?;
         if !request.kind.trains() {
-            return Ok(LocalUpdate { update: Vec::new(), held_out });
+            return Ok(MeasuredUpdate { update: Vec::new(), held_out });
         }
         if !go_on() {
             return Err(LocalError::Stopped.into());
@@ -115,7 +119,7 @@ impl Trainer {
                 "trained; these numbers come from training rows and stay here"
             ),
         }
-        Ok(LocalUpdate { update: local.values, held_out })
+        Ok(MeasuredUpdate { update: local.values, held_out })
     }
 
     /// Writes the debit and says what is spent.

@@ -449,7 +449,7 @@ async fn a_signal_while_it_trains_stops_it_in_order_and_its_debit_stands() {
     let mut connection = listener.accept().await.unwrap().unwrap();
     assert!(matches!(connection.recv().await.unwrap().message, SiloMessage::Hello(_)));
     let at = AttemptId { round: 1, attempt: 1 };
-    let context = plan.context(at, RoundKind::Train, plan.job_digest(), plan.model_hash(&plan.initial_global()));
+    let context = plan.context(at, RoundKind::TrainB, plan.job_digest(), plan.model_hash(&plan.initial_global()));
     let open = CoordinatorMessage::Open(Open { context, abandoned: Vec::new() });
     connection.send(Envelope::bare(open)).await.unwrap();
 
