@@ -7,7 +7,7 @@ use blindsum_adapter::provenance;
 use blindsum_certs::{Credentials, Role, roster};
 use blindsum_files::probe;
 use blindsum_protocol::plan::Plan;
-use blindsum_service::{Check, ExitCode};
+use blindsum_service::{Checklist, ExitCode};
 use blindsum_transport::try_listen;
 
 use crate::config::CoordinatorConfig;
@@ -18,7 +18,7 @@ use crate::store::Store;
 /// Tries everything and prints what was found; the code is that of the first problem.
 #[must_use]
 pub fn check(config: &CoordinatorConfig) -> ExitCode {
-    let mut check = Check::default();
+    let mut check = Checklist::default();
     check.find("listen", try_listen(config.listen), |()| format!("{} (UDP) is free", config.listen));
     check.find("keys", Credentials::load(&config.credentials_dir, Role::Coordinator), |found| {
         format!(
@@ -71,7 +71,7 @@ pub fn check(config: &CoordinatorConfig) -> ExitCode {
 
 fn state(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorError> {
     probe::state_dir(&config.state_dir)?;
-    Store::look(&config.state_dir.join("store.sqlite"), &plan.job_digest().to_string())?;
+    Store::look(&config.state_dir.join("store.sqlite"), plan.job_digest())?;
     Ok(())
 }
 
@@ -80,7 +80,7 @@ fn output(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorErro
     Ok(probe::writable(&config.output_dir)?)
 }
 
-fn needs<T>(check: &mut Check, what: &str, needed: &str) -> Option<T> {
+fn needs<T>(check: &mut Checklist, what: &str, needed: &str) -> Option<T> {
     check.not_tried(what, needed);
     None
 }

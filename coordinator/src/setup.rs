@@ -53,20 +53,13 @@ pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> 
 /// The job and where it stands.
 pub(crate) fn job(config: &CoordinatorConfig) -> Result<(Job, Document), CoordinatorError> {
     let document = Document::read(&config.job)?;
-<<<<<<< HEAD
     Ok((document.checked(JobFile::checked)?, document))
 }
 
 /// The shape of the base model that the job pins.
 pub(crate) fn shape(config: &CoordinatorConfig, job: &Job) -> Result<BaseShape, CoordinatorError> {
-    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", &job.model.config_sha256, MAX_TEXT)?;
-    base_file(
-        &config.base_model_dir,
-        "tokenizer.json",
-        "tokenizer_sha256",
-        &job.model.tokenizer_sha256,
-        MAX_TOKENIZER,
-    )?;
+    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", job.model.config_sha256, MAX_TEXT)?;
+    base_file(&config.base_model_dir, "tokenizer.json", "tokenizer_sha256", job.model.tokenizer_sha256, MAX_TOKENIZER)?;
     BaseShape::from_config_json(&String::from_utf8_lossy(&text))
         .map_err(|e| CoordinatorError::Model(format!("{}: {e}", config.base_model_dir.join("config.json").display())))
 }
@@ -79,19 +72,6 @@ pub(crate) fn plan(
 ) -> Result<Plan, CoordinatorError> {
     let layout = AdapterLayout::new(shape, &job.lora, job.model.task()).map_err(|e| file.wrong(&e.key(), &e))?;
     Ok(Plan::derive(job, roster, &layout).map_err(|e| file.at_key(e))?)
-=======
-    let job = document.checked(JobFile::checked)?;
-    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", job.model.config_sha256, MAX_TEXT)?;
-    base_file(&config.base_model_dir, "tokenizer.json", "tokenizer_sha256", job.model.tokenizer_sha256, MAX_TOKENIZER)?;
-    let text = String::from_utf8_lossy(&text);
-    let in_model = |problem: &dyn std::fmt::Display| {
-        CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
-    };
-    let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
-    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| document.wrong(&e.key(), &e))?;
-    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| document.at_key(e))?;
-    Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
->>>>>>> refs/heads/proto
 }
 
 /// Reads a file of the base model whose hash the job pins.

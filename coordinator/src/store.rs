@@ -89,22 +89,15 @@ impl Store {
         if check != "ok" {
             return Err(StoreError::Damaged { path: path.to_owned(), detail: check });
         }
-        let found: Option<String> = store
-            .connection
-            .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
-            .optional()
-            .map_err(sqlite)?;
-        let Some(found) = found else {
-            let begin = "INSERT INTO about (key, value) VALUES ('job', ?1)";
-            store.connection.execute(begin, [job.to_string()]).map_err(sqlite)?;
-            return Ok(store);
-        };
-        let found: Digest = found.parse().map_err(|e| StoreError::Damaged {
-            path: path.to_owned(),
-            detail: format!("it does not say whose it is: {e}"),
-        })?;
-        if found != job {
-            return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job });
+        match owner(&store.connection, path)? {
+            None => {
+                let begin = "INSERT INTO about (key, value) VALUES ('job', ?1)";
+                store.connection.execute(begin, [job.to_string()]).map_err(sqlite)?;
+            }
+            Some(found) if found != job => {
+                return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job });
+            }
+            Some(_) => {}
         }
         Ok(store)
     }
@@ -113,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn look(path: &Path, job: &str) -> Result<(), StoreError> {
+    pub fn look(path: &Path, job: Digest) -> Result<(), StoreError> {
         if !path.exists() {
             return Ok(());
         }
@@ -128,14 +121,8 @@ impl Store {
         if tables == 0 {
             return Ok(());
         }
-        let found: Option<String> = connection
-            .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
-            .optional()
-            .map_err(sqlite)?;
-        match found {
-            Some(found) if found != job => {
-                Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job.to_owned() })
-            }
+        match owner(&connection, path)? {
+            Some(found) if found != job => Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job }),
             _ => Ok(()),
         }
     }
@@ -227,6 +214,21 @@ impl Store {
         }
         Ok(records)
     }
+}
+
+/// Whose store it is; `None` where it does not say so yet.
+fn owner(connection: &Connection, path: &Path) -> Result<Option<Digest>, StoreError> {
+    let found: Option<String> = connection
+        .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
+        .optional()
+        .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
+    let read = |text: String| {
+        text.parse().map_err(|e| StoreError::Damaged {
+            path: path.to_owned(),
+            detail: format!("it does not say whose it is: {e}"),
+        })
+    };
+    found.map(read).transpose()
 }
 
 fn masked_of(at: AttemptId, silo: SiloId) -> String {
@@ -330,16 +332,12 @@ mod tests {
         store.write("opened", None, b"nonsense").unwrap();
         let error = store.records().unwrap_err();
         assert!(error.to_string().contains("record 1"), "{error}");
-<<<<<<< HEAD
-        assert!(matches!(Store::open(&path, "bb"), Err(StoreError::OtherJob { .. })));
-        drop(store);
-        Store::look(&path, "aa").unwrap();
-        assert!(matches!(Store::look(&path, "bb"), Err(StoreError::OtherJob { .. })));
-        Store::look(&dir.path().join("none.sqlite"), "aa").unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "looking leaves no trace");
-=======
         assert!(matches!(Store::open(&path, Digest([0xbb; 32])), Err(StoreError::OtherJob { .. })));
->>>>>>> refs/heads/proto
+        drop(store);
+        Store::look(&path, Digest([0xaa; 32])).unwrap();
+        assert!(matches!(Store::look(&path, Digest([0xbb; 32])), Err(StoreError::OtherJob { .. })));
+        Store::look(&dir.path().join("none.sqlite"), Digest([0xaa; 32])).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "looking leaves no trace");
     }
 
     #[test]

@@ -33,13 +33,8 @@ use blindsum_adapter::provenance;
 use blindsum_engine::{Engine, EngineError};
 use blindsum_files::{StateDir, probe};
 use blindsum_protocol::codec;
-<<<<<<< HEAD
-use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
-use blindsum_service::{Ended, Heartbeat, Stop, Work, blocking};
-=======
 use blindsum_protocol::silo::{JournalEntry, JournalState, SiloMachine, SiloSetup};
-use blindsum_service::{Ended, Stop, Work, blocking};
->>>>>>> refs/heads/proto
+use blindsum_service::{Ended, Heartbeat, Stop, Work, blocking};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 

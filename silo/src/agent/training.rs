@@ -72,16 +72,12 @@ impl Trainer {
         }
     }
 
-<<<<<<< HEAD
     fn update(
         &mut self,
         request: &TrainRequest,
         cancel: &AtomicBool,
         progress: &Steps,
-    ) -> Result<LocalUpdate, AgentError> {
-=======
-    fn update(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Result<MeasuredUpdate, AgentError> {
->>>>>>> refs/heads/proto
+    ) -> Result<MeasuredUpdate, AgentError> {
         let go_on = || !cancel.load(Ordering::Relaxed);
         let (round, attempt) = (request.at.round, request.at.attempt);
         // the machine hands out states of this plan only
