@@ -62,7 +62,11 @@ impl Workspace {
     /// # Errors
     /// When cargo fails.
     pub fn load() -> Result<Self> {
-        let text = output_of(Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]))?;
+        let about = output_of(Command::new("rustc").arg("-vV"))?;
+        let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+        // packages for other systems may not even be downloaded
+        let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", host];
+        let text = output_of(Command::new("cargo").args(args))?;
         let metadata: Metadata =
             serde_json::from_str(&text).context("what cargo metadata printed is not understood")?;
         // names of foreign packages come in several versions: these run together, which hides no way to libtorch
