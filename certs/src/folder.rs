@@ -257,7 +257,3 @@ impl AuthorityFolder {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "folder_tests.rs"]
-mod tests;

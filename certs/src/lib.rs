@@ -20,7 +20,6 @@ pub mod credentials;
 pub mod error;
 pub mod folder;
 pub mod inspect;
-pub mod mint;
 pub mod names;
 pub mod request;
 pub mod roster;
