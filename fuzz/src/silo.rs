@@ -113,7 +113,7 @@ pub fn rounds_held(bytes: &[u8]) -> u32 {
         let tamper = Tamper::read(&mut input);
         run.operation(What::ALL[usize::from(what % What::KINDS)], a, b, tamper);
     }
-    let rounds = run.machine.rounds_held();
+    let rounds = run.held.as_ref().map_or(0, |held| held.round);
     run.end();
     rounds
 }

@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 use blindsum_certs::authority::{Authority, Revoked, Validity};
 use blindsum_certs::folder::IdentityFile;
 use blindsum_certs::request::{Request, new_request};
-use blindsum_certs::{Credentials, Role, roster, tls};
+use blindsum_certs::{Credentials, Role, roster};
 use blindsum_crypto::{IdentityKey, Roster};
 use rustls::pki_types::CertificateRevocationListDer;
-use rustls::{ClientConfig, ServerConfig};
 
 /// A silo's credentials and identity.
 pub struct Member {
@@ -72,18 +71,8 @@ pub fn credentials(authority: &Authority, role: Role, name: &str, validity: Vali
     Credentials::new(authority.certificate().clone(), certificate, made.key_pem.as_bytes(), None).unwrap()
 }
 
-/// A coordinator's configuration with whatever certificate: for tests of what silos refuse.
-pub fn impostor_coordinator_config(credentials: &Credentials) -> ServerConfig {
-    tls::coordinator_config(&posing(credentials, Role::Coordinator)).unwrap()
-}
-
-/// A silo's configuration with whatever certificate: for tests of what coordinators refuse.
-pub fn impostor_silo_config(credentials: &Credentials) -> ClientConfig {
-    tls::silo_config(&posing(credentials, Role::Silo)).unwrap()
-}
-
-/// Says another role than the certificate does, which the own end then believes.
-fn posing(credentials: &Credentials, role: Role) -> Credentials {
+/// The same credentials, taken for those of `role` by the own end: what will the other end say?
+pub fn posing(credentials: &Credentials, role: Role) -> Credentials {
     let mut posing = credentials.clone();
     posing.info.role = role;
     posing

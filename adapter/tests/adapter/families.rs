@@ -1,4 +1,5 @@
 //! RoBERTa and DistilBERT: keys of `config.json`, layers, head, and their adapters on disk under PEFT's names.
+
 use std::fs;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};

@@ -1,4 +1,5 @@
 //! What the seed gives: properties of A and the head, and frozen vectors for the demo's model.
+
 use blindsum_adapter::{
     AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head,
     initial_values, model_hash,

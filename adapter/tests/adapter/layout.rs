@@ -1,4 +1,5 @@
 //! The layout against PEFT's rules of matching and against its own arithmetic.
+
 use blindsum_adapter::{
     AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Phase, Targets, Task, initial_values,
 };

@@ -1,4 +1,5 @@
 //! Methods and server optimisers: what each round trains, how the state moves, and what an export holds.
+
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
     Adapter, AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, Phase, ServerStep, StateLayout,

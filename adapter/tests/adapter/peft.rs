@@ -1,4 +1,5 @@
 //! Saved adapters: PEFT's names, the same bytes each time, and what `load` refuses.
+
 use std::fs;
 use std::path::Path;
 

@@ -84,7 +84,7 @@ fn a_silos_certificate_cannot_pose_as_the_coordinator() {
     let federation = demo();
     let traitor = &federation.silos[1].credentials;
     assert_eq!(coordinator_config(traitor).unwrap_err().kind(), ErrorKind::Role);
-    let pose = mint::impostor_coordinator_config(traitor);
+    let pose = coordinator_config(&mint::posing(traitor, Role::Coordinator)).unwrap();
     let (_, _, errors) = handshake(silo_config(&federation.silos[0].credentials).unwrap(), pose, "localhost");
     assert!(matches!(errors[0], Some(Error::InvalidCertificate(_))), "{errors:?}");
     // Not only the name is wrong: with a fitting host name the key usage still is.
@@ -95,7 +95,7 @@ fn a_silos_certificate_cannot_pose_as_the_coordinator() {
     let certificate = authority.sign(&request, mint::valid_now()).unwrap().der;
     let traitor =
         Credentials::new(authority.certificate().clone(), certificate, made.key_pem.as_bytes(), None).unwrap();
-    let pose = mint::impostor_coordinator_config(&traitor);
+    let pose = coordinator_config(&mint::posing(&traitor, Role::Coordinator)).unwrap();
     let (_, _, errors) = handshake(silo_config(&federation.silos[0].credentials).unwrap(), pose, "localhost");
     assert!(
         matches!(errors[0], Some(Error::InvalidCertificate(CertificateError::InvalidPurposeContext { .. }))),
@@ -107,7 +107,7 @@ fn a_silos_certificate_cannot_pose_as_the_coordinator() {
 fn the_coordinators_certificate_cannot_pose_as_a_silo() {
     let federation = demo();
     assert_eq!(silo_config(&federation.coordinator).unwrap_err().kind(), ErrorKind::Role);
-    let pose = mint::impostor_silo_config(&federation.coordinator);
+    let pose = silo_config(&mint::posing(&federation.coordinator, Role::Silo)).unwrap();
     let (_, _, errors) = handshake(pose, coordinator_config(&federation.coordinator).unwrap(), "localhost");
     assert!(
         matches!(errors[1], Some(Error::InvalidCertificate(CertificateError::InvalidPurposeContext { .. }))),

@@ -1,4 +1,5 @@
 //! An authenticated silo that breaks the framing: each fault has its close code, and the coordinator goes on.
+
 use std::time::Duration;
 
 use blindsum_transport::{CloseCode, Listener, TransportError};

@@ -1,9 +1,9 @@
 //! Two honest ends over real QUIC on this machine.
+
 use std::time::{Duration, Instant};
 
 use blindsum_files::{ExitCode, Exits};
 use blindsum_service::signals::{self, Reason};
-use blindsum_transport::backoff::Backoff;
 use blindsum_transport::{CloseCode, TransportError, listen};
 
 use crate::support::*;
@@ -38,7 +38,6 @@ async fn messages_and_a_large_payload_arrive_whole_and_in_order() {
 
     coordinator.send(with_payload("Psum", payload.clone())).await.unwrap();
     assert!(silo.recv().await.unwrap() == with_payload("Psum", payload));
-    assert!(silo.traffic().bytes_sent > 20_000_000);
     assert!(listener.memory().per_connection < 120_000_000, "{:?}", listener.memory());
 }
 
@@ -127,8 +126,7 @@ async fn the_newest_connection_of_a_silo_counts() {
 #[tokio::test]
 async fn a_silo_comes_back_when_the_coordinator_does() {
     let federation = demo();
-    let (mut silo, coordinator, dialer, listener) = pair(&federation, 0, SMALL).await;
-    let mut dialer = dialer.with_backoff(Backoff::new(Duration::from_millis(20), Duration::from_millis(200)));
+    let (mut silo, coordinator, mut dialer, listener) = pair(&federation, 0, SMALL).await;
     let address = listener.local_addr().unwrap();
     drop(coordinator);
     listener.close(CloseCode::Stopping, "").await;

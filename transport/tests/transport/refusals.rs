@@ -1,8 +1,9 @@
 //! Who is not let in, and what both ends say about it.
+
 use blindsum_certs::Role;
 use blindsum_files::{ExitCode, Exits};
 use blindsum_testkit::mint;
-use blindsum_transport::{CloseCode, Dialer, TransportError, endpoint::listen_with, listen};
+use blindsum_transport::{CloseCode, TransportError, listen};
 
 use crate::support::*;
 
@@ -67,14 +68,13 @@ async fn a_revoked_silo() {
 async fn roles_swapped() {
     let federation = demo();
     let (listener, address) = coordinator(&federation, SMALL);
-    let pose = mint::impostor_silo_config(&federation.coordinator);
-    let pose = Dialer::with_tls(&address, pose, SMALL, settings()).unwrap();
-    let (silo, seen) = refused(listener, pose).await;
+    let pose = mint::posing(&federation.coordinator, Role::Silo);
+    let (silo, seen) = refused(listener, dialer(&address, &pose, SMALL)).await;
     says(&silo, &["does not accept this side's certificate", "another role"]);
     says(&seen.unwrap().error, &["certificate of the silo", "another role"]);
 
-    let pose = mint::impostor_coordinator_config(&federation.silos[0].credentials);
-    let listener = listen_with(any_port(), pose, names(&federation), SMALL, settings()).unwrap();
+    let pose = mint::posing(&federation.silos[0].credentials, Role::Coordinator);
+    let listener = listen(any_port(), &pose, names(&federation), SMALL, settings()).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (silo, seen) = refused(listener, dialer(&address, &federation.silos[1].credentials, SMALL)).await;
     says(&silo, &["certificate of the coordinator is not accepted"]);

@@ -1,4 +1,5 @@
 //! The protocol's own messages under a job's limits, over real QUIC.
+
 use std::sync::Arc;
 
 use blindsum_adapter::{AdapterLayout, BaseShape};
