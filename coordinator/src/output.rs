@@ -245,5 +245,4 @@ fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
 }
 
 #[cfg(test)]
-#[path = "output_tests.rs"]
 mod tests;

@@ -149,5 +149,4 @@ impl Trainer {
 }
 
 #[cfg(test)]
-#[path = "training_tests.rs"]
 mod tests;

@@ -44,7 +44,7 @@ impl Engine for Still {
 const DP: StepPrivacy = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 0.5 };
 
 fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainRequest) {
-    let job: Job = toml::from_str(include_str!("../../../protocol/job.sample.toml")).unwrap();
+    let job: Job = toml::from_str(include_str!("../../../../protocol/job.sample.toml")).unwrap();
     let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
         "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
     let shape = BaseShape::from_config_json(config).unwrap();

@@ -32,7 +32,7 @@ impl Fixture {
             identity: IdentityKey::from_bytes(&[i + 1; 32]).public(),
         });
         let roster = Roster::new("demo", 1, entries.collect()).unwrap();
-        let job: Job = toml::from_str(include_str!("../../protocol/job.sample.toml")).unwrap();
+        let job: Job = toml::from_str(include_str!("../../../protocol/job.sample.toml")).unwrap();
         let mut file = blindsum_protocol::job::JobFile::from(job);
         file.federation = "demo".into();
         change(&mut file);
