@@ -8,7 +8,7 @@
 //! rogue    silos that misbehave                   scripted one that deals wrongly, from its keys up
 //! simulate runs one list of operations            checks, judge  what must be true after it
 //! mint     authority, certificates and roster in memory: certificates in a repository expire
-//! enrol    the same on disk, by the steps that people take
+//! enrol    the same on disk, by the steps that people take        model  a tiny BERT as a Hugging Face directory
 //! ```
 //!
 //! Contract: a dev-dependency, of tests, benches and fuzz targets only; no program has it (`.ci/purity`). Nothing here
@@ -27,6 +27,7 @@ pub mod liar;
 pub mod library;
 pub mod mind;
 pub mod mint;
+pub mod model;
 pub mod ops;
 pub mod rogue;
 pub mod script;

@@ -9,14 +9,37 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use crate::engine::Noise;
-
 const HIDDEN: usize = 32;
 const INNER: usize = 64;
 const WORDS: usize = 60;
 const VOCABULARY: usize = 4 + WORDS;
 const POSITIONS: usize = 64;
 const LAYERS: usize = 2;
+
+/// Small reproducible numbers (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// A stream of its own for each seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xD134_2543_DE82_EF95))
+    }
+
+    /// The next 64 bits.
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    /// A whole number from `low` to `high`, both included.
+    pub fn between(&mut self, low: i32, high: i32) -> i32 {
+        let span = u64::try_from(i64::from(high) - i64::from(low) + 1).unwrap();
+        low + i32::try_from(self.draw() % span).unwrap()
+    }
+}
 
 /// Writes `config.json`, `model.safetensors` and `tokenizer.json` into `dir`.
 pub fn write(dir: &Path) {

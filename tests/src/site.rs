@@ -22,10 +22,9 @@ use blindsum_protocol::plan::Plan;
 use blindsum_protocol::server::{ServerOptimizer, ServerSection};
 use blindsum_service::Document;
 use blindsum_silo::config::SiloConfig;
-use blindsum_testkit::enrol;
+use blindsum_testkit::{enrol, model};
 
 use crate::engine::{BATCH, BOUND};
-use crate::model;
 
 /// The silos' names, in roster order.
 pub const SILOS: [&str; 4] = ["east", "north", "south", "west"];
