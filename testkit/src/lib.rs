@@ -8,7 +8,8 @@
 //! rogue    silos that misbehave                   scripted one that deals wrongly, from its keys up
 //! simulate runs one list of operations            checks, judge  what must be true after it
 //! mint     authority, certificates and roster in memory: certificates in a repository expire
-//! enrol    the same on disk, by the steps that people take        model  a tiny BERT as a Hugging Face directory
+//! enrol    the same on disk, by the steps that people take
+//! models   a tiny model of each family by formula       bert     a tiny BERT that knows sixty words
 //! ```
 //!
 //! Contract: a dev-dependency, of tests, benches and fuzz targets only; no program has it (`.ci/purity`). Nothing here
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bend;
+pub mod bert;
 pub mod checks;
 pub mod cluster;
 pub mod enrol;
@@ -27,7 +29,7 @@ pub mod liar;
 pub mod library;
 pub mod mind;
 pub mod mint;
-pub mod model;
+pub mod models;
 pub mod ops;
 pub mod rogue;
 pub mod script;

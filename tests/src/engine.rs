@@ -8,7 +8,7 @@
 use blindsum_adapter::{Adapter, AdapterLayout, Phase};
 use blindsum_engine::data::Example;
 use blindsum_engine::{Engine, EngineError, GradientSum};
-use blindsum_testkit::model::Noise;
+use blindsum_testkit::bert::Noise;
 
 /// Grid points per unit.
 pub const GRID: f64 = 65536.0;

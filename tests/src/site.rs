@@ -22,7 +22,7 @@ use blindsum_protocol::plan::Plan;
 use blindsum_protocol::server::{ServerOptimizer, ServerSection};
 use blindsum_service::Document;
 use blindsum_silo::config::SiloConfig;
-use blindsum_testkit::{enrol, model};
+use blindsum_testkit::{bert, enrol};
 
 use crate::engine::{BATCH, BOUND};
 
@@ -79,7 +79,7 @@ impl Site {
     pub fn new(terms: Terms) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path();
-        model::write(&dir.join("model"));
+        bert::write(&dir.join("model"));
         let roster = enrol::federation(dir, "harness", &SILOS);
         for (i, name) in SILOS.iter().enumerate() {
             let data = dir.join(format!("{name}-data"));
@@ -186,7 +186,7 @@ fn shape(model: &Path) -> BaseShape {
 /// Keys and certificates by the steps of the README; returns the roster.
 fn rows(count: usize, salt: usize) -> String {
     let row = |i: usize| {
-        let (text, label) = (format!("{} {}", model::word(i), model::word(7 * i + salt)), ["bad", "good"][i % 2]);
+        let (text, label) = (format!("{} {}", bert::word(i), bert::word(7 * i + salt)), ["bad", "good"][i % 2]);
         format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n")
     };
     (0..count).map(row).collect()

@@ -1,6 +1,5 @@
 //! A tiny model of each family, whose weights are a formula, the one of `tests/golden_hf.py`, and a tokenizer of whole
 //! words. Where no family is named it is BERT.
-#![allow(dead_code)] // each test program uses its own part
 
 use std::collections::BTreeMap;
 use std::path::Path;
