@@ -17,10 +17,12 @@ MUTANTS_VERSION := 27.1.0
 # The crates whose tests switch checks off (crypto/src/teeth.rs).
 TEETH := -p blindsum-crypto -p blindsum-protocol
 
-.PHONY: help demo test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
+.PHONY: help demo compare install test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
+	@echo "make compare     the same, then each silo alone and the pooled rows, side by side (about three times as long)"
+	@echo "make install     PREFIX=/usr/local: programs and libtorch under one folder, which may be moved"
 	@echo "make test        set up and run every test"
 	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back (part of make test)"
 	@echo "make schedules   ten thousand runs of the protocol with generated faults and lies, and their counts (part of make test)"
@@ -54,6 +56,20 @@ build: libtorch
 
 demo: inputs build
 	@target/release/blindsum-demo run $(ARGS)
+
+compare: inputs build
+	@target/release/blindsum-demo run --compare $(ARGS)
+
+# Programs and libraries under one folder, which may be moved or packed whole. DESTDIR is for packagers.
+INSTALLED = $(DESTDIR)$(PREFIX)
+install: build
+	@test -n "$(PREFIX)" || { echo "where to? make install PREFIX=/usr/local (programs go to bin/, libraries to lib/blindsum/)" >&2; exit 2; }
+	@install -d "$(INSTALLED)/bin" "$(INSTALLED)/lib/blindsum"
+	@install -m 0755 target/release/blindsum-certs target/release/blindsum-coordinator target/release/blindsum-silo "$(INSTALLED)/bin"
+	@libraries=$$(ldd target/release/blindsum-silo | awk '$$1 ~ /^lib(torch|c10|gomp|cudart|cupti)/ { print $$3 }'); \
+	  test -n "$$libraries" || { echo "install: target/release/blindsum-silo finds no libtorch" >&2; exit 1; }; \
+	  install -m 0644 $$libraries "$(INSTALLED)/lib/blindsum"
+	@echo "installed in $(INSTALLED): bin/blindsum-certs, bin/blindsum-coordinator, bin/blindsum-silo; lib/blindsum/ (libtorch)"
 
 # Three runs: in the first, tests can switch checks off; in the second, a harness looks into both services; in the third, the
 # programs under test are those that are shipped.

@@ -1,14 +1,14 @@
 //! What a decoder's `config.json` says beyond an encoder's dimensions: grouped heads, rotary positions, windows, biases.
 //!
 //! Contract: everything here decides what the model computes; a setting that the engine does not compute is refused when
-//! the file is read ([`crate::Family`]'s files), so that a [`Decoder`] is always one that can be trained.
+//! the file is read ([`crate::Family`]'s files), so that a [`DecoderShape`] is always one that can be trained.
 
 use crate::ShapeError;
-use crate::shape::Keys;
+use crate::shape::ConfigKeys;
 
 /// The parts that differ between Llama, Mistral, Qwen2 and GPT-2.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decoder {
+pub struct DecoderShape {
     /// Heads of keys and values; divides the heads of queries (grouped-query attention, Ainslie et al. 2023).
     pub kv_heads: usize,
     /// Width of one head (`head_dim`, or `hidden / heads`).
@@ -122,9 +122,9 @@ pub enum Activation {
     GeluTanh,
 }
 
-impl Decoder {
+impl DecoderShape {
     /// Checks what is not checked with the other dimensions.
-    pub(crate) fn check(&self, hidden: usize, heads: usize, keys: &Keys) -> Result<(), ShapeError> {
+    pub(crate) fn check(&self, hidden: usize, heads: usize, keys: &ConfigKeys) -> Result<(), ShapeError> {
         let wrong = |key, value, why| Err(ShapeError::Dimension { key, value, why });
         if self.head_width == 0 || self.head_width > 4096 {
             return wrong("head_dim", self.head_width, "it must lie between 1 and 4096");

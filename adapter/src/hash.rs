@@ -9,11 +9,11 @@ use crate::AdapterLayout;
 use crate::init::a_of;
 
 /// SHA-256 over a label and length-prefixed fields.
-pub(crate) struct Hasher(Sha256);
+pub(crate) struct FieldHasher(Sha256);
 
-impl Hasher {
+impl FieldHasher {
     pub(crate) fn new(label: &str) -> Self {
-        Hasher(Sha256::new()).field(label.as_bytes())
+        FieldHasher(Sha256::new()).field(label.as_bytes())
     }
 
     pub(crate) fn field(mut self, bytes: &[u8]) -> Self {
@@ -53,7 +53,7 @@ pub struct BaseHashes {
 
 /// Hash of all A matrices as drawn, in module order.
 pub fn a_hash(a: &[Vec<f32>]) -> [u8; 32] {
-    let hasher = Hasher::new("blindsum lora_A v1").u64(a.len() as u64);
+    let hasher = FieldHasher::new("blindsum lora_A v1").u64(a.len() as u64);
     a.iter().fold(hasher, |hasher, matrix| hasher.f32s(matrix)).finish()
 }
 
@@ -63,7 +63,7 @@ pub fn a_hashes(layout: &AdapterLayout, generations: usize) -> Vec<[u8; 32]> {
     let mut hashes = vec![a_hash(&a_of(layout, 0))];
     for generation in 1..generations {
         let own = a_hash(&a_of(layout, generation as u64));
-        let hasher = Hasher::new("blindsum lora_A generations v1").field(&hashes[generation - 1]);
+        let hasher = FieldHasher::new("blindsum lora_A generations v1").field(&hashes[generation - 1]);
         hashes.push(hasher.field(&own).finish());
     }
     hashes
@@ -75,7 +75,7 @@ pub fn a_hashes(layout: &AdapterLayout, generations: usize) -> Vec<[u8; 32]> {
 /// Two silos with the same hash compute the same function up to the rounding of their matrix products. A frozen head
 /// is covered through the layout's seed.
 pub fn model_hash(base: BaseHashes, layout: &AdapterLayout, a_hash: [u8; 32], state: &[f32]) -> [u8; 32] {
-    Hasher::new("blindsum model v1")
+    FieldHasher::new("blindsum model v1")
         .field(&base.config)
         .field(&base.weights)
         .field(&base.tokenizer)

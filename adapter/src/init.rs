@@ -17,7 +17,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::hash::Hasher;
+use crate::hash::FieldHasher;
 use crate::{AdapterLayout, Head, Init, Module};
 
 /// Draws the first A of every module: `[r, in_features]` row-major, in module order.
@@ -42,8 +42,8 @@ pub(crate) fn a_of(layout: &AdapterLayout, generation: u64) -> Vec<Vec<f32>> {
     let lora = layout.lora();
     let draw = |module: &Module| {
         let stream = match generation {
-            0 => Stream::new("blindsum lora_A stream v1", lora.seed, &module.path),
-            _ => Stream::refresh(lora.seed, &module.path, generation),
+            0 => Draws::new("blindsum lora_A stream v1", lora.seed, &module.path),
+            _ => Draws::refresh(lora.seed, &module.path, generation),
         };
         match lora.init {
             Init::KaimingUniform => kaiming_uniform(stream, layout.rank(), module.in_features),
@@ -59,7 +59,7 @@ pub fn init_head(layout: &AdapterLayout) -> (Vec<f32>, Vec<f32>) {
     let scale = layout.shape().initializer_range;
     let mut weights = Vec::with_capacity(layout.head_weights());
     for layer in layout.head_layers() {
-        let mut stream = Stream::new("blindsum head stream v1", layout.lora().seed, layer.path);
+        let mut stream = Draws::new("blindsum head stream v1", layout.lora().seed, layer.path);
         weights.extend(stream.gaussians(layer.out_features * layer.in_features).iter().map(|g| (scale * g) as f32));
     }
     (weights, vec![0.0; layout.head_biases()])
@@ -81,14 +81,14 @@ pub fn initial_values(layout: &AdapterLayout) -> Vec<f32> {
 }
 
 /// Uniform on (−1/√in, 1/√in), which is `kaiming_uniform_(a=√5)`: bound `√(6 / ((1 + a²)·in))`.
-fn kaiming_uniform(mut stream: Stream, r: usize, in_features: usize) -> Vec<f32> {
+fn kaiming_uniform(mut stream: Draws, r: usize, in_features: usize) -> Vec<f32> {
     let bound = 1.0 / (in_features as f64).sqrt();
     (0..r * in_features).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
 }
 
 /// Gaussian rows made orthonormal by modified Gram–Schmidt, each row against those before it, twice (the second pass
 /// removes what rounding left: "twice is enough", Giraud et al. 2005).
-fn orthonormal(mut stream: Stream, r: usize, in_features: usize) -> Vec<f32> {
+fn orthonormal(mut stream: Draws, r: usize, in_features: usize) -> Vec<f32> {
     let mut rows = stream.gaussians(r * in_features);
     for i in 0..r {
         let (done, rest) = rows.split_at_mut(i * in_features);
@@ -117,17 +117,17 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
 }
 
 /// The numbers of one matrix.
-struct Stream(ChaCha20Rng);
+struct Draws(ChaCha20Rng);
 
-impl Stream {
+impl Draws {
     fn new(label: &str, seed: u64, path: &str) -> Self {
-        Stream(ChaCha20Rng::from_seed(Hasher::new(label).u64(seed).field(path.as_bytes()).finish()))
+        Draws(ChaCha20Rng::from_seed(FieldHasher::new(label).u64(seed).field(path.as_bytes()).finish()))
     }
 
     /// A of a later generation.
     fn refresh(seed: u64, path: &str, generation: u64) -> Self {
-        let hasher = Hasher::new("blindsum lora_A refresh stream v1").u64(seed).field(path.as_bytes());
-        Stream(ChaCha20Rng::from_seed(hasher.u64(generation).finish()))
+        let hasher = FieldHasher::new("blindsum lora_A refresh stream v1").u64(seed).field(path.as_bytes());
+        Draws(ChaCha20Rng::from_seed(hasher.u64(generation).finish()))
     }
 
     fn uniform(&mut self) -> f64 {

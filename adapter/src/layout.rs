@@ -7,7 +7,7 @@
 //!   └──── segment "lora_A", only where A is trained ───┘
 //! ```
 //!
-//! Which segments travel in which round is the method's ([`Phase`](crate::Phase)).
+//! Which segments travel in which round is the method's ([`RoundKind`](crate::RoundKind)).
 //!
 //! Modules stand in the order of the base model's layers, inside a layer query, key, value, attention output,
 //! intermediate, output, last the pooler where there is one. A head of two layers has the weights of both, then the
@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::hash::Hasher;
+use crate::hash::FieldHasher;
 use crate::targets::{Matcher, Targets};
 use crate::{BaseShape, Family, Head, LoraConfig, Method, Task};
 
@@ -306,7 +306,7 @@ impl AdapterLayout {
     /// layers likewise; then, where there is one, the number of rounds between refreshes.
     pub fn hash(&self) -> [u8; 32] {
         let LoraConfig { method, r, lora_alpha, target_modules: _, init, seed, head, refresh_rounds } = &self.lora;
-        let mut hasher = Hasher::new("blindsum adapter layout v1")
+        let mut hasher = FieldHasher::new("blindsum adapter layout v1")
             .field(name_of(method).as_bytes())
             .u64(u64::from(*r))
             .u64(lora_alpha.to_bits())

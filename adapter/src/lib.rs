@@ -12,7 +12,7 @@
 //!                                    └─► peft::save / peft::load
 //! ```
 //!
-//! The other methods ([`Method`]) train A too, or draw it anew; which part a round trains is [`Phase`].
+//! The other methods ([`Method`]) train A too, or draw it anew; which part a round trains is [`RoundKind`].
 //!
 //! Contract: an adapter's values are one flat `f32` vector in the order of [`AdapterLayout`], and what a job carries from
 //! round to round is one in the order of [`StateLayout`]. Every silo computes the next model
@@ -35,13 +35,13 @@ mod targets;
 mod task;
 pub mod training;
 
-pub use decoder::{Activation, Biases, Decoder, Rotary, RotaryScaling, Window};
+pub use decoder::{Activation, Biases, DecoderShape, Rotary, RotaryScaling, Window};
 pub use family::Family;
 pub use hash::{BaseHashes, a_hash, a_hashes, model_hash};
 pub use init::{a_stack, init_a, init_head, initial_values};
 pub use layout::{AdapterLayout, HeadLayer, HeadRanges, LayoutError, Module};
 pub use lora::{Head, Init, LoraConfig, Method};
-pub use method::Phase;
+pub use method::RoundKind;
 pub use server::ServerStep;
 pub use shape::{BaseShape, ShapeError};
 pub use state::{Adapter, MAX_GENERATIONS, StateLayout};

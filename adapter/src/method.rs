@@ -14,37 +14,44 @@ use std::ops::Range;
 
 use crate::{AdapterLayout, Method};
 
-/// Which of A and B a round trains.
+/// What a round does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// B alone.
-    B,
-    /// A alone.
-    A,
-    /// Both.
-    Both,
+pub enum RoundKind {
+    /// Trains B alone.
+    TrainB,
+    /// Trains A alone.
+    TrainA,
+    /// Trains both.
+    TrainBoth,
+    /// Trains nothing: measures the last adapter.
+    Evaluate,
 }
 
-impl Phase {
+impl RoundKind {
     /// Whether A is trained.
-    pub fn a(self) -> bool {
-        self != Phase::B
+    pub fn trains_a(self) -> bool {
+        matches!(self, RoundKind::TrainA | RoundKind::TrainBoth)
     }
 
     /// Whether B is trained.
-    pub fn b(self) -> bool {
-        self != Phase::A
+    pub fn trains_b(self) -> bool {
+        matches!(self, RoundKind::TrainB | RoundKind::TrainBoth)
+    }
+
+    /// Whether such a round trains, so that its update carries the silo's privacy and its noise.
+    pub fn trains(self) -> bool {
+        self != RoundKind::Evaluate
     }
 }
 
 impl AdapterLayout {
-    /// What round `round` (from 1) trains. Under `rolora` B goes first: while B is zero, A has no gradient.
-    pub fn phase(&self, round: u32) -> Phase {
+    /// What training round `round` (from 1) does. Under `rolora` B goes first: while B is zero, A has no gradient.
+    pub fn training_kind(&self, round: u32) -> RoundKind {
         match self.lora().method {
-            Method::FfaLora => Phase::B,
-            Method::Lora => Phase::Both,
-            Method::RoLora if round.is_multiple_of(2) => Phase::A,
-            Method::RoLora => Phase::B,
+            Method::FfaLora => RoundKind::TrainB,
+            Method::Lora => RoundKind::TrainBoth,
+            Method::RoLora if round.is_multiple_of(2) => RoundKind::TrainA,
+            Method::RoLora => RoundKind::TrainB,
         }
     }
 
@@ -53,19 +60,22 @@ impl AdapterLayout {
         self.lora().method != Method::FfaLora
     }
 
-    /// The values that a round of this phase trains: what travels in its sum.
-    pub fn trained(&self, phase: Phase) -> Range<usize> {
-        let start = if phase.b() { 0 } else { self.b_len() };
-        let end = if phase.a() { self.len() } else { self.len() - self.a_len() };
+    /// The values that such a round trains: what travels in its sum.
+    pub fn trained(&self, kind: RoundKind) -> Range<usize> {
+        if !kind.trains() {
+            return 0..0;
+        }
+        let start = if kind.trains_b() { 0 } else { self.b_len() };
+        let end = if kind.trains_a() { self.len() } else { self.len() - self.a_len() };
         start..end
     }
 
     /// The segments of such a round's sum in order, names and lengths; lengths add up to that of
     /// [`trained`](Self::trained).
-    pub fn segments(&self, phase: Phase) -> Vec<(&'static str, usize)> {
-        let head = self.len() - self.a_len() - self.b_len();
-        let b = if phase.b() { self.b_len() } else { 0 };
-        let a = if phase.a() { self.a_len() } else { 0 };
+    pub fn segments(&self, kind: RoundKind) -> Vec<(&'static str, usize)> {
+        let head = if kind.trains() { self.len() - self.a_len() - self.b_len() } else { 0 };
+        let b = if kind.trains_b() { self.b_len() } else { 0 };
+        let a = if kind.trains_a() { self.a_len() } else { 0 };
         [("lora_B", b), ("head", head), ("lora_A", a)].into_iter().filter(|&(_, length)| length > 0).collect()
     }
 

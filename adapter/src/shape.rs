@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{Decoder, Family};
+use crate::{DecoderShape, Family};
 
 /// Longest `config.json` that is parsed, in bytes.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -76,11 +76,11 @@ pub struct BaseShape {
     /// Id of the padding token (`pad_token_id`), where there is one.
     pub pad_token: Option<u32>,
     /// What only a decoder has; `None` for an encoder.
-    pub decoder: Option<Decoder>,
+    pub decoder: Option<DecoderShape>,
 }
 
 /// What a family calls its dimensions in `config.json`.
-pub(crate) struct Keys {
+pub(crate) struct ConfigKeys {
     pub hidden: &'static str,
     pub layers: &'static str,
     pub intermediate: &'static str,
@@ -94,7 +94,7 @@ pub(crate) struct Keys {
 /// The numbers of a `config.json` before they are checked.
 pub(crate) struct Dimensions {
     pub family: Family,
-    pub keys: Keys,
+    pub keys: ConfigKeys,
     pub hidden: usize,
     pub layers: usize,
     pub intermediate: usize,
@@ -108,7 +108,7 @@ pub(crate) struct Dimensions {
     pub norm_eps: f64,
     pub initializer_range: f64,
     pub pad_token: Option<u32>,
-    pub decoder: Option<Decoder>,
+    pub decoder: Option<DecoderShape>,
 }
 
 impl BaseShape {
@@ -119,13 +119,13 @@ impl BaseShape {
     /// that the engine does not compute (another activation, relative positions, another kind of rotary scaling).
     pub fn from_config_json(text: &str) -> Result<Self, ShapeError> {
         #[derive(Deserialize)]
-        struct Kind {
+        struct ModelType {
             model_type: String,
         }
         if text.len() > MAX_CONFIG_BYTES {
             return Err(ShapeError::Unreadable(format!("{} bytes, at most {MAX_CONFIG_BYTES}", text.len())));
         }
-        let kind: Kind = serde_json::from_str(text).map_err(|e| ShapeError::Unreadable(e.to_string()))?;
+        let kind: ModelType = serde_json::from_str(text).map_err(|e| ShapeError::Unreadable(e.to_string()))?;
         let unknown = || ShapeError::Architecture(kind.model_type.chars().take(64).collect());
         Family::of(&kind.model_type).ok_or_else(unknown)?.read(text)?.check()
     }

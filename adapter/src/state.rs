@@ -143,7 +143,7 @@ impl StateLayout {
         // folded parts stand behind the moments and stay
         let (values, moments) = state.split_at_mut(len);
         let moments = &mut moments[..len * self.server.moments()];
-        let trained = self.layout.trained(self.layout.phase(round));
+        let trained = self.layout.trained(self.layout.training_kind(round));
         self.server.step(values, moments, trained, sum, survivors);
         if self.folded(round) > self.folded(round.saturating_sub(1)) {
             self.fold(&mut state);

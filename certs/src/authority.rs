@@ -124,6 +124,13 @@ impl Authority {
         &self.certificate
     }
 
+    /// The federation's name, as the authority's certificate has it.
+    pub fn federation(&self) -> Result<String, CertsError> {
+        let certificate = parse_x509(&self.certificate)?;
+        let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        Ok(name.unwrap_or_default().to_owned())
+    }
+
     /// Signs a checked request. The certificate never outlives the authority's own.
     pub fn sign(&self, request: &Request, validity: Validity) -> Result<Signed<CertificateDer<'static>>, CertsError> {
         if self.not_after < SystemTime::now() && validity.not_after > SystemTime::now() {

@@ -5,8 +5,12 @@ use blindsum_files::{ExitCode, Exits, FileError};
 /// The kind of a [`CertsError`], for tests and exit codes; the text is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// A file is missing, exposed, full, in the way or unreadable.
+    /// The disk or the operating system: full, in the way, unreadable, a folder in the place of a file.
     File,
+    /// A key, a certificate or what else says who somebody is does not exist.
+    Missing,
+    /// Others than its owner may use a key.
+    Exposed,
     /// A file or message does not have the format that it should.
     Format,
     /// A name breaks the rules or is not the expected one.
@@ -53,6 +57,13 @@ impl CertsError {
         self.message = format!("{what}: {}", self.message);
         self
     }
+
+    /// Puts a further sentence behind the text.
+    #[must_use]
+    pub(crate) fn followed_by(mut self, what: impl std::fmt::Display) -> CertsError {
+        self.message = format!("{}; {what}", self.message);
+        self
+    }
 }
 
 impl Exits for CertsError {
@@ -67,7 +78,14 @@ impl Exits for CertsError {
 
 impl From<FileError> for CertsError {
     fn from(e: FileError) -> CertsError {
-        CertsError { kind: ErrorKind::File, message: e.to_string(), source: Some(Box::new(e)) }
+        let kind = match e {
+            FileError::Missing { .. } => ErrorKind::Missing,
+            FileError::Exposed { .. } => ErrorKind::Exposed,
+            // A file beyond its limit is another file than the one that was meant: no fault of the disk.
+            FileError::TooLarge { .. } => ErrorKind::Format,
+            _ => ErrorKind::File,
+        };
+        CertsError { kind, message: e.to_string(), source: Some(Box::new(e)) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use blindsum_crypto::{Digest, sha256};
 use rustls::pki_types::CertificateDer;
@@ -161,4 +162,10 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 /// A Unix time as text, UTC.
 pub(crate) fn date(unix: i64) -> String {
     ASN1Time::from_timestamp(unix).map_or_else(|_| format!("Unix time {unix}"), |t| t.to_string())
+}
+
+/// A moment as Unix time.
+pub(crate) fn unix(at: SystemTime) -> i64 {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }

@@ -16,11 +16,13 @@
 
 pub mod authority;
 pub mod cli;
+mod commands;
 pub mod credentials;
 pub mod error;
 pub mod folder;
 pub mod inspect;
 pub mod names;
+mod paper;
 pub mod request;
 pub mod roster;
 pub mod tls;

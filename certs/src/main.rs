@@ -2,15 +2,15 @@
 
 use std::sync::LazyLock;
 
-use blindsum_certs::cli::{Cli, run};
+use blindsum_certs::cli::{CertsCli, run};
 use clap::{CommandFactory, FromArgMatches};
 
 static VERSION: LazyLock<String> =
     LazyLock::new(|| blindsum_service::version(env!("CARGO_PKG_VERSION"), option_env!("BLINDSUM_COMMIT"), &[]));
 
 fn main() -> std::process::ExitCode {
-    let matches = Cli::command().version(VERSION.as_str()).get_matches();
-    match Cli::from_arg_matches(&matches) {
+    let matches = CertsCli::command().version(VERSION.as_str()).get_matches();
+    match CertsCli::from_arg_matches(&matches) {
         Ok(cli) => run(cli).into(),
         Err(error) => error.exit(),
     }

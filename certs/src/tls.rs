@@ -159,11 +159,14 @@ pub(crate) fn check_own_certificate(credentials: &Credentials) -> Result<(), Cer
         ),
         E::UnknownIssuer | E::BadSignature => (
             ErrorKind::Untrusted,
-            "the certificate was not signed by the authority whose certificate lies beside it".to_owned(),
+            "the certificate was not signed by the authority whose certificate it is used with: get both from the \
+             federation's authority"
+                .to_owned(),
         ),
-        E::UnknownRevocationStatus => {
-            (ErrorKind::Untrusted, "the revocation list was not signed by this federation's authority".to_owned())
-        }
+        E::UnknownRevocationStatus => (
+            ErrorKind::Untrusted,
+            "the revocation list was not signed by this federation's authority: ask it for its revoked.pem".to_owned(),
+        ),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
             (ErrorKind::Role, format!("the certificate is not for a {}", credentials.info.role))
         }

@@ -21,8 +21,7 @@ use blindsum_crypto::SiloId;
 use blindsum_files::StateDir;
 use blindsum_protocol::Limits;
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig as MachineConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWorkDone,
-    StoreState,
+    CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, CoordinatorWorkDone, StoreState,
 };
 use blindsum_protocol::message::CoordinatorMessage;
 use blindsum_service::{Ended, Heartbeat, Stop, WORKING, Work, blocking};
@@ -68,8 +67,7 @@ impl Coordinator {
         let started = Instant::now();
         let state = StateDir::open(&prepared.config.state_dir)?;
         let path: PathBuf = prepared.config.state_dir.join("store.sqlite");
-        let job = prepared.plan.job_digest().to_string();
-        let store = Store::open(&path, &job)?;
+        let store = Store::open(&path, prepared.plan.job_digest())?;
         let damaged = |problem: String| CoordinatorError::Config(format!("{}: {problem}", path.display()));
         let records = StoreState::replay(store.records()?).map_err(|e| damaged(e.to_string()))?;
         if records.rounds_done() > 0 {
@@ -84,7 +82,7 @@ impl Coordinator {
         let base = config.base_model_name.clone().unwrap_or_else(|| config.base_model_dir.display().to_string());
         let output = Output::open(&config.output_dir, &config.base_model_dir, base, &prepared.plan)?;
         let machine = CoordinatorMachine::new(
-            MachineConfig { roster: prepared.roster.clone(), plan: prepared.plan.clone(), store: records },
+            CoordinatorSetup { roster: prepared.roster.clone(), plan: prepared.plan.clone(), store: records },
             0,
         )
         .map_err(|e| damaged(e.to_string()))?;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::peft::PeftError;
+use blindsum_adapter::provenance::ClaimError;
 use blindsum_certs::error::CertsError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
-use blindsum_service::{ConfigError, Fault};
+use blindsum_service::{ConfigError, LostThread};
 use blindsum_transport::TransportError;
 
 use crate::store::StoreError;
@@ -44,6 +45,9 @@ pub enum CoordinatorError {
     /// A TOML file.
     #[error(transparent)]
     Toml(#[from] ConfigError),
+    /// The folder for the adapter is another job's.
+    #[error(transparent)]
+    Output(#[from] ClaimError),
     /// The state directory.
     #[error(transparent)]
     StateDir(#[from] StateError),
@@ -61,7 +65,7 @@ pub enum CoordinatorError {
     Evidence(String),
     /// A thread of this program ended in a way that it never should.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Fault(#[from] LostThread),
     /// A bug of this program.
     #[error("internal error: {0}. This is a bug; please report it with the log")]
     Internal(String),
@@ -81,6 +85,7 @@ impl Exits for CoordinatorError {
             Self::Credentials(e) => e.exit_code(),
             Self::File { .. } | Self::Files(_) | Self::Adapter(_) | Self::Store(_) => ExitCode::Storage,
             Self::StateDir(e) => e.exit_code(),
+            Self::Output(e) => e.exit_code(),
             Self::Listen(e) => e.exit_code(),
             Self::Stuck(_) | Self::Evidence(_) => ExitCode::Refused,
             Self::Fault(_) | Self::Internal(_) => ExitCode::Internal,

@@ -95,14 +95,14 @@ pub(crate) fn log_conviction(conviction: &Conviction, roster: &Roster, path: &Pa
         round = at.round,
         attempt = at.attempt,
         silo,
-        rule = guilt.rule,
+        rule = guilt.check.rule(),
         fault = evidence.fault.name(),
         what = guilt.what,
         %file,
         "{at}: {silo} is at fault and left out of the rest of the job: {} ({}); the proof is in {file}, for anybody to check \
          with `blindsum-coordinator evidence`",
         guilt.what,
-        guilt.rule
+        guilt.check.rule()
     );
 }
 

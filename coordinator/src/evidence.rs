@@ -54,7 +54,7 @@ pub(crate) fn keep(dir: &Path, conviction: &Conviction, roster: &Roster) -> Resu
     let file = EvidenceFile {
         format: FORMAT.into(),
         silo,
-        rule: guilt.rule.into(),
+        rule: guilt.check.rule().into(),
         what: guilt.what.clone(),
         evidence: evidence.as_ref().clone(),
     };
@@ -98,6 +98,7 @@ mod tests {
     use std::sync::Arc;
 
     use blindsum_crypto::evidence::{Fault, Over};
+    use blindsum_crypto::verify::Check;
     use blindsum_crypto::{AbandonVote, CommitVote, Context, Digest, IdentityKey, RosterEntry, SiloId};
     use blindsum_protocol::message::AttemptId;
 
@@ -119,7 +120,7 @@ mod tests {
         let ctx = context.digest();
         let commit = Over { over: zero, message: CommitVote::sign(key, &ctx, silo, &zero) };
         let fault = Fault::CommitAndAbandon { commit, abandon: AbandonVote::sign(key, &ctx, silo) };
-        let guilt = Guilt { silo, rule: "SA-07", what: "it voted twice".into() };
+        let guilt = Guilt { silo, check: Check::OneVote, what: "it voted twice".into() };
         Conviction { at, guilt, evidence: Arc::new(Evidence { context, fault }) }
     }
 

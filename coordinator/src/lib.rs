@@ -12,6 +12,7 @@
 //! a silo's update in clear is never here. [`Coordinator`] is the service as a library; `main.rs` is its command line.
 #![forbid(unsafe_code)]
 
+mod check;
 pub mod config;
 mod driver;
 mod error;
@@ -23,6 +24,7 @@ mod presence;
 mod setup;
 pub mod store;
 
+pub use check::check;
 pub use driver::Coordinator;
 pub use error::CoordinatorError;
 #[cfg(feature = "harness")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use blindsum_coordinator::config::CoordinatorConfig;
-use blindsum_coordinator::{Coordinator, CoordinatorError, Prepared, announce, evidence, prepare};
+use blindsum_coordinator::{Coordinator, CoordinatorError, announce, check, evidence, prepare};
 use blindsum_service::{Common, ExitCode, Program, exit, say, version};
 use clap::{Args, Parser, Subcommand};
 
@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Run the job's rounds until it is over. A restart goes on from the store.
     Run(Common),
-    /// Check configuration, credentials, roster, job and base model; listen nowhere and write nothing.
+    /// Try everything that `run` will need, leaving no trace: a line for each thing, with what to do where there is a problem.
     Check(Common),
     /// Check a piece of evidence against a silo, offline: name the silo at fault, or say why the file proves nothing.
     ///
@@ -63,26 +63,20 @@ struct EvidenceArgs {
 fn main() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Run(common) => PROGRAM.run(common.log(), || {
-            let prepared = load(&common)?;
+            let (config, _): (CoordinatorConfig, _) = common.load()?;
+            let prepared = prepare(config)?;
+            announce(&prepared, &VERSION);
             PROGRAM.block_on(|stop| async move { Coordinator::bind(prepared).await?.run(&stop).await })
         }),
         Command::Check(common) => PROGRAM.run(common.log(), || {
-            load(&common)?;
-            say("everything that the configuration names is in order");
-            Ok::<_, CoordinatorError>(ExitCode::Done)
+            let (config, _): (CoordinatorConfig, _) = common.load()?;
+            Ok::<_, CoordinatorError>(check(&config))
         }),
         Command::Evidence(args) => PROGRAM.command(|| {
             let (silo, guilt) = evidence::check(&args.file, &args.roster, &args.job)?;
-            say(format_args!("{silo} is at fault: {} ({})", guilt.what, guilt.rule));
+            say(format_args!("{silo} is at fault: {} ({})", guilt.what, guilt.check.rule()));
             Ok::<_, CoordinatorError>(ExitCode::Done)
         }),
     }
     .into()
-}
-
-fn load(common: &Common) -> Result<Prepared, CoordinatorError> {
-    let (config, _): (CoordinatorConfig, _) = common.load()?;
-    let prepared = prepare(config)?;
-    announce(&prepared, &VERSION);
-    Ok(prepared)
 }

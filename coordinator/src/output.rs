@@ -4,6 +4,7 @@
 //! output_dir/last/          the adapter after the newest round, label names and tokenizer files beside it
 //! output_dir/best/          the one with the best held-out accuracy so far
 //! output_dir/history.jsonl  one line per finished round
+//! output_dir/job.json       whose folder it is: no other job writes here
 //! ```
 //! A round measures the adapter that it *starts* from, so round k decides whether `last/` (the adapter after round k−1)
 //! is the best so far, before it is replaced.
@@ -19,6 +20,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_adapter::provenance;
 use blindsum_crypto::{Roster, SiloId};
 use blindsum_protocol::coordinator::RoundReport;
 use blindsum_protocol::plan::{Plan, RoundKind};
@@ -94,7 +96,8 @@ impl Output {
     /// # Errors
     /// The disk's, and a history that is not one.
     pub fn open(dir: &Path, model_dir: &Path, base_model_name: String, plan: &Plan) -> Result<Self, CoordinatorError> {
-        std::fs::create_dir_all(dir).map_err(|e| CoordinatorError::file("make", dir, e))?;
+        provenance::claim(dir, &plan.job().output_name())?;
+        blindsum_files::probe::writable(dir)?;
         let path = dir.join("history.jsonl");
         let mut history = OpenOptions::new()
             .read(true)
@@ -223,7 +226,7 @@ fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
         round: report.round,
         attempt: report.attempt,
         kind: match report.kind {
-            RoundKind::Train | RoundKind::TrainA => "train".into(),
+            RoundKind::TrainA | RoundKind::TrainB | RoundKind::TrainBoth => "train".into(),
             RoundKind::Evaluate => "evaluate".into(),
         },
         cohort: names(roster, &report.cohort),

@@ -1,7 +1,6 @@
 //! From configuration files to a plan: everything that can be wrong is found before a socket is opened.
 //!
-//! Contract: [`prepare`] reads only; it makes no directory and opens no port, so that `check` can run beside a running
-//! coordinator. Of the base model it reads `config.json` and hashes `tokenizer.json`; weights are never needed here.
+//! Contract: [`prepare`] reads only; it makes no directory and opens no port. Of the base model it reads `config.json` and hashes `tokenizer.json`; weights are never needed here.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use blindsum_certs::names::Role;
 use blindsum_certs::roster;
 use blindsum_crypto::{Digest, Roster, sha256};
 use blindsum_files::{FileError, read_public};
-use blindsum_protocol::job::JobFile;
+use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
 use blindsum_service::Document;
 use tracing::{info, warn};
@@ -45,28 +44,38 @@ pub struct Prepared {
 pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> {
     let credentials = Credentials::load(&config.credentials_dir, Role::Coordinator)?;
     let roster = roster::load(&config.roster)?;
-    let document = Document::read(&config.job)?;
-    let job = document.checked(JobFile::checked)?;
-    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", &job.model.config_sha256, MAX_TEXT)?;
-    base_file(
-        &config.base_model_dir,
-        "tokenizer.json",
-        "tokenizer_sha256",
-        &job.model.tokenizer_sha256,
-        MAX_TOKENIZER,
-    )?;
-    let text = String::from_utf8_lossy(&text);
-    let in_model = |problem: &dyn std::fmt::Display| {
-        CoordinatorError::Model(format!("{}: {problem}", config.base_model_dir.join("config.json").display()))
-    };
-    let shape = BaseShape::from_config_json(&text).map_err(|e| in_model(&e))?;
-    let layout = AdapterLayout::new(&shape, &job.lora, job.model.task()).map_err(|e| document.wrong(&e.key(), &e))?;
-    let plan = Plan::derive(&job, &roster, &layout).map_err(|e| document.at_key(e))?;
+    let job = job(&config)?;
+    let shape = shape(&config, &job.0)?;
+    let plan = plan(&job, &shape, &roster)?;
     Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
 }
 
+/// The job and where it stands.
+pub(crate) fn job(config: &CoordinatorConfig) -> Result<(Job, Document), CoordinatorError> {
+    let document = Document::read(&config.job)?;
+    Ok((document.checked(JobFile::checked)?, document))
+}
+
+/// The shape of the base model that the job pins.
+pub(crate) fn shape(config: &CoordinatorConfig, job: &Job) -> Result<BaseShape, CoordinatorError> {
+    let text = base_file(&config.base_model_dir, "config.json", "config_sha256", job.model.config_sha256, MAX_TEXT)?;
+    base_file(&config.base_model_dir, "tokenizer.json", "tokenizer_sha256", job.model.tokenizer_sha256, MAX_TOKENIZER)?;
+    BaseShape::from_config_json(&String::from_utf8_lossy(&text))
+        .map_err(|e| CoordinatorError::Model(format!("{}: {e}", config.base_model_dir.join("config.json").display())))
+}
+
+/// What the job means for this roster and base model.
+pub(crate) fn plan(
+    (job, file): &(Job, Document),
+    shape: &BaseShape,
+    roster: &Roster,
+) -> Result<Plan, CoordinatorError> {
+    let layout = AdapterLayout::new(shape, &job.lora, job.model.task()).map_err(|e| file.wrong(&e.key(), &e))?;
+    Ok(Plan::derive(job, roster, &layout).map_err(|e| file.at_key(e))?)
+}
+
 /// Reads a file of the base model whose hash the job pins.
-fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
+fn base_file(dir: &Path, name: &str, key: &str, expected: Digest, limit: u64) -> Result<Vec<u8>, CoordinatorError> {
     let path = dir.join(name);
     let bytes = match read_public(&path, limit) {
         Err(FileError::Missing { .. }) => {
@@ -77,8 +86,8 @@ fn base_file(dir: &Path, name: &str, key: &str, expected: &str, limit: u64) -> R
         }
         other => other?,
     };
-    let found: Digest = sha256(&bytes);
-    if found.to_string() != expected {
+    let found = sha256(&bytes);
+    if found != expected {
         return Err(CoordinatorError::Model(format!(
             "{} has the SHA-256 {found}, but the job pins model.{key} = {expected}: this is another base model than the \
              federation agreed on",

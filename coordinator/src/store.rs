@@ -11,11 +11,11 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use blindsum_crypto::SiloId;
+use blindsum_crypto::{Digest, SiloId};
 use blindsum_protocol::codec;
 use blindsum_protocol::coordinator::StoreRecord;
 use blindsum_protocol::message::{AttemptId, Payload};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 /// The longest body, bytes: a masked input of the largest adapter at 32 bits.
 const MAX_BODY: usize = codec::HARD_LIMIT;
@@ -45,9 +45,9 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
         /// Whose it is.
-        found: String,
+        found: Digest,
         /// Who asks.
-        expected: String,
+        expected: Digest,
     },
     /// Damage.
     #[error("the store {path} is damaged: {detail}. Restore it as it was, or start a new job with a new state_dir")]
@@ -67,11 +67,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or begins the store of the job with digest `job` (hex).
+    /// Opens or begins the store of the job with digest `job`.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn open(path: &Path, job: &str) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, job: Digest) -> Result<Self, StoreError> {
         // Made before SQLite opens it, so that it never exists with a wider mode.
         std::fs::OpenOptions::new()
             .write(true)
@@ -89,21 +89,42 @@ impl Store {
         if check != "ok" {
             return Err(StoreError::Damaged { path: path.to_owned(), detail: check });
         }
-        let found: Option<String> = store
-            .connection
-            .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
-            .optional()
-            .map_err(sqlite)?;
-        match found {
+        match owner(&store.connection, path)? {
+            None => {
+                let begin = "INSERT INTO about (key, value) VALUES ('job', ?1)";
+                store.connection.execute(begin, [job.to_string()]).map_err(sqlite)?;
+            }
             Some(found) if found != job => {
-                return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job.to_owned() });
+                return Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job });
             }
             Some(_) => {}
-            None => {
-                store.connection.execute("INSERT INTO about (key, value) VALUES ('job', ?1)", [job]).map_err(sqlite)?;
-            }
         }
         Ok(store)
+    }
+
+    /// Refuses the store at `path` where it is another job's, or none; writes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(path: &Path, job: Digest) -> Result<(), StoreError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        // Immutable: SQLite then makes no files of its own beside it. What a crash left in them is read at the start.
+        let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags).map_err(sqlite)?;
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_master WHERE name = 'about'", [], |row| row.get(0))
+            .map_err(sqlite)?;
+        if tables == 0 {
+            return Ok(());
+        }
+        match owner(&connection, path)? {
+            Some(found) if found != job => Err(StoreError::OtherJob { path: path.to_owned(), found, expected: job }),
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&self) -> rusqlite::Result<()> {
@@ -195,6 +216,21 @@ impl Store {
     }
 }
 
+/// Whose store it is; `None` where it does not say so yet.
+fn owner(connection: &Connection, path: &Path) -> Result<Option<Digest>, StoreError> {
+    let found: Option<String> = connection
+        .query_row("SELECT value FROM about WHERE key = 'job'", [], |row| row.get(0))
+        .optional()
+        .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
+    let read = |text: String| {
+        text.parse().map_err(|e| StoreError::Damaged {
+            path: path.to_owned(),
+            detail: format!("it does not say whose it is: {e}"),
+        })
+    };
+    found.map(read).transpose()
+}
+
 fn masked_of(at: AttemptId, silo: SiloId) -> String {
     format!("{}/{}/{silo}", at.round, at.attempt)
 }
@@ -229,9 +265,11 @@ fn kind(record: &StoreRecord) -> &'static str {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use blindsum_crypto::{Digest, MaskedHeader, Signature};
+    use blindsum_crypto::{MaskedHeader, Signature};
 
     use super::*;
+
+    const JOB: Digest = Digest([0xaa; 32]);
 
     fn opened(round: u32, attempt: u32) -> StoreRecord {
         StoreRecord::Opened { at: AttemptId { round, attempt } }
@@ -241,7 +279,7 @@ mod tests {
     fn records_survive_in_order_and_the_file_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
-        let mut store = Store::open(&path, "aa").unwrap();
+        let mut store = Store::open(&path, JOB).unwrap();
         let records = [opened(1, 1), opened(1, 2), opened(1, 5)];
         records.iter().for_each(|record| store.append(record).unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -249,14 +287,14 @@ mod tests {
         let synchronous: i64 = store.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         assert_eq!((mode.as_str(), synchronous), ("wal", 2));
         drop(store);
-        assert_eq!(Store::open(&path, "aa").unwrap().records().unwrap(), records);
+        assert_eq!(Store::open(&path, JOB).unwrap().records().unwrap(), records);
     }
 
     #[test]
     fn a_certified_round_leaves_results_who_is_guilty_and_the_newest_marks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
-        let mut store = Store::open(&path, "aa").unwrap();
+        let mut store = Store::open(&path, JOB).unwrap();
         let body = codec::encode(&opened(1, 1)).unwrap();
         for kind in ["marks", "guilty", "opened", "masked", "result", "marks", "certified", "opened"] {
             store.write(kind, None, &body).unwrap();
@@ -269,7 +307,7 @@ mod tests {
     #[test]
     fn a_masked_input_is_read_back_by_attempt_and_silo() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&dir.path().join("store.sqlite"), "aa").unwrap();
+        let mut store = Store::open(&dir.path().join("store.sqlite"), JOB).unwrap();
         let at = |attempt| AttemptId { round: 1, attempt };
         for attempt in [1, 2] {
             for silo in [0, 3, 11] {
@@ -290,11 +328,16 @@ mod tests {
     fn another_job_and_an_unreadable_record_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
-        let mut store = Store::open(&path, "aa").unwrap();
+        let mut store = Store::open(&path, JOB).unwrap();
         store.write("opened", None, b"nonsense").unwrap();
         let error = store.records().unwrap_err();
         assert!(error.to_string().contains("record 1"), "{error}");
-        assert!(matches!(Store::open(&path, "bb"), Err(StoreError::OtherJob { .. })));
+        assert!(matches!(Store::open(&path, Digest([0xbb; 32])), Err(StoreError::OtherJob { .. })));
+        drop(store);
+        Store::look(&path, Digest([0xaa; 32])).unwrap();
+        assert!(matches!(Store::look(&path, Digest([0xbb; 32])), Err(StoreError::OtherJob { .. })));
+        Store::look(&dir.path().join("none.sqlite"), Digest([0xaa; 32])).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "looking leaves no trace");
     }
 
     #[test]
@@ -302,6 +345,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
         std::fs::write(&path, vec![7; 8192]).unwrap();
-        assert!(matches!(Store::open(&path, "aa"), Err(StoreError::Sqlite { .. })));
+        assert!(matches!(Store::open(&path, JOB), Err(StoreError::Sqlite { .. })));
     }
 }

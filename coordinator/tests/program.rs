@@ -86,7 +86,7 @@ fn program(command: &str, config: &Path) -> Command {
 
 fn ends(mut command: Command) -> (i32, String) {
     let output = command.output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 fn signal(child: &Child, name: &str) {
@@ -98,8 +98,54 @@ fn a_good_configuration_is_checked_without_a_trace() {
     let federation = Federation::new();
     let (code, log) = federation.ends("check");
     assert_eq!(code, 0, "{log}");
-    assert!(log.contains("fingerprint") && log.contains("m = 3"), "{log}");
+    assert!(log.contains("fingerprint") && log.contains("m = 3") && !log.contains("PROBLEM"), "{log}");
     assert!(!federation.path("state").exists() && !federation.path("adapter").exists());
+}
+
+#[test]
+fn a_bare_file_name_is_a_file_of_the_current_folder() {
+    let federation = Federation::new();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-coordinator"));
+    program.args(["check", "--config", "coordinator.toml"]).current_dir(federation.0.path());
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn the_folder_of_another_job_is_refused() {
+    let federation = Federation::new();
+    let (mut child, _, _log) = federation.listens();
+    signal(&child, "-HUP");
+    assert_eq!(child.wait().unwrap().code(), Some(129));
+    assert!(federation.path("adapter/job.json").exists());
+    federation.replace("job.toml", "rounds = 20", "rounds = 21");
+    federation.replace("coordinator.toml", "state_dir = \"state\"", "state_dir = \"state-of-the-second\"");
+    let before = std::fs::read(federation.path("adapter/job.json")).unwrap();
+    for command in ["check", "run"] {
+        let (code, log) = federation.ends(command);
+        assert!(code == 7 && log.contains("another folder"), "{command}: {code} {log}");
+    }
+    assert_eq!(std::fs::read(federation.path("adapter/job.json")).unwrap(), before);
+}
+
+#[test]
+fn check_says_every_problem_and_its_remedy() {
+    let federation = Federation::new();
+    federation.replace("coordinator.toml", "output_dir = \"adapter\"", "output_dir = \"job.toml/adapter\"");
+    federation.replace("coordinator.toml", "credentials_dir = \"keys\"", "credentials_dir = \"a\"");
+    let (code, said) = federation.ends("check");
+    assert!(code == 4 && said.contains("2 problems") && said.contains("job.toml/adapter"), "{code} {said}");
+}
+
+#[test]
+fn a_coordinator_that_waits_says_for_whom() {
+    let federation = Federation::new();
+    let (mut child, _, log) = federation.listens();
+    let mut lines = log.lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("\"event\":\"waiting_for\"")).unwrap();
+    assert!(line.contains("0 of 4 silos are here; not connected: a, b, c, d; round 1 needs 3 of them"), "{line}");
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
 #[test]
@@ -115,7 +161,7 @@ fn what_is_wrong_is_said_with_its_exit_code() {
 
     federation.replace("job.toml", "rounds = 20", "rounds = 0");
     let (code, log) = federation.ends("run");
-    assert!(code == 2 && log.contains("rounds") && log.contains("job.toml"), "{code} {log}");
+    assert!(code == 2 && log.contains("job.toml:") && log.contains("`rounds`"), "{code} {log}");
     federation.replace("job.toml", "rounds = 0", "rounds = 20");
 
     federation.replace("model/config.json", "0", "0 ");

@@ -1,13 +1,13 @@
-//! P2 disputes: a recipient complains about a pair that its dealer sealed wrongly, and the dealer opens that pair.
+//! P2 disputes: a recipient complains about a pair that its dealer sealed wrongly.
 //!
 //! Contract: an honest recipient complains only about a dealer that broke the rules, since it first checks that the
-//! ciphertext is the one under the dealer's root. So an honest dealer meets at most c complainers, all colluding, and
-//! opening their pairs tells the coordinator nothing new; a dealer with more complainers stays out of U2.
+//! ciphertext is the one under the dealer's root. So an honest dealer meets at most c complainers, all colluding, and more
+//! of them convict it. A bad pair is a share less; the dealer answers nothing, and nobody's shares are opened.
 
 use crate::hash::Digest;
 use crate::identity::{IdentityKey, Signature, SiloId};
 use crate::labels::Label;
-use crate::share::{Delivery, PairShares};
+use crate::share::Delivery;
 use crate::verify::VerifiedHeader;
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +33,4 @@ impl Complaint {
         let signature = identity.sign(Label::Complaint, header.ctx(), silo, &fields);
         Complaint { silo, dealer, ciphertext, signature }
     }
-}
-
-/// A dealer's answer: both openings of one pair, checked against the leaves by [`crate::verify::opening`]. It needs no
-/// signature, since nobody else can open the leaves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PairOpening {
-    /// The dealer.
-    pub dealer: SiloId,
-    /// Whose pair it is.
-    pub recipient: SiloId,
-    pub(crate) shares: PairShares,
 }

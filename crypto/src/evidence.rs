@@ -194,22 +194,22 @@ pub struct FalseSketch {
     /// The signed hash of the masked input, under its bind.
     pub header: Over<MaskedHeader>,
     /// y, packed.
-    pub masked: Packed,
+    pub masked: PackedInput,
     /// The sketch.
     pub sketch: SumSketch,
 }
 
 /// A packed vector: hex in text formats, raw bytes on the wire.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Packed(pub Vec<u8>);
+pub struct PackedInput(pub Vec<u8>);
 
-impl fmt::Debug for Packed {
+impl fmt::Debug for PackedInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Packed({} bytes)", self.0.len())
+        write!(f, "PackedInput({} bytes)", self.0.len())
     }
 }
 
-impl Serialize for Packed {
+impl Serialize for PackedInput {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match serializer.is_human_readable() {
             true => serializer.serialize_str(&hex::encode(&self.0)),
@@ -218,14 +218,14 @@ impl Serialize for Packed {
     }
 }
 
-impl<'de> Deserialize<'de> for Packed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Packed, D::Error> {
+impl<'de> Deserialize<'de> for PackedInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PackedInput, D::Error> {
         if deserializer.is_human_readable() {
             let text = String::deserialize(deserializer)?;
-            return hex::decode(text).map(Packed).map_err(de::Error::custom);
+            return hex::decode(text).map(PackedInput).map_err(de::Error::custom);
         }
         // the wire writes `serialize_bytes` and a sequence of bytes alike
-        Vec::deserialize(deserializer).map(Packed)
+        Vec::deserialize(deserializer).map(PackedInput)
     }
 }
 

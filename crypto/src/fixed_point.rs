@@ -98,7 +98,7 @@ pub fn encode(
     out: &mut Vec<u32>,
 ) -> Result<Saturation, EncodeError> {
     check_reals(values, segment)?;
-    let mut encoder = Encoder::new(segment, &Rounding::draw(rng))?;
+    let mut encoder = Quantiser::new(segment, &Rounding::draw(rng))?;
     out.reserve(values.len());
     let mut saturated = 0;
     for (chunk, values) in values.chunks(CHUNK).enumerate() {
@@ -138,21 +138,21 @@ pub(crate) fn check_reals(values: &[f32], segment: &Segment) -> Result<f64, Enco
 }
 
 /// Rounds values that [`check_reals`] has seen, from any place of the segment on.
-pub(crate) struct Encoder {
+pub(crate) struct Quantiser {
     backend: Backend,
     scale: Scale,
     keystream: Keystreams,
     words: Zeroizing<[u32; CHUNK]>,
 }
 
-impl Encoder {
+impl Quantiser {
     /// # Errors
     /// [`EncodeError::Kind`] for a segment of counts.
-    pub(crate) fn new(segment: &Segment, rounding: &Rounding) -> Result<Encoder, EncodeError> {
+    pub(crate) fn new(segment: &Segment, rounding: &Rounding) -> Result<Quantiser, EncodeError> {
         let SegmentKind::FixedPoint { bound, .. } = segment.kind else {
             return Err(EncodeError::Kind(segment.name.clone()));
         };
-        Ok(Encoder {
+        Ok(Quantiser {
             backend: Backend::best(),
             scale: Scale { bound, top: segment.max_magnitude(), mask: segment.ring_mask() },
             keystream: Keystreams::new(&[Stream { seed: MaskSeed::from_bytes(rounding.0), sign: Sign::Add }]),
@@ -367,7 +367,7 @@ mod tests {
         let words = keystream(MaskSeed::from_bytes(rounding.0), values.len());
         assert!(rounded_by(&values, &words, &s) == whole);
         let (mut parts, mut first) = (vec![0; values.len()], 0);
-        let mut encoder = Encoder::new(&s, &rounding).unwrap();
+        let mut encoder = Quantiser::new(&s, &rounding).unwrap();
         for length in [1, 7, CHUNK - 1, CHUNK + 9, CHUNK - 16] {
             encoder.encode(&values[first..first + length], first, &mut parts[first..first + length]);
             first += length;

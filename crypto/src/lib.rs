@@ -44,7 +44,7 @@ pub mod verify;
 
 pub use advert::{Advert, JournalMark};
 pub use commit::{AbandonCertificate, AbandonVote, CommitCertificate, CommitVote, SurvivorList};
-pub use complaint::{Complaint, PairOpening};
+pub use complaint::Complaint;
 pub use context::Context;
 pub use evidence::{Evidence, Fault};
 pub use hash::{Digest, Hasher, sha256};

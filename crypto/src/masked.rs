@@ -10,7 +10,7 @@ use crate::keys::self_seed;
 use crate::labels::Label;
 use crate::mask::{Sign, Stream};
 use crate::transcript;
-use crate::verify::{VerifiedAdverts, VerifiedHeaders, VerifyError};
+use crate::verify::{Check, VerifiedAdverts, VerifiedHeaders, VerifyError};
 use serde::{Deserialize, Serialize};
 
 /// A silo's signed hash of its masked input. Unverified until [`crate::verify::masked_header`].
@@ -47,11 +47,11 @@ pub fn streams(
     let bind = headers.bind();
     let mut streams = vec![Stream { seed: self_seed(&secrets.b, &bind), sign: Sign::Add }];
     for peer in headers.ids().filter(|&peer| peer != silo) {
-        let advert = adverts
-            .get(peer)
-            .ok_or_else(|| VerifyError::of("SA-05", peer, "it dealt shares without having advertised keys".into()))?;
+        let advert = adverts.get(peer).ok_or_else(|| {
+            VerifyError::of(Check::DealerAdvertised, peer, "it dealt shares without having advertised keys".into())
+        })?;
         let seed = secrets.mask.pair_seed(&bind, silo, (peer, &advert.mask_key));
-        let seed = seed.map_err(|e| VerifyError::of("SA-01", peer, e.to_string()))?;
+        let seed = seed.map_err(|e| VerifyError::of(Check::Contributory, peer, e.to_string()))?;
         streams.push(Stream { seed, sign: pair_sign(silo, peer) });
     }
     Ok(streams)

@@ -37,6 +37,16 @@ pub enum PackingError {
     },
 }
 
+impl PackingError {
+    /// The check that such a vector fails.
+    pub fn check(&self) -> Check {
+        match self {
+            PackingError::Lanes { .. } | PackingError::Bytes { .. } => Check::ExactLength,
+            PackingError::Padding { .. } => Check::ZeroPadding,
+        }
+    }
+}
+
 /// Packs one lane per coordinate, each reduced mod 2^b of its segment.
 ///
 /// # Errors

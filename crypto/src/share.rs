@@ -12,7 +12,6 @@
 //! and not with n². Secrets are erased on drop (SA-11).
 
 use crate::advert::SessionSecrets;
-use crate::complaint::PairOpening;
 use crate::hash::{Digest, Hasher};
 use crate::identity::{IdentityKey, Signature, SiloId};
 use crate::keys::{LowOrderKey, ShareKey};
@@ -236,29 +235,6 @@ pub struct Delivery {
     pub sealed: SealedBundle,
 }
 
-/// What a dealer keeps of its dealing: all openings, to answer complaints with. Erase it (drop) with the other secrets when
-/// the masked input has been made.
-#[derive(Debug)]
-pub struct DealtShares {
-    dealer: SiloId,
-    recipients: Vec<SiloId>,
-    pairs: Vec<PairShares>,
-}
-
-impl DealtShares {
-    /// Opens one pair, to answer a complaint that [`crate::verify::complaints`] has admitted. `None` for a silo outside U1.
-    pub fn open(&self, recipient: SiloId) -> Option<PairOpening> {
-        let place = self.recipients.binary_search(&recipient).ok()?;
-        Some(PairOpening { dealer: self.dealer, recipient, shares: self.pairs[place].clone() })
-    }
-
-    /// The dealer's own pair, to be held like those of others.
-    pub fn own(&self) -> Option<HeldPair> {
-        let place = self.recipients.binary_search(&self.dealer).ok()?;
-        Some(HeldPair { dealer: self.dealer, recipient: self.dealer, shares: self.pairs[place].clone() })
-    }
-}
-
 /// Why shares cannot be dealt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DealError {
@@ -278,7 +254,8 @@ pub enum DealError {
     },
 }
 
-/// Deals shares of `b` and σ with threshold `t` to all of U1: what to send, and what to keep until the masked input is made.
+/// Deals shares of `b` and σ with threshold `t` to all of U1: what to send, and the dealer's own pair, to be held like those
+/// of others. The pairs of others are erased here.
 ///
 /// # Errors
 /// [`DealError`] where the dealer did not advertise, |U1| < t, or a key is of low order.
@@ -289,8 +266,8 @@ pub fn deal(
     adverts: &VerifiedAdverts,
     t: u16,
     rng: &mut (impl CryptoRng + ?Sized),
-) -> Result<(Dealing, DealtShares), DealError> {
-    adverts.get(dealer).ok_or(DealError::NotAdvertised(dealer))?;
+) -> Result<(Dealing, HeldPair), DealError> {
+    let own = adverts.position(dealer).ok_or(DealError::NotAdvertised(dealer))?;
     let t1 = adverts.t1();
     let recipients: Vec<SiloId> = adverts.ids().collect();
     let b_shares = shamir::deal(&secrets.b, t, &recipients, rng)?;
@@ -300,10 +277,10 @@ pub fn deal(
         rng.fill_bytes(&mut nonce);
         ShareOpening { share, nonce }
     };
-    let kept: Vec<PairShares> =
+    let mut shares: Vec<PairShares> =
         b_shares.into_iter().zip(s_shares).map(|(b, s)| PairShares { b: opening(b), s: opening(s) }).collect();
     let mut pairs = Vec::with_capacity(recipients.len());
-    for (advert, shares) in adverts.adverts().iter().zip(&kept) {
+    for (advert, shares) in adverts.adverts().iter().zip(&shares) {
         let sealed = if advert.silo == dealer {
             SealedBundle(Vec::new())
         } else {
@@ -317,7 +294,8 @@ pub fn deal(
     let commitment_b = self_commitment(&secrets.b, &t1, dealer);
     let signature = identity.sign(Label::ShareHeader, adverts.ctx(), dealer, &[&t1.0, &root.0, &commitment_b.0]);
     let header = ShareHeader { silo: dealer, root, commitment_b, signature };
-    Ok((Dealing { header, pairs }, DealtShares { dealer, recipients, pairs: kept }))
+    let own = HeldPair { dealer, recipient: dealer, shares: shares.swap_remove(own) };
+    Ok((Dealing { header, pairs }, own))
 }
 
 /// The tree over a dealing's pairs.
@@ -326,7 +304,7 @@ pub(crate) fn pair_tree(recipients: &[SiloId], pairs: &[DealtPair]) -> Tree {
 }
 
 /// A pair of shares that one silo holds from one dealer, both leaves checked. Erased on drop.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HeldPair {
     pub(crate) dealer: SiloId,
     pub(crate) recipient: SiloId,

@@ -12,10 +12,10 @@ use crate::identity::SiloId;
 use crate::mask::Stream;
 use crate::packing::{self, PackingError};
 use crate::params::Params;
-use crate::shamir::{Interpolation, SecretScalar, Share};
+use crate::shamir::{Interpolation, SecretScalar, ShamirError, Share};
 use crate::sketch::OpenedSecret;
 use crate::verify::{
-    self, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifiedMasked, VerifiedReveal, VerifyError,
+    self, Check, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifiedMasked, VerifiedReveal, VerifyError,
 };
 use std::collections::BTreeMap;
 
@@ -105,9 +105,9 @@ impl Rebuilder<'_> {
         check: impl Fn(SecretScalar) -> Result<T, VerifyError>,
     ) -> Result<(T, bool), VerifyError> {
         let t = usize::from(self.t);
+        let few = |what: String| VerifyError::new(Check::EnoughGoodShares, what);
         let held = self.shares.get(&dealer).filter(|held| held.len() >= t);
-        let held =
-            held.ok_or_else(|| VerifyError::new("SA-09", format!("silo {dealer} has fewer than {t} good shares")))?;
+        let held = held.ok_or_else(|| few(format!("silo {dealer} has fewer than {t} good shares")))?;
         let held: Vec<(SiloId, Share)> = held.iter().map(|(&id, share)| (id, share.clone())).collect();
         let refused = match self.interpolate(dealer, &held[..t]).and_then(&check) {
             Ok(found) => return Ok((found, true)),
@@ -123,8 +123,7 @@ impl Rebuilder<'_> {
     }
 
     fn interpolate(&mut self, dealer: SiloId, held: &[(SiloId, Share)]) -> Result<SecretScalar, VerifyError> {
-        let wrong =
-            |e: crate::shamir::ShamirError| VerifyError::of("SA-09", dealer, format!("its shares are wrong: {e}"));
+        let wrong = |e: ShamirError| VerifyError::of(Check::SelfSecret, dealer, format!("its shares are wrong: {e}"));
         let weights = match self.weights.take().filter(|w| w.fits(held)) {
             Some(weights) => weights,
             None => {
@@ -147,7 +146,7 @@ fn other_subsets(held: usize, t: usize) -> impl Iterator<Item = Vec<usize>> {
 ///
 /// # Errors
 /// [`PackingError`] where the accumulator is not one of these parameters.
-pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked, params: &Params) -> Result<(), PackingError> {
+pub fn accumulate(acc: &mut [u32], input: &VerifiedMasked<'_>, params: &Params) -> Result<(), PackingError> {
     packing::add_packed(params, input.packed(), acc)
 }
 

@@ -27,7 +27,6 @@ def negative_json(session, other):
         forger.deliveries,
         forger.bundles,
         forger.complaints,
-        forger.openings,
         forger.masked,
         forger.survivor_lists,
         forger.votes,

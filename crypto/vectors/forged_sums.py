@@ -54,7 +54,7 @@ class Sums(Forger):
             many("survivors below m", "SA-05", None, [m[0], m[1]])
             many("one survivor twice", "SA-05", 1, [m[0], m[1], m[1]])
             many("survivors out of order", "SA-05", 0, [m[1], m[0], m[3]])
-            many("more survivors than silos", "SA-05", None, m + [{**m[3], "silo": 4}])
+            many("more survivors than silos", "SA-12", None, m + [{**m[3], "silo": 4}])
             outsider = "SA-05" if check == "survivor_list" else "SA-04"
             many("a survivor that dealt no shares", outsider, 4, [m[0], m[1], {**m[3], "silo": 4}])
             for bit, value in zip(("first", "last"), flipped(m[3]["hash"])):
@@ -117,13 +117,13 @@ class Sums(Forger):
         )
 
         a = s.abandons
-        abandon = lambda what, blamed, votes, **more: self.add(
-            what, "abandon_certificate", "SA-13", blamed, {"/abandons": votes}, **more
+        abandon = lambda what, blamed, votes, rule="SA-13", **more: self.add(
+            what, "abandon_certificate", rule, blamed, {"/abandons": votes}, **more
         )
         abandon("q - 1 ABANDON votes", None, a[:2])
         abandon("one ABANDON vote twice", 1, [a[0], a[1], a[1]])
         abandon("ABANDON votes out of order", 0, [a[1], a[0], a[2]])
-        abandon("more ABANDON votes than silos", None, a + [{**a[3], "silo": 4}])
+        abandon("more ABANDON votes than silos", None, a + [{**a[3], "silo": 4}], "SA-12")
         abandon("ABANDON of a silo outside the roster", 4, [a[0], a[1], {**a[2], "silo": 4}])
         abandon("ABANDON of another attempt", 2, [a[0], a[1], self.other.abandons[2]], by_signature=True)
         abandon("ABANDON in another's name", 3, [a[0], a[1], {**a[2], "silo": 3}], by_signature=True)
@@ -246,7 +246,7 @@ class Sums(Forger):
         )
         many("one share twice", "SA-06", [good[0], good[0], *good[2:]])
         many("shares out of order", "SA-06", [good[1], good[0], *good[2:]])
-        many("more shares than dealers", "SA-06", [*good, b(4, held[3]["b"])])
+        many("more shares than dealers", "SA-12", [*good, b(4, held[3]["b"])])
         many("a share of a silo that dealt none", "SA-06", [*good[:3], b(4, held[3]["b"])])
         self.add(
             "a reply in another survivor's name",

@@ -42,7 +42,6 @@ def session_json(s):
         "pair_hashes": [pair_hashes(d["pairs"]) for d in s.dealings],
         "deliveries": [s.delivery(i, j) for i, j in pairs],
         "complaint": s.complaint(0, 1),
-        "opening": {"dealer": 1, "recipient": 0, **s.shares(1)[0]},
         "t2": s.t2,
         "bind": s.bind,
         "self_seeds": [{"seed": seed, "first_words": keystream(seed, 8)} for seed in s.self_seeds],

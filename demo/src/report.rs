@@ -129,7 +129,7 @@ impl<'a> Report<'a> {
             "\n  sent up per silo and round: {} bytes masked ({:.2} per coordinate) and {:.0} bytes of control;\n  \
              plain LoRA (A and B in f32) would send {lora}",
             self.costs.masked,
-            self.costs.masked as f64 / layout.trained(layout.phase(1)).len() as f64,
+            self.costs.masked as f64 / layout.trained(layout.training_kind(1)).len() as f64,
             self.costs.control_per_silo(),
         );
     }

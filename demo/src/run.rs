@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use blindsum_adapter::Adapter;
-use blindsum_protocol::job::Job;
-use blindsum_service::signals::Stop;
+use blindsum_protocol::job::{Job, JobFile};
+use blindsum_service::{Document, Stop};
 use indicatif::ProgressBar;
 
 use crate::arms::{self, Arm};
@@ -27,8 +27,8 @@ pub struct Settings {
     pub inputs: Inputs,
     /// Folder for keys, state, logs and the adapter; emptied first.
     pub root: PathBuf,
-    /// Leave out the arms that the federation is compared with.
-    pub federation_only: bool,
+    /// Train the arms that the federation is compared with, too.
+    pub compare: bool,
     /// Learning rates of the arms that the federation is compared with, as (silos alone, pooled); the job's otherwise.
     pub rates: (Option<f64>, Option<f64>),
 }
@@ -38,18 +38,17 @@ pub struct Settings {
 /// # Errors
 /// When anything fails; the message says where the logs are.
 pub async fn run(settings: &Settings, stop: &Stop) -> Result<()> {
-    let text =
-        std::fs::read_to_string(&settings.job).with_context(|| format!("cannot read {}", settings.job.display()))?;
-    let job: Job = toml::from_str(&text).with_context(|| format!("{} is not a job", settings.job.display()))?;
+    let document = Document::read(&settings.job)?;
+    let job = document.checked(JobFile::checked)?;
     println!("Reading and tokenising the rows of four institutions…");
     let corpus = Corpus::open(&settings.inputs.data, &settings.inputs.model, &job)?;
     corpus.print();
     let mut bench = Bench::new(&settings.inputs.model);
-    announce(&job, &corpus, &mut bench, settings.federation_only)?;
+    announce(&job, &corpus, &mut bench, settings.compare)?;
 
     println!("\nMaking keys, certificates, the roster and the configuration in {}", settings.root.display());
     let silos: Vec<&str> = corpus.sources.iter().map(|source| source.name).collect();
-    let federation = Federation::set_up(&settings.root, &settings.inputs, &silos, &text, job.is_private())?;
+    let federation = Federation::set_up(&settings.root, &settings.inputs, &silos, document.text(), job.is_private())?;
     println!("Starting one coordinator and {} silos, each a process of its own\n", silos.len());
     let costs = follow(&federation, federation.start()?, &job).await?;
 
@@ -58,7 +57,7 @@ pub async fn run(settings: &Settings, stop: &Stop) -> Result<()> {
     let mut report = Report::new(&job, &corpus, &federation, costs);
     report.federation = test(&mut bench, &job, &corpus, loaded.adapter())?;
     report.base = base(&mut bench, &job, &corpus)?;
-    if !settings.federation_only {
+    if settings.compare {
         compare(&mut report, settings, &job, &corpus, &mut bench, stop)?;
     }
     report.print();
@@ -66,12 +65,12 @@ pub async fn run(settings: &Settings, stop: &Stop) -> Result<()> {
 }
 
 /// Says what is about to happen and how long it will take on this machine.
-fn announce(job: &Job, corpus: &Corpus, bench: &mut Bench, federation_only: bool) -> Result<()> {
+fn announce(job: &Job, corpus: &Corpus, bench: &mut Bench, compare: bool) -> Result<()> {
     let silos = corpus.sources.len() as u64;
     let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);
     let batch = u64::from(job.training.expected_batch_examples);
     // the federation, each silo alone, and the pooled rows (as many per step as all silos draw)
-    let passes = steps * batch * if federation_only { silos } else { 3 * silos };
+    let passes = steps * batch * if compare { 3 * silos } else { silos };
     let seconds = bench.seconds_per_example(job, &corpus.sources[0].train)? * passes as f64;
     println!(
         "\n{} rounds of {} steps, about {batch} rows a step and silo; matrix products in {}.",

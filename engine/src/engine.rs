@@ -1,7 +1,7 @@
 //! What the rest of the silo asks of a training engine: gradients and logits over plain `f32` vectors.
 //!
 //! ```text
-//! LocalTrainer ──► Engine::gradient_sum(adapter, phase, batch, clip) ──► Σ clipped per-example gradients
+//! LocalTrainer ──► Engine::gradient_sum(adapter, kind, batch, clip) ──► Σ clipped per-example gradients
 //! evaluate     ──► Engine::outcomes(adapter, examples)               ──► how well each is answered
 //! predict      ──► Engine::logits(adapter, examples)                 ──► one row per example
 //! ```
@@ -9,7 +9,7 @@
 //! Contract: an [`Adapter`] is flat `f32` vectors in the order of [`AdapterLayout`]; the engine keeps no state between
 //! calls that changes a result. The engine on libtorch is `blindsum-torch`; the protocol's tests bring one of their own.
 
-use blindsum_adapter::{Adapter, AdapterLayout, Phase};
+use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
 use thiserror::Error;
 
 use crate::data::{Example, Target};
@@ -31,7 +31,7 @@ pub enum EngineError {
 /// What one batch contributes.
 #[derive(Clone, Debug, Default)]
 pub struct GradientSum {
-    /// Sum over the batch of the (clipped) gradient of each example's own loss, over the values that the phase trains
+    /// Sum over the batch of the (clipped) gradient of each example's own loss, over the values that the round trains
     /// ([`AdapterLayout::trained`]); zeros for an empty batch.
     pub sum: Vec<f32>,
     /// Cross-entropy of each example, in the order of the batch. Derived from training rows: never leaves the silo.
@@ -46,7 +46,7 @@ pub trait Engine {
     /// The layout that every `adapter` argument must have.
     fn layout(&self) -> &AdapterLayout;
 
-    /// Sums over `batch` the gradient of each example's cross-entropy with respect to what `phase` trains. Where the model
+    /// Sums over `batch` the gradient of each example's cross-entropy with respect to what `kind` trains. Where the model
     /// continues texts, an example's cross-entropy is the mean over its own predicted tokens.
     ///
     /// With `clip`, each example's gradient is first scaled to an L2 norm over all trained coordinates of at most
@@ -55,7 +55,7 @@ pub trait Engine {
     fn gradient_sum(
         &mut self,
         adapter: Adapter<'_>,
-        phase: Phase,
+        kind: RoundKind,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum, EngineError>;

@@ -187,8 +187,8 @@ impl LocalTrainer {
         rng: &mut impl CryptoRng,
         before_step: &mut dyn FnMut(u32) -> bool,
     ) -> Result<LocalUpdate, LocalError> {
-        let phase = engine.layout().phase(round);
-        let trained = engine.layout().trained(phase);
+        let kind = engine.layout().training_kind(round);
+        let trained = engine.layout().trained(kind);
         let mut local = global.values.to_vec();
         let Some(start) = global.values.get(trained.clone()) else {
             return Err(LocalError::Spec("the adapter is shorter than its layout".to_owned()));
@@ -208,7 +208,7 @@ impl LocalTrainer {
                 StepPrivacy::RecordDp { clip_norm, .. } => Some(clip_norm),
                 StepPrivacy::None { .. } => None,
             };
-            let result = engine.gradient_sum(Adapter { values: &local, ..global }, phase, &batch, clip)?;
+            let result = engine.gradient_sum(Adapter { values: &local, ..global }, kind, &batch, clip)?;
             drawn += batch.len() as u64;
             empty_batches += u32::from(batch.is_empty());
             clipped += result.norms.iter().filter(|&&norm| clip.is_some_and(|clip| norm > clip)).count() as u64;

@@ -63,6 +63,36 @@ pub enum FileError {
         /// the file
         path: PathBuf,
     },
+    /// A folder stands where a file belongs.
+    #[error("{path} is a folder, and a file is expected here: name a file", path = .path.display())]
+    Folder {
+        /// the folder
+        path: PathBuf,
+    },
+    /// A file stands where a folder belongs.
+    #[error("{path} is no folder, or a part of it is none: check the path", path = .path.display())]
+    NoFolder {
+        /// the path
+        path: PathBuf,
+    },
+    /// The folder that a file is to be written into does not exist.
+    #[error("the folder {path} does not exist: make it first", path = .path.display())]
+    NoSuchFolder {
+        /// the folder
+        path: PathBuf,
+    },
+    /// The user that runs this program may not use it.
+    #[error(
+        "cannot {action} {path}: this user may not. Run the command as the user that owns it, or have its owner give \
+         it to you (`chown`)",
+        path = .path.display()
+    )]
+    Denied {
+        /// what was tried
+        action: &'static str,
+        /// the file or folder
+        path: PathBuf,
+    },
     /// Anything else that the operating system reports.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     Io {
@@ -82,8 +112,19 @@ impl FileError {
         match source.kind() {
             io::ErrorKind::NotFound => FileError::Missing { path, remedy: "check the path" },
             io::ErrorKind::AlreadyExists => FileError::Exists { path },
+            io::ErrorKind::IsADirectory => FileError::Folder { path },
+            io::ErrorKind::NotADirectory => FileError::NoFolder { path },
+            io::ErrorKind::PermissionDenied => FileError::Denied { action, path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::DiskFull { path },
             _ => FileError::Io { action, path, source },
+        }
+    }
+
+    /// Sorts an operating-system error that writing `path` met: what is missing then is its folder.
+    pub(crate) fn unwritten(path: &Path, source: io::Error) -> FileError {
+        match FileError::from_io("write", path, source) {
+            FileError::Missing { path, .. } => FileError::NoSuchFolder { path: folder_of(&path).to_path_buf() },
+            other => other,
         }
     }
 
@@ -94,6 +135,14 @@ impl FileError {
             FileError::Missing { path, .. } => FileError::Missing { path, remedy },
             other => other,
         }
+    }
+}
+
+/// The folder that holds `path`; a bare name lies in the current one.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

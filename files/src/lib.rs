@@ -25,6 +25,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use error::folder_of;
+
 pub use error::FileError;
 pub use exit::{ExitCode, Exits};
 pub use state::{StateDir, StateError};
@@ -61,7 +63,7 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 
 /// Creates `path` with permission bits `mode` (0600 for a secret), durable on return; an existing file is refused.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let err = |e| FileError::from_io("write", path, e);
+    let err = |e| FileError::unwritten(path, e);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(err)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if let Err(e) = written {
@@ -75,7 +77,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> 
 /// Replaces `path` by `bytes` as one step: temporary file in the same folder, fsync, rename, fsync of the folder.
 /// After an error the old content is still there.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let err = |e| FileError::from_io("write", path, e);
+    let err = |e| FileError::unwritten(path, e);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
@@ -95,10 +97,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
 }
 
 fn sync_parent(path: &Path) -> Result<(), FileError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = folder_of(path);
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| FileError::from_io("sync", parent, e))
 }
 
@@ -112,11 +111,7 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
             .create(path)
             .map_err(|e| FileError::from_io("create the folder", path, e)),
         Err(e) => Err(FileError::from_io("inspect", path, e)),
-        Ok(meta) if !meta.is_dir() => Err(FileError::Io {
-            action: "use as a folder",
-            path: path.to_path_buf(),
-            source: io::ErrorKind::NotADirectory.into(),
-        }),
+        Ok(meta) if !meta.is_dir() => Err(FileError::NoFolder { path: path.to_path_buf() }),
         Ok(meta) => {
             let (owner, runs_as) = (meta.uid(), rustix::process::geteuid().as_raw());
             if owner != runs_as {
@@ -172,6 +167,23 @@ mod tests {
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(private_dir(&state).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn folders_in_the_place_of_files_and_missing_folders_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        assert!(matches!(read_public(path, 9), Err(FileError::Folder { .. })));
+        assert!(matches!(write_atomic(path, b"x", 0o600), Err(FileError::Folder { .. })));
+        for write in [write_new, write_atomic] {
+            let text = write(&path.join("none/a"), b"x", 0o600).unwrap_err().to_string();
+            assert!(text.ends_with("none does not exist: make it first"), "{text}");
+        }
+        write_new(&path.join("a"), b"x", 0o600).unwrap();
+        assert!(matches!(private_dir(&path.join("a")), Err(FileError::NoFolder { .. })));
+        assert!(matches!(write_new(&path.join("a/b"), b"x", 0o600), Err(FileError::NoFolder { .. })));
+        let denied = FileError::from_io("open", Path::new("tls.key"), io::ErrorKind::PermissionDenied.into());
+        assert!(denied.to_string().starts_with("cannot open tls.key: this user may not"), "{denied}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use blindsum_adapter::{
-    Adapter, AdapterLayout, BaseShape, LoraConfig, Phase, Task, init_a, init_head, initial_values, peft,
+    Adapter, AdapterLayout, BaseShape, LoraConfig, RoundKind, Task, init_a, init_head, initial_values, peft,
 };
 
 use crate::input::Input;
@@ -83,6 +83,6 @@ fn config(bytes: &[u8]) {
     assert_eq!(shape.head_width() * shape.heads, shape.hidden);
     let lora: &LoraConfig = &World::get(false).plan().job().lora;
     if let Ok(layout) = AdapterLayout::new(&shape, lora, Task::classify(2)) {
-        assert_eq!(layout.segments(Phase::B).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
+        assert_eq!(layout.segments(RoundKind::TrainB).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
     }
 }

@@ -13,9 +13,9 @@ pub use silos::LIES;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use blindsum_crypto::{Evidence, SiloId};
+use blindsum_crypto::{Evidence, Fault, SiloId};
 use blindsum_protocol::coordinator::{
-    Conviction, CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWork,
+    Conviction, CoordinatorSetup, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWork,
     DisconnectReason, StoreRecord, StoreState,
 };
 use blindsum_protocol::limits::Wire;
@@ -388,7 +388,7 @@ impl Run {
         assert_eq!(guilt.as_ref().ok(), Some(&conviction.guilt), "the evidence proves something else");
         let c = usize::from(world.plan().quorum().c);
         let silo = conviction.guilt.silo;
-        let framed = self.hostile.len() > c && conviction.guilt.rule == "SA-03";
+        let framed = self.hostile.len() > c && matches!(conviction.evidence.fault, Fault::Complaints(_));
         assert!(framed || self.hostile.contains(&silo), "silo {silo} is convicted wrongly: {}", conviction.guilt.what);
         self.convictions.push(conviction);
     }
@@ -405,6 +405,6 @@ impl Run {
 fn machine(world: &World, records: Vec<StoreRecord>, now: u64) -> CoordinatorMachine {
     let store = StoreState::replay(records).expect("a machine's own store replays");
     let (roster, plan) = (Arc::clone(&world.setup.roster), Arc::clone(world.plan()));
-    CoordinatorMachine::new(CoordinatorConfig { roster, plan, store }, now)
+    CoordinatorMachine::new(CoordinatorSetup { roster, plan, store }, now)
         .expect("a coordinator starts from its store")
 }

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use blindsum_crypto::{IdentityKey, Roster, SiloId, packing};
-use blindsum_protocol::coordinator::{CoordinatorConfig, CoordinatorMachine, StoreRecord, StoreState};
+use blindsum_protocol::coordinator::{CoordinatorSetup, CoordinatorMachine, StoreRecord, StoreState};
 use blindsum_protocol::limits::Wire;
-use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig, SiloMachine};
+use blindsum_protocol::silo::{JournalEntry, JournalState, SiloSetup, SiloMachine};
 use blindsum_protocol::{CoordinatorMessage, Envelope, Job, JobFile, Plan, RoundKind, SiloMessage, codec};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -72,7 +72,7 @@ pub fn journal(bytes: &[u8]) {
     }
     let Ok(journal) = JournalState::replay(&entries) else { return };
     assert_eq!((journal.len(), journal.is_empty()), (entries.len() as u64, entries.is_empty()));
-    let config = SiloConfig {
+    let config = SiloSetup {
         me,
         identity: IdentityKey::from_bytes(&world.setup.seeds[me.index()]),
         roster: Arc::clone(&world.setup.roster),
@@ -102,7 +102,7 @@ pub fn store(bytes: &[u8]) {
     }
     let Ok(store) = StoreState::replay(records) else { return };
     let (roster, plan) = (Arc::clone(&world.setup.roster), Arc::clone(world.plan()));
-    let Ok(mut machine) = CoordinatorMachine::new(CoordinatorConfig { roster, plan, store }, 0) else { return };
+    let Ok(mut machine) = CoordinatorMachine::new(CoordinatorSetup { roster, plan, store }, 0) else { return };
     machine.handle_timeout(1 << 40);
     assert!(machine.poll_timeout().is_none_or(|at| at > 1 << 40), "the coordinator's timer does not move on");
     let mut outputs = 0;

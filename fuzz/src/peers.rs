@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use blindsum_crypto::advert::SessionSecrets;
-use blindsum_crypto::share::{self, DealtShares, HeldShares};
+use blindsum_crypto::share::{self, HeldPair, HeldShares};
 use blindsum_crypto::unmask::{self, Recovery};
 use blindsum_crypto::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList};
 use blindsum_crypto::{
@@ -27,7 +27,7 @@ use crate::world::World;
 /// A masked input, packed, with its signed hash.
 pub type Masked = Rc<(MaskedHeader, Vec<u8>)>;
 /// A dealing and what its dealer keeps.
-pub type Dealt = Rc<(Dealing, DealtShares)>;
+pub type Dealt = Rc<(Dealing, HeldPair)>;
 
 /// A table that forgets everything when it has grown to its bound.
 struct Memo<K, V>(HashMap<K, V>);
@@ -191,12 +191,12 @@ impl Peers<'_> {
         adverts: &VerifiedAdverts,
         headers: &VerifiedHeaders,
         deliveries: &[Delivery],
-        own: &DealtShares,
+        own: &HeldPair,
         salt: u8,
     ) -> (HeldShares, Vec<SiloId>) {
         let secrets = self.secrets(silo, salt);
         let (mut held, mut bad) = (HeldShares::new(silo), Vec::new());
-        held.insert(own.own().unwrap());
+        held.insert(own.clone());
         for delivery in deliveries {
             let Some(header) = headers.get(delivery.dealer) else { continue };
             let Ok(header) = verify::header(&self.rules(), header.clone(), adverts) else { continue };

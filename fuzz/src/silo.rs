@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::{IdentityKey, SiloId};
 use blindsum_protocol::silo::{
-    HeldResult, JournalEntry, JournalState, LocalUpdate, SetupError, SiloConfig, SiloMachine, SiloOutput, SiloWork,
+    HeldResult, JournalEntry, JournalState, MeasuredUpdate, SetupError, SiloSetup, SiloMachine, SiloOutput, SiloWork,
     TrainFailure, TrainOutcome, TrainRequest,
 };
 use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts};
@@ -198,7 +198,7 @@ impl Run {
         let length = if a % 8 == 2 { length + 1 } else { length };
         let held_out = HeldOutCounts { examples: u32::from(b) * 0x0101_0101, correct: u32::MAX };
         let result =
-            if a % 8 == 1 { Err(TrainFailure) } else { Ok(LocalUpdate { update: vec![value; length], held_out }) };
+            if a % 8 == 1 { Err(TrainFailure) } else { Ok(MeasuredUpdate { update: vec![value; length], held_out }) };
         let round = if a % 8 == 6 { request.at.round + 1 } else { request.at.round };
         self.machine.handle_trained(TrainOutcome { round, result }, self.now);
         if a % 8 == 7 {
@@ -282,7 +282,7 @@ fn machine(
     held: Option<HeldResult>,
     life: u64,
 ) -> Result<SiloMachine, SetupError> {
-    let config = SiloConfig {
+    let config = SiloSetup {
         me,
         identity: IdentityKey::from_bytes(&world.setup.seeds[me.index()]),
         roster: Arc::clone(&world.setup.roster),

@@ -22,7 +22,7 @@ use crate::tamper::Tamper;
 use crate::world::{SILOS, World};
 
 /// Checks that this target knows.
-pub const CHECKS: u8 = 19;
+pub const CHECKS: u8 = 18;
 
 /// Everything that was sent in one session, and what the checks made of it.
 struct Session {
@@ -49,9 +49,9 @@ impl Session {
         let world = World::get(false);
         let at = AttemptId { round: 1, attempt: 1 };
         let chain = crate::world::Chain::start(world);
-        let context: Context = world.plan().context(at, RoundKind::Train, chain.result_hash, chain.model_hash);
+        let context: Context = world.plan().context(at, RoundKind::TrainB, chain.result_hash, chain.model_hash);
         let ctx = context.digest();
-        let peers = Peers { world, ctx: &ctx, kind: RoundKind::Train };
+        let peers = Peers { world, ctx: &ctx, kind: RoundKind::TrainB };
         let adverts: Vec<_> = world.ids().map(|silo| peers.advert(silo, at, 0)).collect();
         let adverts = peers.adverts(&adverts).unwrap();
         let dealt: Vec<Dealt> = world.ids().map(|silo| peers.dealing(silo, &adverts, 0, 0).unwrap()).collect();
@@ -90,7 +90,7 @@ impl Session {
     }
 
     fn peers(&self) -> Peers<'_> {
-        Peers { world: self.world, ctx: &self.ctx, kind: RoundKind::Train }
+        Peers { world: self.world, ctx: &self.ctx, kind: RoundKind::TrainB }
     }
 }
 
@@ -177,36 +177,23 @@ fn check(s: &Session, mut input: Input<'_>) {
             let genuine = Complaint::sign(&s.world.keys[other.index()], other, header, &delivery);
             let Some(complaint) = message(input, tamper, &genuine) else { return };
             only(verify::complaint(&rules, &complaint, header, &s.adverts).is_ok(), &complaint, &genuine);
-            let sent = &s.dealt[i].0;
-            only(
-                verify::complaints(&rules, std::slice::from_ref(&complaint), sent, &s.adverts).is_ok(),
-                &complaint,
-                &genuine,
-            );
         }
         7 => {
-            let Some(delivery) = s.dealings[&whose].delivery(other) else { return };
-            let genuine = s.dealt[i].1.open(other).unwrap();
-            let Some(opening) = message(input, tamper, &genuine) else { return };
-            let opened = verify::opening(&opening, &s.adverts, s.dealings[&whose].header(), &delivery);
-            only(opened.is_ok(), &opening, &genuine);
-        }
-        8 => {
             let genuine = s.masked[i].0;
             let Some(header) = message(input, tamper, &genuine) else { return };
             only(verify::masked_header(&rules, &header, &s.headers).is_ok(), &header, &genuine);
         }
-        9 => {
+        8 => {
             let (header, packed) = (s.masked[i].0, &s.masked[i].1);
             let found = if input.is_empty() {
                 tamper.payload(Payload::new(packed.clone())).map_or(Vec::new(), |p| p.to_vec())
             } else {
                 input.rest().to_vec()
             };
-            let params = s.world.plan().params(RoundKind::Train);
-            only(verify::masked(&rules, header, found.clone(), params, &s.headers).is_ok(), &found, packed);
+            let params = s.world.plan().params(RoundKind::TrainB);
+            only(verify::masked(&rules, header, &found, params, &s.headers).is_ok(), &found, packed);
         }
-        10 => {
+        9 => {
             let genuine = s.list.list().clone();
             let Some(list) = message(input, tamper, &genuine) else { return };
             let all: Vec<_> = s.masked.iter().map(|m| m.0).collect();
@@ -219,41 +206,41 @@ fn check(s: &Session, mut input: Input<'_>) {
             let closed = verify::closed_list(&rules, &s.headers.bind(), &list);
             assert!(closed.is_err() || list.0.iter().all(|m| all.contains(m)));
         }
-        11 => {
+        10 => {
             let genuine = peers.commits(s.list.survivors(), &s.list.t3());
             let Some(votes) = message(input, tamper, &genuine) else { return };
             let accepted = verify::commit_certificate(&rules, &votes, &s.list.t3(), s.list.survivors());
             only(accepted.is_ok(), &votes, &genuine);
         }
-        12 => {
+        11 => {
             let genuine = peers.abandons(&[SiloId(0), SiloId(1), SiloId(3)]);
             let Some(votes) = message(input, tamper, &genuine) else { return };
             only(verify::abandon_certificate(&rules, &votes).is_ok(), &votes, &genuine);
         }
-        13 => {
+        12 => {
             let genuine = peers.results(&[SiloId(0), SiloId(1), SiloId(3)], &result, &model);
             let Some(votes) = message(input, tamper, &genuine) else { return };
             only(verify::result_certificate(&rules, &votes, &result, &model).is_ok(), &votes, &genuine);
         }
-        14 => {
+        13 => {
             let genuine = &s.reveals[i % 3];
             let Some(reveal) = message(input, tamper, genuine) else { return };
             // SA-06, SA-09: a share more, less or another one is none
             only(verify::reveal(&rules, &reveal, &s.list, &s.dealings).is_ok(), &reveal, genuine);
         }
-        15 => {
+        14 => {
             let genuine = &s.proof.sketches[i % 2];
             let Some(sketch) = message(input, tamper, genuine) else { return };
-            let params = s.world.plan().params(RoundKind::Train);
+            let params = s.world.plan().params(RoundKind::TrainB);
             let accepted = verify::sketch(&rules, &sketch, params, &s.list, &transcript::sum_hash(&s.sum));
             only(accepted.is_ok(), &sketch, genuine);
         }
-        16 => {
+        15 => {
             let genuine = &s.proof.secrets;
             let Some(secrets) = message(input, tamper, genuine) else { return };
             only(verify::opened_secrets(&secrets, &s.list, &s.adverts, &s.headers).is_ok(), &secrets, genuine);
         }
-        17 => {
+        16 => {
             // SA-16: the sum, its proof or the masked input beside it is altered
             let (mut sum, mut proof, mut opened) = (s.sum.clone(), s.proof.clone(), s.masked[2].1.clone());
             let alter = |bytes: Vec<u8>| tamper.payload(Payload::new(bytes)).map_or(Vec::new(), |p| p.to_vec());
@@ -266,7 +253,7 @@ fn check(s: &Session, mut input: Input<'_>) {
                 }
             }
             let claim = ClaimedSum {
-                params: s.world.plan().params(RoundKind::Train),
+                params: s.world.plan().params(RoundKind::TrainB),
                 list: s.list.list(),
                 packed: &sum,
                 proof: &proof,

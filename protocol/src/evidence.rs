@@ -3,7 +3,7 @@
 //! Contract: no model is needed. The job's digest and the roster's hash stand in the evidence's context, so that the
 //! quorums derived here are those that the silo itself derived before it signed.
 
-use blindsum_crypto::verify::{self, Guilt, Rules, VerifyError};
+use blindsum_crypto::verify::{self, Check, Guilt, Rules, VerifyError};
 use blindsum_crypto::{Digest, Evidence, Quorum, Roster};
 
 use crate::job::{Job, JobError};
@@ -35,9 +35,9 @@ pub(crate) fn check_with(
     quorum: &Quorum,
     evidence: &Evidence,
 ) -> Result<Guilt, VerifyError> {
-    if evidence.context.job_digest != job_digest {
-        let what = "this proves nothing: it is about a session of another job".into();
-        return Err(VerifyError { rule: "SA-02", what, blamed: None });
+    if Check::EvidenceSession.finds(evidence.context.job_digest != job_digest) {
+        let what = "this proves nothing: it is about a session of another job";
+        return Err(VerifyError::new(Check::EvidenceSession, what));
     }
     let ctx = evidence.context.digest();
     verify::evidence(&Rules { roster, ctx: &ctx, quorum }, evidence)

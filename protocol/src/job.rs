@@ -84,11 +84,14 @@ impl JobFile {
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
     /// SHA-256 of the model's `config.json`, hex.
-    pub config_sha256: String,
+    #[serde(with = "sha256_text")]
+    pub config_sha256: Digest,
     /// SHA-256 of the model's weights, hex: of the file, or of the list of shards (`blindsum-silo hashes`).
-    pub weights_sha256: String,
+    #[serde(with = "sha256_text")]
+    pub weights_sha256: Digest,
     /// SHA-256 of the model's `tokenizer.json`, hex.
-    pub tokenizer_sha256: String,
+    #[serde(with = "sha256_text")]
+    pub tokenizer_sha256: Digest,
     /// `sequence-classification` (default): one of the labels for each text; `causal-lm`: continue texts.
     #[serde(default)]
     pub task: TaskKind,
@@ -221,7 +224,6 @@ pub struct Job {
     file: JobFile,
     protection: Protection,
     server: ServerStep,
-    base: BaseHashes,
 }
 
 impl Job {
@@ -278,7 +280,8 @@ impl Job {
 
     /// SHA-256 of the base model's files.
     pub fn base(&self) -> BaseHashes {
-        self.base
+        let ModelSection { config_sha256, weights_sha256, tokenizer_sha256, .. } = self.file.model;
+        BaseHashes { config: config_sha256.0, weights: weights_sha256.0, tokenizer: tokenizer_sha256.0 }
     }
 
     /// Whether updates carry differential privacy noise.
@@ -310,7 +313,6 @@ impl TryFrom<JobFile> for Job {
         check_name("name", &file.name)?;
         check_name("federation", &file.federation)?;
         within("rounds", file.rounds, 1, 10_000)?;
-        let base = base_hashes(&file.model)?;
         check_model(&file.model)?;
         within("training.local_steps", file.training.local_steps, 1, 10_000)?;
         within("training.expected_batch_examples", file.training.expected_batch_examples, 1, 1 << 20)?;
@@ -328,16 +330,8 @@ impl TryFrom<JobFile> for Job {
         within("deadlines.phase_seconds", file.deadlines.phase_seconds, 1, 3_600)?;
         let protection = protection(&file)?;
         let server = file.server.step()?;
-        Ok(Job { file, protection, server, base })
+        Ok(Job { file, protection, server })
     }
-}
-
-fn base_hashes(model: &ModelSection) -> Result<BaseHashes, JobError> {
-    Ok(BaseHashes {
-        config: sha256_hex("model.config_sha256", &model.config_sha256)?,
-        weights: sha256_hex("model.weights_sha256", &model.weights_sha256)?,
-        tokenizer: sha256_hex("model.tokenizer_sha256", &model.tokenizer_sha256)?,
-    })
 }
 
 fn check_model(model: &ModelSection) -> Result<(), JobError> {
@@ -433,14 +427,19 @@ fn positive(key: &'static str, value: f64) -> Result<(), JobError> {
     Err(JobError::new(key, format!("is {value}"), "give a finite number above 0"))
 }
 
-fn sha256_hex(key: &'static str, value: &str) -> Result<[u8; 32], JobError> {
-    let mut bytes = [0; 32];
-    if value.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(value, &mut bytes).is_err() {
-        return Err(JobError::new(
-            key,
-            "is not a SHA-256",
-            "give 64 lower-case hexadecimal digits (sha256sum prints them)",
-        ));
+/// A SHA-256 as `sha256sum` prints it: 64 lower-case hexadecimal digits, as text also where the job's digest is taken.
+mod sha256_text {
+    use blindsum_crypto::Digest;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&digest.to_string())
     }
-    Ok(bytes)
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digest = text.parse().ok().filter(|digest: &Digest| digest.to_string() == text);
+        let remedy = "this is not a SHA-256; give 64 lower-case hexadecimal digits (sha256sum prints them)";
+        digest.ok_or_else(|| Error::custom(remedy))
+    }
 }

@@ -13,7 +13,7 @@
 //!
 //! | call | silo | coordinator |
 //! |---|---|---|
-//! | `new` | `(SiloConfig, Box<dyn CryptoRng + Send>, now_ms)` | `(CoordinatorConfig, now_ms)` |
+//! | `new` | `(SiloSetup, Box<dyn CryptoRng + Send>, now_ms)` | `(CoordinatorSetup, now_ms)` |
 //! | link | `handle_connected(now_ms)`, `handle_disconnected(now_ms)` | the same with `(SiloId, now_ms)` |
 //! | message | `handle_message(Envelope<CoordinatorMessage>, now_ms)` | `handle_message(SiloId, Envelope<SiloMessage>, now_ms)` |
 //! | training | `handle_trained(TrainOutcome, now_ms)` | |

@@ -41,7 +41,7 @@ impl Limits {
     pub fn new(plan: &Plan) -> Limits {
         let n = usize::from(plan.quorum().n);
         let open = FIXED + MAX_ABANDONED * (FIXED + n * VOTE);
-        let train = [1, 2].map(|round| plan.params(plan.training_kind(round)));
+        let train = [1, 2].map(|round| plan.params(plan.layout().training_kind(round)));
         let sketch = 4 * ROWS * train.map(|params| params.segments.len()).into_iter().max().unwrap_or_default();
         let result = FIXED + n * (ENTRY + 2 * VOTE + PROOF + sketch);
         Limits {

@@ -20,8 +20,9 @@
 
 use std::sync::Arc;
 
+pub use blindsum_adapter::RoundKind;
 use blindsum_adapter::training::{ADAM, Optimizer, Protection};
-use blindsum_adapter::{self as adapter, AdapterLayout, LayoutError, Phase, StateLayout};
+use blindsum_adapter::{self as adapter, AdapterLayout, LayoutError, StateLayout};
 use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment, VerifySum};
 
 use crate::job::{Job, JobError, MetricsMode};
@@ -29,24 +30,6 @@ use crate::message::AttemptId;
 
 /// Standard deviations of the noise that the coordinate bound leaves room for: beyond it lies one value in 5·10⁸.
 pub const NOISE_TAIL: f64 = 6.0;
-
-/// What a round does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RoundKind {
-    /// Trains and measures; rounds 1 to `job.rounds`. B is trained, and A too under `lora.method = "lora"`.
-    Train,
-    /// The same, but A is trained and B waits; every second of those rounds under `lora.method = "rolora"`.
-    TrainA,
-    /// Measures the last adapter; one closing round, only where metrics are on.
-    Evaluate,
-}
-
-impl RoundKind {
-    /// Whether such a round trains, so that its update carries the silo's privacy and its noise.
-    pub fn trains(self) -> bool {
-        self != RoundKind::Evaluate
-    }
-}
 
 /// A job on a roster and a base model.
 #[derive(Debug, Clone)]
@@ -59,6 +42,7 @@ pub struct Plan {
     state: StateLayout,
     a_hashes: Vec<[u8; 32]>,
     coordinate_bound: f64,
+    /// Of rounds that train B.
     train: Params,
     train_a: Params,
     evaluate: Params,
@@ -84,9 +68,9 @@ impl Plan {
             return Err(JobError::new("aggregation.coordinate_bound", problem, "lower the learning rate"));
         }
         let metrics = Segment::counts("metrics", metrics_len(aggregation.metrics), n);
-        let segments = |phase: Phase| {
+        let segments = |kind: RoundKind| {
             let mut segments = Vec::new();
-            for (name, length) in layout.segments(phase) {
+            for (name, length) in layout.segments(kind) {
                 let length = u32::try_from(length).expect("a layout has at most 2^28 coordinates");
                 let segment = Segment::fixed_point(name, length, aggregation.value_bits, coordinate_bound, n);
                 segments.push(segment.map_err(|e| {
@@ -104,9 +88,9 @@ impl Plan {
             training_deadline_ms: u64::from(job.deadlines.training_seconds) * 1000,
             phase_deadline_ms: u64::from(job.deadlines.phase_seconds) * 1000,
         };
-        let train = params(segments(layout.phase(1))?, job.is_private());
-        let train_a = params(segments(Phase::A)?, job.is_private());
-        let evaluate = params(vec![metrics.clone()], false);
+        let train = params(segments(layout.training_kind(1))?, job.is_private());
+        let train_a = params(segments(RoundKind::TrainA)?, job.is_private());
+        let evaluate = params(segments(RoundKind::Evaluate)?, false);
         for params in [&train, &train_a, &evaluate] {
             params.check().map_err(|e| {
                 JobError::new("aggregation.value_bits", format!("gives no sound session: {e}"), "lower it")
@@ -166,10 +150,10 @@ impl Plan {
         self.coordinate_bound
     }
 
-    /// The parameters of a session of this kind.
+    /// The parameters of a session of this kind, which is one of the job's.
     pub fn params(&self, kind: RoundKind) -> &Params {
         match kind {
-            RoundKind::Train => &self.train,
+            RoundKind::TrainB | RoundKind::TrainBoth => &self.train,
             RoundKind::TrainA => &self.train_a,
             RoundKind::Evaluate => &self.evaluate,
         }
@@ -184,15 +168,10 @@ impl Plan {
     pub fn kind(&self, round: u32) -> Option<RoundKind> {
         match round {
             0 => None,
-            _ if round <= self.job.rounds => Some(self.training_kind(round)),
+            _ if round <= self.job.rounds => Some(self.layout().training_kind(round)),
             _ if round <= self.last_round() => Some(RoundKind::Evaluate),
             _ => None,
         }
-    }
-
-    /// What a training round of this number does, whether the job has it or not.
-    pub(crate) fn training_kind(&self, round: u32) -> RoundKind {
-        if self.layout().phase(round) == Phase::A { RoundKind::TrainA } else { RoundKind::Train }
     }
 
     /// What silos check sums against before they sign results (SA-16).

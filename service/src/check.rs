@@ -15,12 +15,12 @@ use crate::{ExitCode, Exits, say};
 
 /// The list as it grows.
 #[derive(Debug, Default)]
-pub struct Check {
+pub struct Checklist {
     problems: usize,
     first: Option<ExitCode>,
 }
 
-impl Check {
+impl Checklist {
     /// Tries one thing; `words` says what was found. `None` where there is a problem, which is printed.
     pub fn find<T, E: Exits + fmt::Display>(
         &mut self,
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn the_first_problem_gives_the_code() {
-        let mut check = Check::default();
+        let mut check = Checklist::default();
         assert_eq!(check.find("a", Ok::<_, ConfigError>(3), |n| n.to_string()), Some(3));
         let problem = || crate::Document::new("silo.toml", "").wrong("device", "is no device");
         assert_eq!(check.find("b", Err::<u8, _>(problem()), u8::to_string), None);
         check.not_tried("c", "b");
         assert_eq!(check.end(), ExitCode::Usage);
-        assert_eq!(Check::default().end(), ExitCode::Done);
+        assert_eq!(Checklist::default().end(), ExitCode::Done);
     }
 }

@@ -50,3 +50,8 @@ impl Common {
 pub fn say(line: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
+
+/// Writes a line to standard error; a closed one is no error either, and never hides how a program ends.
+pub(crate) fn complain(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

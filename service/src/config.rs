@@ -95,6 +95,12 @@ impl Document {
         &self.path
     }
 
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Parses it into `T`, whose structures deny unknown fields.
     ///
     /// # Errors

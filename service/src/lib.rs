@@ -24,11 +24,11 @@ mod work;
 
 pub use blindsum_files::exit;
 pub use blindsum_files::{ExitCode, Exits};
-pub use check::Check;
+pub use check::Checklist;
 pub use cli::{Common, LogArgs, say};
 pub use config::{ConfigError, Document};
 pub use heartbeat::{Heartbeat, WAITING, WORKING};
 pub use program::{Ended, Program};
 pub use signals::Stop;
 pub use version::version;
-pub use work::{Fault, Work, blocking};
+pub use work::{LostThread, Work, blocking};

@@ -5,9 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cli::LogArgs;
+use crate::cli::{LogArgs, complain};
 use crate::signals::{self, Stop};
-use crate::work::{Fault, panic_text};
+use crate::work::{LostThread, panic_text};
 use crate::{ExitCode, Exits, telemetry};
 
 /// How a service ended.
@@ -30,7 +30,7 @@ impl Program {
         E: Exits + fmt::Display,
     {
         if let Err(error) = telemetry::init(log.log_format, log.log_level.as_deref()) {
-            eprintln!("{}: {error}", self.0);
+            complain(format_args!("{}: {error}", self.0));
             return ExitCode::Usage;
         }
         self.end(catch_unwind(AssertUnwindSafe(task)), |error| {
@@ -38,7 +38,7 @@ impl Program {
             if tracing::enabled!(tracing::Level::ERROR) {
                 tracing::error!(event = "failed", "{error}");
             } else {
-                eprintln!("{}: {error}", self.0);
+                complain(format_args!("{}: {error}", self.0));
             }
         })
     }
@@ -48,7 +48,7 @@ impl Program {
     where
         E: Exits + fmt::Display,
     {
-        self.end(catch_unwind(AssertUnwindSafe(task)), |error| eprintln!("{}: {error}", self.0))
+        self.end(catch_unwind(AssertUnwindSafe(task)), |error| complain(format_args!("{}: {error}", self.0)))
     }
 
     fn end<E: Exits>(
@@ -64,7 +64,10 @@ impl Program {
             }
             Err(panic) => {
                 let what = panic_text(&*panic);
-                eprintln!("{}: internal error: {what}. This is a bug; please report it with the log", self.0);
+                complain(format_args!(
+                    "{}: internal error: {what}. This is a bug; please report it with the log",
+                    self.0
+                ));
                 ExitCode::Internal
             }
         }
@@ -73,14 +76,14 @@ impl Program {
     /// Runs a service to its end, or until a signal asks it to stop; the code says which.
     ///
     /// # Errors
-    /// The service's own, and a [`Fault`] where the operating system gives no threads or no signals.
+    /// The service's own, and a [`LostThread`] where the operating system gives no threads or no signals.
     pub fn block_on<E, F, R>(self, service: F) -> Result<ExitCode, E>
     where
-        E: From<Fault>,
+        E: From<LostThread>,
         F: FnOnce(Stop) -> R,
         R: Future<Output = Result<Ended, E>>,
     {
-        let fault = |e: std::io::Error| E::from(Fault::system(&e));
+        let fault = |e: std::io::Error| E::from(LostThread::system(&e));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fault)?;
         runtime.block_on(async {
             let stop = signals::stop().map_err(fault)?;

@@ -1,6 +1,6 @@
 //! Work on threads of its own, whose end the run loop is sure to hear of.
 //!
-//! Contract: a task that panics comes back as a [`Fault`], so that a service ends with code 1 instead of waiting for an
+//! Contract: a task that panics comes back as a [`LostThread`], so that a service ends with code 1 instead of waiting for an
 //! outcome that never comes.
 
 use tokio::task::{JoinError, JoinSet};
@@ -8,20 +8,20 @@ use tokio::task::{JoinError, JoinSet};
 /// A thread of this program ended in a way that it never should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a thread ended unexpectedly: {0}. This is a bug; please report it with the log")]
-pub struct Fault(String);
+pub struct LostThread(String);
 
-impl Fault {
+impl LostThread {
     /// The operating system gives no thread or no signal handler.
-    pub(crate) fn system(error: &std::io::Error) -> Fault {
-        Fault(error.to_string())
+    pub(crate) fn system(error: &std::io::Error) -> LostThread {
+        LostThread(error.to_string())
     }
 }
 
-impl From<JoinError> for Fault {
-    fn from(error: JoinError) -> Fault {
+impl From<JoinError> for LostThread {
+    fn from(error: JoinError) -> LostThread {
         match error.try_into_panic() {
-            Ok(panic) => Fault(panic_text(&*panic)),
-            Err(error) => Fault(error.to_string()),
+            Ok(panic) => LostThread(panic_text(&*panic)),
+            Err(error) => LostThread(error.to_string()),
         }
     }
 }
@@ -36,7 +36,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 ///
 /// # Errors
 /// The task panicked.
-pub async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+pub async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, LostThread> {
     Ok(tokio::task::spawn_blocking(task).await?)
 }
 
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Work<T> {
     ///
     /// # Errors
     /// A task panicked.
-    pub async fn next(&mut self) -> Result<T, Fault> {
+    pub async fn next(&mut self) -> Result<T, LostThread> {
         match self.0.join_next().await {
             Some(outcome) => Ok(outcome?),
             None => std::future::pending().await,

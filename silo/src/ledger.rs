@@ -21,6 +21,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use blindsum_crypto::Digest;
 use blindsum_files::{ExitCode, Exits, FileError};
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +34,12 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Covers {
     /// Version of this format: 1.
     pub schema: u32,
-    /// Digest of the job, hex.
-    pub job: String,
+    /// Digest of the job.
+    pub job: Digest,
     /// Path of the training file when the ledger was opened (for people; not compared).
     pub train_file: String,
-    /// SHA-256 of the training file, hex.
-    pub train_sha256: String,
+    /// SHA-256 of the training file.
+    pub train_sha256: Digest,
     /// Rows in it.
     pub records: u64,
     /// Probability of each record to be in a step's batch.
@@ -111,9 +112,9 @@ pub enum LedgerError {
         /// The ledger.
         path: PathBuf,
         /// Whose it is.
-        found: String,
+        found: Digest,
         /// Who asks.
-        expected: String,
+        expected: Digest,
     },
     /// The training file changed under the job.
     #[error(
@@ -344,7 +345,7 @@ fn steps(debits: &[Debit]) -> u64 {
 fn compare(path: &Path, before: &Covers, now: &Covers) -> Result<(), LedgerError> {
     let path = path.to_owned();
     if before.job != now.job {
-        return Err(LedgerError::OtherJob { path, found: before.job.clone(), expected: now.job.clone() });
+        return Err(LedgerError::OtherJob { path, found: before.job, expected: now.job });
     }
     if before.train_sha256 != now.train_sha256 || before.records != now.records {
         let detail = format!(

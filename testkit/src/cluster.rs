@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use blindsum_crypto::SiloId;
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, Phase, RoundReport, StoreRecord,
+    CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, Phase, RoundReport, StoreRecord,
     StoreState,
 };
 use blindsum_protocol::limits::{Limits, Wire};
 use blindsum_protocol::silo::{
-    Adoption, HeldResult, JournalEntry, JournalState, LocalUpdate, SiloConfig, SiloEvent, SiloMachine, SiloOutput,
+    Adoption, HeldResult, JournalEntry, JournalState, MeasuredUpdate, SiloEvent, SiloMachine, SiloOutput, SiloSetup,
     TrainFailure, TrainOutcome,
 };
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, SiloMessage, codec};
@@ -478,7 +478,7 @@ impl Cluster {
         let process = &mut self.silos[silo.index()];
         let entries: Vec<JournalEntry> =
             process.journal.iter().map(|bytes| codec::decode(bytes, 1 << 20).unwrap()).collect();
-        let config = SiloConfig {
+        let config = SiloSetup {
             me: silo,
             identity,
             roster: Arc::clone(&self.setup.roster),
@@ -496,7 +496,7 @@ impl Cluster {
 
     pub fn start_coordinator(&mut self) {
         let records: Vec<StoreRecord> = self.store.iter().map(|bytes| codec::decode(bytes, 1 << 24).unwrap()).collect();
-        let config = CoordinatorConfig {
+        let config = CoordinatorSetup {
             roster: Arc::clone(&self.setup.roster),
             plan: Arc::clone(&self.setup.plan),
             store: StoreState::replay(records).unwrap(),
@@ -612,7 +612,7 @@ impl Cluster {
                 }
                 process.latest.insert(round, (update.clone(), held_out));
                 let spent = self.budget.is_some_and(|budget| process.trainings.values().sum::<u32>() > budget);
-                let result = if spent { Err(TrainFailure) } else { Ok(LocalUpdate { update, held_out }) };
+                let result = if spent { Err(TrainFailure) } else { Ok(MeasuredUpdate { update, held_out }) };
                 let outcome = TrainOutcome { round, result };
                 let life = process.life;
                 self.after(50 + 7 * u64::from(silo.0), Event::Trained(silo, life, outcome));

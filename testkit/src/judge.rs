@@ -49,7 +49,7 @@ pub fn judge(cluster: &Cluster, script: &Script, schedule: &Schedule) -> Outcome
 /// Nobody waits for ever for a coordinator that is gone: to be asked at the very end, when it is killed and two deadlines
 /// have passed.
 pub fn nobody_waits(cluster: &Cluster) {
-    let params = cluster.setup.plan.params(RoundKind::Train);
+    let params = cluster.setup.plan.params(RoundKind::TrainB);
     let bound = params.training_deadline_ms + 3 * params.phase_deadline_ms;
     let longest = cluster.longest_wait_ms;
     assert!(longest <= bound, "a silo was willing to wait {longest} ms, more than the {bound} ms of all deadlines");
@@ -167,7 +167,7 @@ impl View<'_> {
                 // the update must be another one, and no exact count may be in both
                 let counted = |i: usize| inputs[i].is_some_and(|(_, counts)| counts.examples > 0);
                 let updates = [0, 1].map(|i| inputs[i].map(|(update, _)| update));
-                let fresh = private && kind == Some(RoundKind::Train) && updates[0] != updates[1];
+                let fresh = private && kind == Some(RoundKind::TrainB) && updates[0] != updates[1];
                 if fresh && !(counted(0) && counted(1)) {
                     continue;
                 }
@@ -190,7 +190,7 @@ impl View<'_> {
                     continue;
                 }
                 let sum = checks::plain_sum(self.cluster, adoption.at, &adoption.report.survivors);
-                let params = plan.params(RoundKind::Train);
+                let params = plan.params(RoundKind::TrainB);
                 let count = adoption.report.survivors.len() as f64;
                 let before = plan.initial_global();
                 for (segment, range) in params.ranges().take(params.segments.len() - 1) {
@@ -283,7 +283,7 @@ impl View<'_> {
                     continue;
                 };
                 if at.round == 1 && !self.cluster.silos[silo.index()].restored {
-                    let params = plan.params(RoundKind::Train);
+                    let params = plan.params(RoundKind::TrainB);
                     let x = checks::plain_lanes(&self.cluster.setup, *at, &self.cluster.inputs[&(silo, *at)])[0];
                     let y = packing::unpack(params, y).unwrap()[0];
                     seen.entry((silo, *at)).or_insert_with(|| bin(y.wrapping_sub(x), params.segments[0].ring_mask()));

@@ -732,7 +732,7 @@ fn colluding_votes(mind: &Mind, result: &RoundResult, sum: &[u8]) -> Option<BTre
     if at.round != 1 {
         return None;
     }
-    let params = plan.params(RoundKind::Train);
+    let params = plan.params(RoundKind::TrainB);
     let sum = sum.get(..params.packed_bytes())?;
     let lanes = packing::unpack(params, sum).ok()?;
     let counts = params.segments.len() - 1;

@@ -48,7 +48,7 @@ pub struct Scripted {
     seed: u64,
     journal: JournalMark,
     secrets: SessionSecrets,
-    dealt: Option<share::DealtShares>,
+    dealt: Option<share::HeldPair>,
     session: Option<(VerifiedAdverts, VerifiedHeaders)>,
     held: Option<HeldShares>,
     reply: Option<PendingReveal>,
@@ -97,7 +97,7 @@ impl Scripted {
                 let (adverts, _) = mind.verified(self.at)?;
                 let headers = verify::headers(&rules, headers.clone(), &adverts, None).ok()?;
                 let held = self.held.as_mut()?;
-                held.insert(self.dealt.as_ref()?.own()?);
+                held.insert(self.dealt.clone()?);
                 for delivery in deliveries {
                     let header = verify::header(&rules, headers.get(delivery.dealer)?.clone(), &adverts).ok()?;
                     let pair = verify::delivery(delivery, &header, &adverts, self.silo, &self.secrets.channel);

@@ -5,7 +5,7 @@
 //! rounding never moves a whole number, so what a silo encodes is known from the update alone, and sums can be compared
 //! as integers. Each silo's updates are its own random numbers: recognisable in any memory.
 
-use blindsum_adapter::{Adapter, AdapterLayout, Phase};
+use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
 use blindsum_engine::data::Example;
 use blindsum_engine::{Engine, EngineError, GradientSum};
 use blindsum_testkit::bert::Noise;
@@ -41,7 +41,7 @@ impl Engine for GridEngine {
     fn gradient_sum(
         &mut self,
         _adapter: Adapter<'_>,
-        phase: Phase,
+        phase: RoundKind,
         batch: &[&Example],
         _clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {

@@ -45,7 +45,7 @@ impl Scanner {
     /// Adds an update (or a sum of such) in every form: f32 and f64 values, lanes of 32 bits (reduced to the ring, and
     /// with their sign), and packed to ring bits as a masked input is.
     pub fn add_vector(&mut self, what: &str, plan: &Plan, values: &[f32], grid: &[i64]) {
-        let params = plan.params(RoundKind::Train);
+        let params = plan.params(RoundKind::TrainB);
         let (segment, range) = params.ranges().next().unwrap();
         assert_eq!(range.len(), grid.len(), "one segment of values, then the metrics");
         let mut lanes: Vec<u32> = grid.iter().map(|&x| x as u32).collect();

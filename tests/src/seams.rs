@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use blindsum_protocol::message::AttemptId;
-use blindsum_protocol::silo::{LocalUpdate, SiloOutput, TrainRequest};
+use blindsum_protocol::silo::{MeasuredUpdate, SiloOutput, TrainRequest};
 use blindsum_silo::agent::Seams;
 use blindsum_silo::journal::{JournalError, JournalFile};
 use rustix::process::{Signal, getpid, kill_process};
@@ -196,7 +196,7 @@ impl Seams for HarnessSeams {
         before.iter().try_for_each(|body| journal.append(body))
     }
 
-    fn local_update(&mut self, request: &TrainRequest, update: &mut LocalUpdate) {
+    fn local_update(&mut self, request: &TrainRequest, update: &mut MeasuredUpdate) {
         write(&self.record, &updated(request.at.round), &update.update);
         (self.tell)(Milestone::Trained(request.at.round));
     }

@@ -193,7 +193,7 @@ fn rows(count: usize, salt: usize) -> String {
 }
 
 fn job(model: &Path, terms: Terms) -> Job {
-    let hash = |file: &str| sha256(&std::fs::read(model.join(file)).unwrap()).to_string();
+    let hash = |file: &str| sha256(&std::fs::read(model.join(file)).unwrap());
     let when = |value: f64| terms.private.then_some(value);
     let file = JobFile {
         schema: 1,

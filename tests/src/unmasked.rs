@@ -12,7 +12,7 @@ use blindsum_crypto::verify::{self, Rules, VerifiedAdverts};
 use blindsum_crypto::{Digest, IdentityKey, MaskedHeader, SegmentKind, fixed_point, packing};
 use blindsum_protocol::message::{CoordinatorMessage, Envelope, SiloMessage};
 use blindsum_protocol::plan::{Plan, RoundKind};
-use blindsum_protocol::silo::{JournalState, LocalUpdate, SiloConfig, SiloMachine, SiloOutput, TrainOutcome};
+use blindsum_protocol::silo::{JournalState, MeasuredUpdate, SiloMachine, SiloOutput, SiloSetup, TrainOutcome};
 use blindsum_protocol::{HeldOutCounts, Limits};
 use blindsum_silo::agent::Prepared;
 use blindsum_transport::codec::SiloCodec;
@@ -43,7 +43,7 @@ impl UnmaskedSilo {
         let mut dialer =
             Dialer::new(&prepared.config.coordinator, &prepared.credentials, codec, Settings::default()).unwrap();
         let connection = dialer.connect().await.unwrap();
-        let config = SiloConfig {
+        let config = SiloSetup {
             me: prepared.me,
             identity: IdentityKey::from_bytes(&prepared.identity.to_bytes()),
             roster: prepared.roster.clone(),
@@ -115,7 +115,7 @@ impl UnmaskedSilo {
                     self.connection.send(envelope).await.unwrap();
                 }
                 SiloOutput::Train(request) => {
-                    let local = LocalUpdate { update: self.update.clone(), held_out: HeldOutCounts::default() };
+                    let local = MeasuredUpdate { update: self.update.clone(), held_out: HeldOutCounts::default() };
                     self.machine.handle_trained(TrainOutcome { round: request.at.round, result: Ok(local) }, 1);
                 }
                 SiloOutput::Work(work) => {
@@ -131,7 +131,7 @@ impl UnmaskedSilo {
 
 /// An update as a masked input would be, without masks.
 fn encode(plan: &Plan, update: &[f32]) -> Vec<u8> {
-    let params = plan.params(RoundKind::Train);
+    let params = plan.params(RoundKind::TrainB);
     let mut lanes = Vec::new();
     for (segment, range) in params.ranges() {
         match segment.kind {

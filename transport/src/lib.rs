@@ -26,3 +26,4 @@ pub use connection::{Closer, Connection};
 pub use error::TransportError;
 pub use listen::{Listener, Rejected, listen};
 pub use settings::Settings;
+pub use socket::try_listen;

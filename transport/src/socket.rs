@@ -29,10 +29,21 @@ pub(crate) fn endpoint(
     buffer: usize,
     server: Option<ServerConfig>,
 ) -> Result<Endpoint, TransportError> {
-    let sort = |source: io::Error| match source.kind() {
+    let socket = bind(address, buffer).map_err(|e| sort(address, e))?;
+    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime)).map_err(|e| sort(address, e))
+}
+
+/// Whether `address` could be listened on now: opens it and closes it again.
+///
+/// # Errors
+/// [`TransportError::AddressInUse`] or [`TransportError::Socket`].
+pub fn try_listen(address: SocketAddr) -> Result<(), TransportError> {
+    bind(address, 0).map(drop).map_err(|e| sort(address, e))
+}
+
+fn sort(address: SocketAddr, source: io::Error) -> TransportError {
+    match source.kind() {
         io::ErrorKind::AddrInUse => TransportError::AddressInUse { address },
         _ => TransportError::Socket { address, source },
-    };
-    let socket = bind(address, buffer).map_err(sort)?;
-    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime)).map_err(sort)
+    }
 }

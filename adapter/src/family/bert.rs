@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{check_activation, default_activation, default_initializer_range, parse, stacked};
-use crate::shape::{Dimensions, Keys};
+use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
 
 /// Linear layers inside `encoder.layer.<i>`, in order.
@@ -16,7 +16,7 @@ pub(super) const LAYER: [&str; 6] = [
     "output.dense",
 ];
 
-const KEYS: Keys = Keys {
+const KEYS: ConfigKeys = ConfigKeys {
     hidden: "hidden_size",
     layers: "num_hidden_layers",
     intermediate: "intermediate_size",
@@ -29,7 +29,7 @@ const KEYS: Keys = Keys {
 /// The keys of `config.json` that are read, with the defaults of Hugging Face's `BertConfig` where a model may omit
 /// them. `RobertaConfig` has the same keys.
 #[derive(Deserialize)]
-pub(super) struct RawConfig {
+pub(super) struct BertConfig {
     hidden_size: usize,
     num_hidden_layers: usize,
     intermediate_size: usize,
@@ -63,7 +63,7 @@ fn default_positions() -> String {
     "absolute".to_owned()
 }
 
-impl RawConfig {
+impl BertConfig {
     fn check_settings(&self) -> Result<(), ShapeError> {
         let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
         check_activation("hidden_act", &self.hidden_act)?;
@@ -101,7 +101,7 @@ impl RawConfig {
 }
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    parse::<RawConfig>(config)?.dimensions(Family::Bert, 0)
+    parse::<BertConfig>(config)?.dimensions(Family::Bert, 0)
 }
 
 /// By layer, last the pooler.

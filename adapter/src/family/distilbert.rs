@@ -4,14 +4,14 @@
 use serde::Deserialize;
 
 use super::{check_activation, default_activation, default_initializer_range, parse, stacked};
-use crate::shape::{Dimensions, Keys};
+use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
 
 /// Linear layers inside `transformer.layer.<i>`, in order.
 pub(super) const LAYER: [&str; 6] =
     ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"];
 
-const KEYS: Keys = Keys {
+const KEYS: ConfigKeys = ConfigKeys {
     hidden: "dim",
     layers: "n_layers",
     intermediate: "hidden_dim",
@@ -27,7 +27,7 @@ const LAYER_NORM_EPS: f64 = 1e-12;
 /// The keys of `config.json` that are read. `sinusoidal_pos_embds` is not: such position embeddings too are stored in
 /// the checkpoint.
 #[derive(Deserialize)]
-struct RawConfig {
+struct DistilBertConfig {
     dim: usize,
     n_layers: usize,
     hidden_dim: usize,
@@ -42,7 +42,7 @@ struct RawConfig {
 }
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    let raw: RawConfig = parse(config)?;
+    let raw: DistilBertConfig = parse(config)?;
     check_activation("activation", &raw.activation)?;
     Ok(Dimensions {
         family: Family::DistilBert,

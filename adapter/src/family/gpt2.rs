@@ -5,14 +5,14 @@ use serde::Deserialize;
 
 use super::llama::OneOrMore;
 use super::{default_initializer_range, parse};
-use crate::decoder::{Activation, Biases, Decoder};
-use crate::shape::{Dimensions, Keys};
+use crate::decoder::{Activation, Biases, DecoderShape};
+use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
 
 /// Linear layers inside `transformer.h.<i>`, in order.
 pub(super) const LAYER: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
-const KEYS: Keys = Keys {
+const KEYS: ConfigKeys = ConfigKeys {
     hidden: "n_embd",
     layers: "n_layer",
     intermediate: "n_inner",
@@ -24,7 +24,7 @@ const KEYS: Keys = Keys {
 
 /// The keys of `config.json` that are read, with the defaults of Hugging Face's `GPT2Config`.
 #[derive(Deserialize)]
-struct RawConfig {
+struct Gpt2Config {
     n_embd: usize,
     n_layer: usize,
     n_head: usize,
@@ -61,7 +61,7 @@ fn yes() -> bool {
 }
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    let raw: RawConfig = parse(config)?;
+    let raw: Gpt2Config = parse(config)?;
     let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
     let activation = match raw.activation_function.as_str() {
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
@@ -80,7 +80,7 @@ pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
             return refuse(key, (supported != "true").to_string(), supported);
         }
     }
-    let decoder = Decoder {
+    let decoder = DecoderShape {
         kv_heads: raw.n_head,
         head_width: raw.n_embd.checked_div(raw.n_head).unwrap_or(0),
         rotary: None,

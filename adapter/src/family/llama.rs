@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::rotary::RawRotary;
 use super::{default_initializer_range, parse};
-use crate::decoder::{Activation, Biases, Decoder};
-use crate::shape::{Dimensions, Keys};
+use crate::decoder::{Activation, Biases, DecoderShape};
+use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
 
 /// Linear layers inside `model.layers.<i>`, in order.
@@ -22,7 +22,7 @@ pub(super) const LAYER: [&str; 7] = [
     "mlp.down_proj",
 ];
 
-const KEYS: Keys = Keys {
+const KEYS: ConfigKeys = ConfigKeys {
     hidden: "hidden_size",
     layers: "num_hidden_layers",
     intermediate: "intermediate_size",
@@ -35,7 +35,7 @@ const KEYS: Keys = Keys {
 /// The keys of `config.json` that Llama, Mistral and Qwen2 share, with the defaults of Hugging Face where a model may
 /// omit them.
 #[derive(Deserialize)]
-pub(super) struct RawConfig {
+pub(super) struct LlamaConfig {
     hidden_size: usize,
     num_hidden_layers: usize,
     intermediate_size: usize,
@@ -86,7 +86,7 @@ fn default_activation() -> String {
     "silu".to_owned()
 }
 
-impl RawConfig {
+impl LlamaConfig {
     /// Checks the settings; each family adds what is its own.
     pub(super) fn dimensions(self, family: Family) -> Result<Dimensions, ShapeError> {
         if self.hidden_act != "silu" {
@@ -101,7 +101,7 @@ impl RawConfig {
             }
             None => self.hidden_size / self.num_attention_heads,
         };
-        let decoder = Decoder {
+        let decoder = DecoderShape {
             kv_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
             head_width,
             rotary: Some(self.rotary.read(self.max_position_embeddings)?),
@@ -131,7 +131,7 @@ impl RawConfig {
 }
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    parse::<RawConfig>(config)?.dimensions(Family::Llama)
+    parse::<LlamaConfig>(config)?.dimensions(Family::Llama)
 }
 
 /// By layer, for all three families.

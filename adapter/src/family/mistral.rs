@@ -3,14 +3,14 @@
 
 use serde::Deserialize;
 
-use super::llama::RawConfig;
+use super::llama::LlamaConfig;
 use super::parse;
 use crate::decoder::{Biases, Window};
 use crate::shape::Dimensions;
 use crate::{Family, ShapeError};
 
 #[derive(Deserialize)]
-struct RawWindow {
+struct MistralWindow {
     /// `null` for none; a file without the key means Hugging Face's default.
     #[serde(default = "default_window")]
     sliding_window: Option<usize>,
@@ -21,8 +21,8 @@ fn default_window() -> Option<usize> {
 }
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    let mut dimensions = parse::<RawConfig>(config)?.dimensions(Family::Mistral)?;
-    let window = parse::<RawWindow>(config)?.sliding_window;
+    let mut dimensions = parse::<LlamaConfig>(config)?.dimensions(Family::Mistral)?;
+    let window = parse::<MistralWindow>(config)?.sliding_window;
     if let Some(decoder) = &mut dimensions.decoder {
         // Mistral's layers have no biases, whatever the file says of them
         decoder.biases = Biases { qkv: false, output: false, feed_forward: false };

@@ -3,14 +3,14 @@
 
 use serde::Deserialize;
 
-use super::llama::RawConfig;
+use super::llama::LlamaConfig;
 use super::parse;
 use crate::decoder::{Biases, Window};
 use crate::shape::Dimensions;
 use crate::{Family, ShapeError};
 
 #[derive(Deserialize)]
-struct RawWindow {
+struct Qwen2Window {
     #[serde(default)]
     use_sliding_window: bool,
     #[serde(default = "default_window")]
@@ -28,8 +28,8 @@ fn default_first_layer() -> usize {
 }
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    let mut dimensions = parse::<RawConfig>(config)?.dimensions(Family::Qwen2)?;
-    let raw: RawWindow = parse(config)?;
+    let mut dimensions = parse::<LlamaConfig>(config)?.dimensions(Family::Qwen2)?;
+    let raw: Qwen2Window = parse(config)?;
     let tokens = raw.sliding_window.filter(|_| raw.use_sliding_window);
     let window = tokens.map(|tokens| Window { tokens, first_layer: raw.max_window_layers });
     if let Some(types) = raw.layer_types {

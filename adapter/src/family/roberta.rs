@@ -1,13 +1,13 @@
 //! RoBERTa (Liu et al. 2019), as Hugging Face's `RobertaConfig` and `RobertaForSequenceClassification` name its parts:
 //! BERT's layers without the pooler, positions that count from `pad_token_id + 1`, and a head of two layers.
 
-use super::bert::{self, RawConfig};
+use super::bert::{self, BertConfig};
 use super::{parse, stacked};
 use crate::shape::Dimensions;
 use crate::{BaseShape, Family, Module, ShapeError};
 
 pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    let mut dimensions = parse::<RawConfig>(config)?.dimensions(Family::Roberta, 1)?;
+    let mut dimensions = parse::<BertConfig>(config)?.dimensions(Family::Roberta, 1)?;
     dimensions.first_position = dimensions.pad_token.unwrap_or(1) as usize + 1;
     Ok(dimensions)
 }

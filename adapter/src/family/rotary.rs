@@ -12,14 +12,14 @@ const DEFAULT_THETA: f64 = 10_000.0;
 #[derive(Deserialize)]
 pub(super) struct RawRotary {
     rope_theta: Option<f64>,
-    rope_scaling: Option<Table>,
-    rope_parameters: Option<Table>,
+    rope_scaling: Option<RopeTable>,
+    rope_parameters: Option<RopeTable>,
     partial_rotary_factor: Option<f64>,
 }
 
 /// A table of settings; older files write `type` for `rope_type`.
 #[derive(Deserialize)]
-struct Table {
+struct RopeTable {
     #[serde(alias = "type")]
     rope_type: Option<String>,
     rope_theta: Option<f64>,
@@ -50,7 +50,7 @@ impl RawRotary {
     }
 }
 
-impl Table {
+impl RopeTable {
     fn scaling(&self, positions: usize) -> Result<RotaryScaling, ShapeError> {
         let kind = self.rope_type.as_deref().unwrap_or("default");
         let number = |key, value: Option<f64>| match value {

@@ -4,8 +4,8 @@ use std::fs;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    Adapter, AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Phase, ShapeError, Targets,
-    Task, init_a, init_head, initial_values,
+    Adapter, AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, RoundKind, ShapeError,
+    Targets, Task, init_a, init_head, initial_values,
 };
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ fn the_head_has_two_layers_that_tile_its_ranges() {
         let ranges = layout.head_ranges().unwrap();
         assert_eq!((ranges.weight.start, ranges.weight.len()), (layout.b_len(), 88));
         assert_eq!((ranges.bias.start, ranges.bias.end), (ranges.weight.end, layout.len()));
-        assert_eq!(layout.segments(Phase::B), [("lora_B", 64), ("head", 99)]);
+        assert_eq!(layout.segments(RoundKind::TrainB), [("lora_B", 64), ("head", 99)]);
         assert_eq!(initial_values(&layout)[ranges.weight], weights);
     }
 }

@@ -1,7 +1,8 @@
 //! The layout against PEFT's rules of matching and against its own arithmetic.
 
 use blindsum_adapter::{
-    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, Phase, Targets, Task, initial_values,
+    AdapterLayout, BaseShape, Family, Head, Init, LayoutError, LoraConfig, Method, RoundKind, Targets, Task,
+    initial_values,
 };
 
 fn shape() -> BaseShape {
@@ -72,8 +73,8 @@ fn ranges_tile_the_vector() {
             end = head.bias.end;
         }
         assert_eq!(end, layout.len());
-        assert_eq!(layout.segments(Phase::B).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
-        assert_eq!(layout.segments(Phase::B).len(), if head == Head::Trained { 2 } else { 1 });
+        assert_eq!(layout.segments(RoundKind::TrainB).iter().map(|(_, length)| length).sum::<usize>(), layout.len());
+        assert_eq!(layout.segments(RoundKind::TrainB).len(), if head == Head::Trained { 2 } else { 1 });
         assert_eq!(initial_values(&layout).len(), layout.len());
     }
 }

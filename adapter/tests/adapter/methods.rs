@@ -2,7 +2,7 @@
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
 use blindsum_adapter::{
-    Adapter, AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, Phase, ServerStep, StateLayout,
+    Adapter, AdapterLayout, BaseHashes, BaseShape, Head, Init, LoraConfig, Method, RoundKind, ServerStep, StateLayout,
     Targets, Task, a_hash, a_hashes, a_stack, init_a, init_head, model_hash,
 };
 
@@ -39,7 +39,7 @@ fn run(state: &StateLayout, rounds: u32) -> Vec<Vec<f32>> {
     let mut states = vec![state.initial()];
     for round in 1..=rounds {
         let layout = state.layout();
-        let sum = sum(layout.trained(layout.phase(round)).len(), round);
+        let sum = sum(layout.trained(layout.training_kind(round)).len(), round);
         states.push(state.step(&states[round as usize - 1], &sum, 3, round));
     }
     states
@@ -47,8 +47,8 @@ fn run(state: &StateLayout, rounds: u32) -> Vec<Vec<f32>> {
 
 #[test]
 fn what_a_round_trains_is_one_range_of_the_values() {
-    use Phase::{A as OnlyA, B as OnlyB, Both};
-    for (method, head, phases) in [
+    use RoundKind::{Evaluate, TrainA as OnlyA, TrainB as OnlyB, TrainBoth as Both};
+    for (method, head, kinds) in [
         (Method::FfaLora, Head::Frozen, [(OnlyB, 0..B), (OnlyB, 0..B)]),
         (Method::FfaLora, Head::Trained, [(OnlyB, 0..B + HEAD), (OnlyB, 0..B + HEAD)]),
         (Method::Lora, Head::Frozen, [(Both, 0..B + A), (Both, 0..B + A)]),
@@ -57,13 +57,14 @@ fn what_a_round_trains_is_one_range_of_the_values() {
         (Method::RoLora, Head::Trained, [(OnlyB, 0..B + HEAD), (OnlyA, B..B + HEAD + A)]),
     ] {
         let layout = layout(method, head, None);
-        for (i, (phase, range)) in phases.into_iter().enumerate() {
+        for (i, (kind, range)) in kinds.into_iter().enumerate() {
             for round in [1 + i as u32, 3 + i as u32] {
-                assert_eq!(layout.phase(round), phase, "{method:?} {round}");
+                assert_eq!(layout.training_kind(round), kind, "{method:?} {round}");
             }
-            assert_eq!(layout.trained(phase), range, "{method:?} {head:?}");
-            assert_eq!(layout.segments(phase).iter().map(|s| s.1).sum::<usize>(), range.len());
+            assert_eq!(layout.trained(kind), range, "{method:?} {head:?}");
+            assert_eq!(layout.segments(kind).iter().map(|s| s.1).sum::<usize>(), range.len());
         }
+        assert!(layout.trained(Evaluate).is_empty() && layout.segments(Evaluate).is_empty());
     }
     let layout = layout(Method::Lora, Head::Trained, None);
     assert_eq!(layout.segments(Both), [("lora_B", B), ("head", HEAD), ("lora_A", A)]);

@@ -3,19 +3,31 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn run(dir: &Path, args: &[&str]) -> Output {
+/// Runs the program in `dir`.
+pub fn run(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_blindsum-certs")).args(args).current_dir(dir).output().unwrap()
 }
 
-fn done(dir: &Path, args: &[&str]) -> String {
-    let output = run(dir, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// What a command that succeeded said.
+pub fn said(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn failed(dir: &Path, args: &[&str]) -> (i32, String) {
-    let output = run(dir, args);
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+/// Code and sentence of a command that failed.
+pub fn refusal(output: &Output) -> (i32, String) {
+    assert!(!output.status.success(), "it succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    (output.status.code().unwrap(), String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+/// [`run`], then [`said`].
+pub fn done(dir: &Path, args: &[&str]) -> String {
+    said(run(dir, args))
+}
+
+/// [`run`], then [`refusal`].
+pub fn failed(dir: &Path, args: &[&str]) -> (i32, String) {
+    refusal(&run(dir, args))
 }
 
 #[test]
@@ -25,10 +37,10 @@ fn a_federation_from_nothing_and_what_is_refused() {
     done(dir, &["authority-init", "--dir", "authority", "--federation", "demo"]);
     let said =
         done(dir, &["coordinator-init", "--dir", "hub", "--name", "hub", "--host", "localhost", "--host", "::1"]);
-    let fingerprint = said.lines().last().unwrap().to_owned();
+    let fingerprint = said.lines().find(|line| line.starts_with("key fingerprint")).unwrap();
     let sign =
         ["sign", "--authority", "authority", "--role", "coordinator", "--csr", "hub/hub.csr", "--out", "hub.pem"];
-    assert!(done(dir, &sign).contains(&fingerprint));
+    assert!(done(dir, &sign).contains(fingerprint));
     for name in ["north", "south", "west"] {
         done(dir, &["silo-init", "--dir", name, "--name", name]);
         let (csr, out) = (format!("{name}/{name}.csr"), format!("{name}.pem"));

@@ -112,7 +112,7 @@ fn run(n: u16, d: u64) {
     let mut number = |name: &str| said.find_map(|line| line.unwrap().strip_prefix(name).map(|n| n.parse().unwrap()));
     let (theirs, peak): (Option<f64>, Option<f64>) = (number("cpu "), number("peak "));
     assert!(child.0.wait().unwrap().success());
-    let masked = site.plan.params(blindsum_protocol::RoundKind::Train).packed_bytes() as f64 / 1e6;
+    let masked = site.plan.params(blindsum_protocol::RoundKind::TrainB).packed_bytes() as f64 / 1e6;
     let work = work.load(Relaxed) as f64 / 1e9;
     let (theirs, peak) = (theirs.unwrap(), peak.unwrap() * 1024.0 / 1e6);
     let rest = cpu - work;

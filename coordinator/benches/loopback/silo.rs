@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity};
 use blindsum_crypto::SiloId;
-use blindsum_protocol::silo::{JournalState, LocalUpdate, SiloConfig, SiloMachine, SiloOutput, TrainOutcome};
+use blindsum_protocol::silo::{JournalState, MeasuredUpdate, SiloMachine, SiloOutput, SiloSetup, TrainOutcome};
 use blindsum_protocol::{HeldOutCounts, Limits};
 use blindsum_transport::codec::SiloCodec;
 use blindsum_transport::{Connection, Dialer, Settings};
@@ -35,7 +35,7 @@ impl Silo {
         let codec = SiloCodec::new(Limits::new(&site.plan));
         let mut dialer = Dialer::new(address, &credentials, codec, Settings::default()).unwrap();
         let connection = dialer.connect().await.unwrap();
-        let config = SiloConfig {
+        let config = SiloSetup {
             me: SiloId(i),
             identity,
             roster: Arc::clone(&site.roster),
@@ -64,7 +64,7 @@ impl Silo {
                 SiloOutput::Train(request) => {
                     let value = |i: usize| ((i * 31 + usize::from(self.number)) % 2001) as f32 - 1000.0;
                     let update = (0..self.length).map(value).collect();
-                    let result = Ok(LocalUpdate { update, held_out: HeldOutCounts::default() });
+                    let result = Ok(MeasuredUpdate { update, held_out: HeldOutCounts::default() });
                     self.machine.handle_trained(TrainOutcome { round: request.at.round, result }, 0);
                 }
                 SiloOutput::Work(work) => {

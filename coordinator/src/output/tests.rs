@@ -70,7 +70,7 @@ impl Fixture {
     }
 
     fn keep(&self, output: &mut Output, round: u32, accuracy: f64) {
-        let kind = if round == 4 { RoundKind::Evaluate } else { RoundKind::Train };
+        let kind = if round == 4 { RoundKind::Evaluate } else { RoundKind::TrainB };
         output.keep(&self.report(round, kind, accuracy), &self.plan, &self.roster).unwrap();
     }
 
@@ -135,7 +135,7 @@ fn a_crash_around_the_history_line_mixes_up_no_adapters() {
     fixture.keep(&mut output, 2, 0.6);
     // It stops before the line of round 3 is written: what is measured next time must still be the adapter of round 2.
     output.history = File::open(fixture.dir.path().join("out/history.jsonl")).unwrap();
-    let report = fixture.report(3, RoundKind::Train, 0.7);
+    let report = fixture.report(3, RoundKind::TrainB, 0.7);
     assert!(output.keep(&report, &fixture.plan, &fixture.roster).is_err());
     let mut output = fixture.open();
     fixture.keep(&mut output, 3, 0.7);

@@ -74,7 +74,7 @@ impl Session {
             verify::commit_certificate(&rules, &CommitCertificate(votes), &list.t3(), survivors).expect("votes");
         let replies = survivors.iter().map(|&silo| {
             let mut held = HeldShares::new(silo);
-            held.insert(dealt[silo.index()].own().expect("its own pair"));
+            held.insert(dealt[silo.index()].clone());
             for dealing in dealings.values().filter(|d| d.dealer() != silo) {
                 let delivery = dealing.delivery(silo).expect("a recipient");
                 let channel = &secrets[silo.index()].channel;

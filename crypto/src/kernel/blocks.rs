@@ -5,7 +5,7 @@
 //! after the other. Lanes on the way are erased (SA-11).
 
 use super::{BLOCK_LANES, Keystreams, bits};
-use crate::fixed_point::{self, EncodeError, Encoder, Rounding};
+use crate::fixed_point::{self, EncodeError, Quantiser, Rounding};
 use crate::mask::Stream;
 use crate::packing::PackingError;
 use crate::params::{Params, Segment};
@@ -122,7 +122,7 @@ fn work(blocks: &mut [Block<'_>], streams: &[Stream]) {
             Values::Reals(reals, rounding) => {
                 let lanes = &mut lanes[..reals.len()];
                 let mut encoder =
-                    Encoder::new(segment, rounding).expect("reals were checked to be of a fixed-point segment");
+                    Quantiser::new(segment, rounding).expect("reals were checked to be of a fixed-point segment");
                 encoder.encode(reals, *first_value, lanes);
                 lanes
             }

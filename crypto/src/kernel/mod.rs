@@ -69,9 +69,9 @@ impl Backend {
         match self {
             Backend::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Backend::Vaes256 => vaes256::Cpu::detect().is_some(),
+            Backend::Vaes256 => vaes256::Vaes256Cpu::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Backend::Vaes512 => vaes512::Cpu::detect().is_some(),
+            Backend::Vaes512 => vaes512::Vaes512Cpu::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -79,14 +79,14 @@ impl Backend {
 }
 
 /// Signed keystreams, ready to be applied to any range of lanes. Erased on drop.
-pub struct Keystreams(Engine);
+pub struct Keystreams(ByBackend);
 
-enum Engine {
-    Portable(Vec<portable::Stream>, Box<portable::Buffer>),
+enum ByBackend {
+    Portable(Vec<portable::SignedKeystream>, Box<portable::Buffer>),
     #[cfg(target_arch = "x86_64")]
-    Vaes256(vaes256::Cpu, Vec<(RoundKeys, Sign)>),
+    Vaes256(vaes256::Vaes256Cpu, Vec<(RoundKeys, Sign)>),
     #[cfg(target_arch = "x86_64")]
-    Vaes512(vaes512::Cpu, Vec<(RoundKeys, Sign)>, Box<vaes512::Table>),
+    Vaes512(vaes512::Vaes512Cpu, Vec<(RoundKeys, Sign)>, Box<vaes512::RoundTable>),
 }
 
 impl Keystreams {
@@ -100,20 +100,20 @@ impl Keystreams {
         #[cfg(target_arch = "x86_64")]
         match backend {
             Backend::Vaes512 => {
-                if let Some(cpu) = vaes512::Cpu::detect() {
-                    return Keystreams(Engine::Vaes512(cpu, cpu.0.schedules(streams), vaes512::Table::new()));
+                if let Some(cpu) = vaes512::Vaes512Cpu::detect() {
+                    return Keystreams(ByBackend::Vaes512(cpu, cpu.0.schedules(streams), vaes512::RoundTable::new()));
                 }
             }
             Backend::Vaes256 => {
-                if let Some(cpu) = vaes256::Cpu::detect() {
-                    return Keystreams(Engine::Vaes256(cpu, cpu.0.schedules(streams)));
+                if let Some(cpu) = vaes256::Vaes256Cpu::detect() {
+                    return Keystreams(ByBackend::Vaes256(cpu, cpu.0.schedules(streams)));
                 }
             }
             Backend::Portable => {}
         }
         let _ = backend;
-        Keystreams(Engine::Portable(
-            streams.iter().map(portable::Stream::new).collect(),
+        Keystreams(ByBackend::Portable(
+            streams.iter().map(portable::SignedKeystream::new).collect(),
             Box::new(Zeroizing::new([0; 4 * BLOCK_LANES])),
         ))
     }
@@ -123,13 +123,13 @@ impl Keystreams {
         let mut first = first_lane;
         for block in lanes.chunks_mut(BLOCK_LANES) {
             match &mut self.0 {
-                Engine::Portable(streams, buffer) => streams.iter_mut().for_each(|s| s.apply(buffer, block, first)),
+                ByBackend::Portable(streams, buffer) => streams.iter_mut().for_each(|s| s.apply(buffer, block, first)),
                 #[cfg(target_arch = "x86_64")]
-                Engine::Vaes256(cpu, streams) => {
+                ByBackend::Vaes256(cpu, streams) => {
                     streams.iter().for_each(|(keys, sign)| cpu.apply(keys, *sign, block, first));
                 }
                 #[cfg(target_arch = "x86_64")]
-                Engine::Vaes512(cpu, streams, table) => {
+                ByBackend::Vaes512(cpu, streams, table) => {
                     streams.iter().for_each(|(keys, sign)| cpu.apply(keys, *sign, table, block, first));
                 }
             }
@@ -147,7 +147,7 @@ pub fn subset_sums(key: &[u8; 32], first_lane: usize, lanes: &[u32], sums: &mut 
 /// [`subset_sums`] on one backend (the portable one where the processor lacks it, or where there is no twin).
 pub fn subset_sums_with(backend: Backend, key: &[u8; 32], first_lane: usize, lanes: &[u32], sums: &mut [u32; ROWS]) {
     #[cfg(target_arch = "x86_64")]
-    if let (Backend::Vaes512, Some(cpu)) = (backend, vaes512::Cpu::detect()) {
+    if let (Backend::Vaes512, Some(cpu)) = (backend, vaes512::Vaes512Cpu::detect()) {
         let mut keys = RoundKeys::EMPTY;
         cpu.0.expand(key, &mut keys);
         return cpu.subset_sums(&keys, first_lane as u64, lanes, sums);

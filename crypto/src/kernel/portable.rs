@@ -11,14 +11,17 @@ use zeroize::Zeroizing;
 pub(super) type Buffer = Zeroizing<[u8; 4 * BLOCK_LANES]>;
 
 /// One keystream and its sign.
-pub(super) struct Stream {
+pub(super) struct SignedKeystream {
     cipher: Ctr128BE<Aes256Enc>,
     sign: Sign,
 }
 
-impl Stream {
-    pub(super) fn new(stream: &mask::Stream) -> Stream {
-        Stream { cipher: Ctr128BE::<Aes256Enc>::new(&stream.seed.0.into(), &[0u8; 16].into()), sign: stream.sign }
+impl SignedKeystream {
+    pub(super) fn new(stream: &mask::Stream) -> SignedKeystream {
+        SignedKeystream {
+            cipher: Ctr128BE::<Aes256Enc>::new(&stream.seed.0.into(), &[0u8; 16].into()),
+            sign: stream.sign,
+        }
     }
 
     /// Adds or subtracts the keystream at up to [`BLOCK_LANES`] lanes from `first_lane` on.

@@ -28,9 +28,13 @@ pub(crate) fn quantise(backend: Backend, scale: Scale, values: &[f32], random: &
     #[cfg(target_arch = "x86_64")]
     match backend {
         // SAFETY: the processor was found to have AVX-512 F and BW.
-        Backend::Vaes512 if vaes512::Cpu::detect().is_some() => return unsafe { avx512(scale, values, random, out) },
+        Backend::Vaes512 if vaes512::Vaes512Cpu::detect().is_some() => {
+            return unsafe { avx512(scale, values, random, out) };
+        }
         // SAFETY: the processor was found to have AVX2.
-        Backend::Vaes256 if vaes256::Cpu::detect().is_some() => return unsafe { avx2(scale, values, random, out) },
+        Backend::Vaes256 if vaes256::Vaes256Cpu::detect().is_some() => {
+            return unsafe { avx2(scale, values, random, out) };
+        }
         _ => {}
     }
     let _ = backend;

@@ -1,6 +1,6 @@
 //! The round keys of AES-256, made with AES-NI.
 //!
-//! Contract: whoever holds a [`Cpu`] has found the processor to have AES-NI. Keys are filled in place and erased on drop
+//! Contract: whoever holds a [`AesCpu`] has found the processor to have AES-NI. Keys are filled in place and erased on drop
 //! (SA-11).
 
 use crate::mask::{Sign, Stream};
@@ -18,11 +18,11 @@ impl RoundKeys {
 
 /// Proof that this processor has AES-NI.
 #[derive(Clone, Copy)]
-pub(super) struct Cpu(());
+pub(super) struct AesCpu(());
 
-impl Cpu {
-    pub(super) fn detect() -> Option<Cpu> {
-        (is_x86_feature_detected!("aes") && is_x86_feature_detected!("avx")).then_some(Cpu(()))
+impl AesCpu {
+    pub(super) fn detect() -> Option<AesCpu> {
+        (is_x86_feature_detected!("aes") && is_x86_feature_detected!("avx")).then_some(AesCpu(()))
     }
 
     /// The round keys and signs of some streams.

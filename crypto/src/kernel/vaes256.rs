@@ -1,6 +1,6 @@
 //! AVX2 and VAES, for processors without AVX-512: two AES blocks (8 lanes) to a register, eight registers in flight.
 //!
-//! Contract: whoever holds a [`Cpu`] has found the processor to have the features; every entry asks for one. No keystream
+//! Contract: whoever holds a [`Vaes256Cpu`] has found the processor to have the features; every entry asks for one. No keystream
 //! reaches memory, except where a range does not start or end with a register; that buffer is erased.
 
 use super::schedule::{self, RoundKeys};
@@ -8,21 +8,21 @@ use crate::mask::Sign;
 use std::arch::x86_64::*;
 use zeroize::Zeroize;
 
-/// Lanes of one register.
+/// Lanes8 of one register.
 const LANES: usize = 8;
 /// Registers in flight: VAESENC takes four cycles, and two start in each.
 const WIDE: usize = 8;
 
-type Lanes = [u32; LANES];
+type Lanes8 = [u32; LANES];
 
 /// Proof that this processor has AVX2, VAES and AES-NI.
 #[derive(Clone, Copy)]
-pub(super) struct Cpu(pub(super) schedule::Cpu);
+pub(super) struct Vaes256Cpu(pub(super) schedule::AesCpu);
 
-impl Cpu {
-    pub(super) fn detect() -> Option<Cpu> {
+impl Vaes256Cpu {
+    pub(super) fn detect() -> Option<Vaes256Cpu> {
         let wide = is_x86_feature_detected!("vaes") && is_x86_feature_detected!("avx2");
-        schedule::Cpu::detect().filter(|_| wide).map(Cpu)
+        schedule::AesCpu::detect().filter(|_| wide).map(Vaes256Cpu)
     }
 
     /// Applies one keystream to lanes that start at any place.
@@ -72,7 +72,7 @@ fn partial<const SUBTRACT: bool>(keys: &RoundKeys, lanes: &mut [u32], from: usiz
 
 #[target_feature(enable = "vaes,avx2")]
 #[inline]
-fn some<const SUBTRACT: bool, const N: usize>(keys: &RoundKeys, lanes: &mut [Lanes; N], register: u64) {
+fn some<const SUBTRACT: bool, const N: usize>(keys: &RoundKeys, lanes: &mut [Lanes8; N], register: u64) {
     // keys are read anew for each group: kept across groups they would not fit the registers and go to the stack
     let keys = std::hint::black_box(keys);
     let key = |round: usize| {

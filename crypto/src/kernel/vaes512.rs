@@ -10,7 +10,7 @@
 //! key alone: bytes 0, 5 and 10 are zero below block 2^40 (after Bernstein and Schwabe, INDOCRYPT 2008, and Park and Lee,
 //! CHES 2018). Places in the table are counters, which are public.
 //!
-//! Contract: whoever holds a [`Cpu`] has found the processor to have the features; every entry asks for one. Round keys
+//! Contract: whoever holds a [`Vaes512Cpu`] has found the processor to have the features; every entry asks for one. Round keys
 //! and states fill 23 of 32 registers, so that no keystream reaches memory, except where a range does not start or end with
 //! a register; that buffer is erased.
 
@@ -20,7 +20,7 @@ use crate::sketch::ROWS;
 use std::arch::x86_64::*;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Lanes of one register.
+/// Lanes16 of one register.
 const LANES: usize = 16;
 /// Registers in flight: VAESENC takes four cycles, and one starts in each.
 const WIDE: usize = 8;
@@ -29,34 +29,41 @@ const RUN: usize = 64;
 /// From here on a counter reaches byte 10, and the table does not hold.
 const TABLE_ENDS: u64 = (1 << 40) / 4;
 
-type Lanes = [u32; LANES];
+type Lanes16 = [u32; LANES];
 type Keys = [__m512i; 15];
 
 /// Proof that this processor has AVX-512 (F, BW), VAES and AES-NI.
 #[derive(Clone, Copy)]
-pub(super) struct Cpu(pub(super) schedule::Cpu);
+pub(super) struct Vaes512Cpu(pub(super) schedule::AesCpu);
 
 /// What two rounds make of the low counter byte, under the key in use. Erased on drop (SA-11).
 #[repr(align(64))]
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(super) struct Table([Lanes; RUN]);
+pub(super) struct RoundTable([Lanes16; RUN]);
 
-impl Table {
-    pub(super) fn new() -> Box<Table> {
-        Box::new(Table([[0; LANES]; RUN]))
+impl RoundTable {
+    pub(super) fn new() -> Box<RoundTable> {
+        Box::new(RoundTable([[0; LANES]; RUN]))
     }
 }
 
-impl Cpu {
-    pub(super) fn detect() -> Option<Cpu> {
+impl Vaes512Cpu {
+    pub(super) fn detect() -> Option<Vaes512Cpu> {
         let wide = is_x86_feature_detected!("vaes")
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw");
-        schedule::Cpu::detect().filter(|_| wide).map(Cpu)
+        schedule::AesCpu::detect().filter(|_| wide).map(Vaes512Cpu)
     }
 
     /// Applies one keystream to lanes that start at any place. The table is scratch.
-    pub(super) fn apply(self, keys: &RoundKeys, sign: Sign, table: &mut Table, lanes: &mut [u32], first_lane: usize) {
+    pub(super) fn apply(
+        self,
+        keys: &RoundKeys,
+        sign: Sign,
+        table: &mut RoundTable,
+        lanes: &mut [u32],
+        first_lane: usize,
+    ) {
         // SAFETY: `self` proves that the processor has these features.
         unsafe {
             match sign {
@@ -75,14 +82,14 @@ impl Cpu {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load(from: &Lanes) -> __m512i {
+fn load(from: &Lanes16) -> __m512i {
     // SAFETY: the pointer is that of an array of 64 bytes, and the instruction asks for no alignment.
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store(to: &mut Lanes, value: __m512i) {
+fn store(to: &mut Lanes16, value: __m512i) {
     // SAFETY: the pointer is that of an array of 64 bytes, and the instruction asks for no alignment.
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), value) }
 }
@@ -144,7 +151,7 @@ fn keystream<const N: usize>(keys: &Keys, block: u64) -> [__m512i; N] {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn combine<const SUBTRACT: bool, const N: usize>(lanes: &mut [Lanes; N], keystream: &[__m512i; N]) {
+fn combine<const SUBTRACT: bool, const N: usize>(lanes: &mut [Lanes16; N], keystream: &[__m512i; N]) {
     for (lanes, k) in lanes.iter_mut().zip(keystream) {
         let old = load(lanes);
         store(lanes, if SUBTRACT { _mm512_sub_epi32(old, *k) } else { _mm512_add_epi32(old, *k) });
@@ -152,7 +159,7 @@ fn combine<const SUBTRACT: bool, const N: usize>(lanes: &mut [Lanes; N], keystre
 }
 
 #[target_feature(enable = "vaes,avx512f,avx512bw")]
-fn apply<const SUBTRACT: bool>(keys: &RoundKeys, table: &mut [Lanes; RUN], lanes: &mut [u32], first_lane: usize) {
+fn apply<const SUBTRACT: bool>(keys: &RoundKeys, table: &mut [Lanes16; RUN], lanes: &mut [u32], first_lane: usize) {
     let (mut register, before) = ((first_lane / LANES) as u64, first_lane % LANES);
     // lanes before the first whole register, then registers up to a group of eight
     let (head, lanes) = lanes.split_at_mut(lanes.len().min((LANES - before) % LANES));
@@ -186,7 +193,7 @@ fn apply<const SUBTRACT: bool>(keys: &RoundKeys, table: &mut [Lanes; RUN], lanes
 /// `table[i]` = two rounds of counters 4i..4i+4, less those of counter 0.
 #[target_feature(enable = "vaes,avx512f,avx512bw")]
 #[inline(never)]
-fn fill(keys: &RoundKeys, table: &mut [Lanes; RUN]) {
+fn fill(keys: &RoundKeys, table: &mut [Lanes16; RUN]) {
     let keys = &broadcast(keys);
     let zero = two_rounds(keys, counters(keys, 0, 0, 0));
     for (block, entry) in (0..).step_by(4).zip(table) {
@@ -199,8 +206,8 @@ fn fill(keys: &RoundKeys, table: &mut [Lanes; RUN]) {
 #[inline(never)]
 fn with_table<const SUBTRACT: bool>(
     keys: &RoundKeys,
-    table: &[[Lanes; WIDE]],
-    groups: &mut [[Lanes; WIDE]],
+    table: &[[Lanes16; WIDE]],
+    groups: &mut [[Lanes16; WIDE]],
     register: u64,
 ) {
     let keys = &broadcast(keys);
@@ -218,7 +225,7 @@ fn with_table<const SUBTRACT: bool>(
 /// Groups where a table does not pay or does not hold.
 #[target_feature(enable = "vaes,avx512f,avx512bw")]
 #[inline(never)]
-fn grouped<const SUBTRACT: bool>(keys: &RoundKeys, groups: &mut [[Lanes; WIDE]], first: u64) {
+fn grouped<const SUBTRACT: bool>(keys: &RoundKeys, groups: &mut [[Lanes16; WIDE]], first: u64) {
     let keys = &broadcast(keys);
     for (register, group) in (first..).step_by(WIDE).zip(groups) {
         combine::<SUBTRACT, WIDE>(group, &keystream::<WIDE>(keys, 4 * register));
@@ -227,7 +234,7 @@ fn grouped<const SUBTRACT: bool>(keys: &RoundKeys, groups: &mut [[Lanes; WIDE]],
 
 #[target_feature(enable = "vaes,avx512f,avx512bw")]
 #[inline(never)]
-fn singly<const SUBTRACT: bool>(keys: &RoundKeys, registers: &mut [Lanes], first: u64) {
+fn singly<const SUBTRACT: bool>(keys: &RoundKeys, registers: &mut [Lanes16], first: u64) {
     let keys = &broadcast(keys);
     for (register, lanes) in (first..).zip(registers.as_chunks_mut::<1>().0) {
         combine::<SUBTRACT, 1>(lanes, &keystream::<1>(keys, 4 * register));

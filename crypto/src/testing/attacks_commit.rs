@@ -12,7 +12,8 @@ fn sa04_masked_inputs_that_do_not_count() {
     let lanes = kit.encode(&[0.1; 5], &[1, 2]);
     let (header, packed) = kit.mask(SiloId(2), lanes);
     let headers = kit.verified_headers();
-    let check = |header, packed| verify::masked(&kit.rules(), header, packed, &kit.params, &headers);
+    let check =
+        |header, packed: Vec<u8>| verify::masked(&kit.rules(), header, &packed, &kit.params, &headers).map(|_| ());
     check(header, packed.clone()).unwrap();
     for length in [0, packed.len() - 1, packed.len() + 1] {
         let mut other = packed.clone();
@@ -45,7 +46,7 @@ fn sa05_a_masked_input_needs_dealt_shares() {
     let (header, packed) = kit.mask(SiloId(3), lanes);
     kit.dealings.pop();
     let headers = kit.verified_headers();
-    assert_refused(verify::masked(&kit.rules(), header, packed, &kit.params, &headers), "SA-05", Some(3));
+    assert_refused(verify::masked(&kit.rules(), header, &packed, &kit.params, &headers), "SA-05", Some(3));
 }
 
 #[test]
@@ -153,23 +154,23 @@ fn sa09_replies_that_do_not_count_and_name_their_holder() {
 fn sa06_the_other_kind_of_share_is_refused() {
     let kit = Kit::new(5, 3, 1);
     let (list, dealings) = (kit.verified_list(&ids(&[0, 1, 2, 4])), kit.verified_dealings());
-    let pair = kit.dealt[3].open(SiloId(1)).unwrap(); // of the dropped silo
+    let pair = kit.pair(3, 1); // of the dropped silo
     let forge = |shares| Reveal::sign(&kit.keys[1], &kit.ctx, SiloId(1), &list.t3(), shares);
-    let b_of_dropped = RevealedShare::OfSurvivor { peer: SiloId(3), b: pair.shares.b.clone() };
-    let pair = kit.dealt[0].open(SiloId(1)).unwrap(); // of a survivor
-    let s_of_survivor = RevealedShare::OfDropped { peer: SiloId(0), s: pair.shares.s.clone() };
+    let b_of_dropped = RevealedShare::OfSurvivor { peer: SiloId(3), b: pair.b.clone() };
+    let pair = kit.pair(0, 1); // of a survivor
+    let s_of_survivor = RevealedShare::OfDropped { peer: SiloId(0), s: pair.s.clone() };
     for share in [b_of_dropped, s_of_survivor] {
         let forged = forge(vec![share]);
         assert_refused(verify::reveal(&kit.rules(), &forged, &list, &dealings), "SA-06", Some(1));
     }
     // both kinds of one peer: the second is a repeat before it is anything else
     let both = forge(vec![
-        RevealedShare::OfSurvivor { peer: SiloId(0), b: pair.shares.b.clone() },
-        RevealedShare::OfDropped { peer: SiloId(0), s: pair.shares.s.clone() },
+        RevealedShare::OfSurvivor { peer: SiloId(0), b: pair.b.clone() },
+        RevealedShare::OfDropped { peer: SiloId(0), s: pair.s.clone() },
     ]);
     assert_refused(verify::reveal(&kit.rules(), &both, &list, &dealings), "SA-06", Some(1));
     // a b-share offered as s-share of a dropped silo does not open the s-leaf
-    let mixed = kit.dealt[3].open(SiloId(1)).unwrap().shares.b.clone();
+    let mixed = kit.pair(3, 1).b.clone();
     let forged = forge(vec![RevealedShare::OfDropped { peer: SiloId(3), s: mixed }]);
     assert_refused(verify::reveal(&kit.rules(), &forged, &list, &dealings), "SA-09", Some(1));
 }
@@ -211,7 +212,7 @@ fn sa09_a_dealer_off_its_commitment_is_named_at_recovery() {
         let real = std::mem::replace(real, other);
         let adverts = kit.verified_adverts();
         let t = kit.params.quorum.t;
-        let (mut dealing, dealt) =
+        let (mut dealing, own) =
             share::deal(&kit.keys[2], SiloId(2), &kit.secrets[2], &adverts, t, &mut kit.rng).unwrap();
         if off_b {
             dealing.header.commitment_b = share::self_commitment(&real, &adverts.t1(), SiloId(2));
@@ -221,7 +222,7 @@ fn sa09_a_dealer_off_its_commitment_is_named_at_recovery() {
             dealing.header.signature = kit.keys[2].sign(label, &kit.ctx, SiloId(2), &fields);
         }
         kit.dealings[2] = dealing;
-        kit.dealt[2] = dealt;
+        kit.own_pairs[2] = own;
         // b is rebuilt where silo 2 survives, σ where it is dropped
         let survivors = if off_b { ids(&[0, 1, 2]) } else { ids(&[0, 1, 3]) };
         let (list, dealings) = (kit.verified_list(&survivors), kit.verified_dealings());

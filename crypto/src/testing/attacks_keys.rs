@@ -65,14 +65,14 @@ fn sa01_own_advert_must_be_intact() {
 }
 
 #[test]
-fn sa01_repeats_disorder_outsiders_and_too_few() {
+fn sa01_sa05_repeats_disorder_outsiders_and_too_few() {
     let kit = Kit::new(4, 3, 1);
     let a = &kit.adverts;
     let pick = |places: &[usize]| places.iter().map(|&i| a[i].clone()).collect::<Vec<_>>();
-    assert_refused(check(&kit, pick(&[0, 1, 1, 2])), "SA-01", Some(1));
-    assert_refused(check(&kit, pick(&[0, 2, 1])), "SA-01", Some(1));
-    assert_refused(check(&kit, pick(&[0, 1])), "SA-01", None);
-    assert_refused(check(&kit, pick(&[0, 1, 2, 3, 3])), "SA-01", None);
+    assert_refused(check(&kit, pick(&[0, 1, 1, 2])), "SA-05", Some(1));
+    assert_refused(check(&kit, pick(&[0, 2, 1])), "SA-05", Some(1));
+    assert_refused(check(&kit, pick(&[0, 1])), "SA-05", None);
+    assert_refused(check(&kit, pick(&[0, 1, 2, 3, 3])), "SA-12", None);
     check(&kit, pick(&[0, 1, 3])).unwrap();
     for outsider in [4, u16::MAX] {
         let stranger = SessionSecrets::generate(&kit.ctx, &mut rng(9));
@@ -269,10 +269,10 @@ fn sa11_debug_shows_no_secret() {
     let first: u64 = opening["share"][0].as_u64().unwrap();
     let shown = format!(
         "{secrets:?} {reply:?} {:?} {:?} {:?} {:?}",
-        kit.dealt[0],
+        kit.own_pairs[0],
         kit.held(SiloId(1)),
         crate::keys::self_seed(&secrets.b, &kit.ctx),
-        kit.dealt[0].open(SiloId(1))
+        kit.pair(0, 1)
     );
     assert!(!shown.contains(&format!("[{first}, ")), "{shown}");
     assert!(!shown.contains(&hex::encode(secrets.b.0.to_bytes())) && !shown.contains("Scalar{"));

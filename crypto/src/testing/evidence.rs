@@ -5,8 +5,8 @@ use super::*;
 use crate::commit::AbandonVote;
 use crate::complaint::Complaint;
 use crate::evidence::{
-    BadReveal, Complaints, Dealt, Evidence, FalseSketch, Fault, OffPolynomial, Over, Packed, SignedPair, SignedResult,
-    SumSketch, Transcript,
+    BadReveal, Complaints, Dealt, Evidence, FalseSketch, Fault, OffPolynomial, Over, PackedInput, SignedPair,
+    SignedResult, SumSketch, Transcript,
 };
 use crate::merkle::Tree;
 use crate::result::ResultVote;
@@ -47,7 +47,7 @@ fn off_polynomial_kit() -> Kit {
     let (adverts, t) = (kit.verified_adverts(), kit.params.quorum.t);
     let secrets = &kit.secrets[LIAR.index()];
     let dealt = share::deal(&kit.keys[LIAR.index()], LIAR, secrets, &adverts, t + 1, &mut kit.rng);
-    (kit.dealings[LIAR.index()], kit.dealt[LIAR.index()]) = dealt.unwrap();
+    (kit.dealings[LIAR.index()], kit.own_pairs[LIAR.index()]) = dealt.unwrap();
     kit
 }
 
@@ -106,7 +106,7 @@ pub(super) fn sketched(kit: &mut Kit, silo: SiloId, alter: u32) -> FalseSketch {
     let sketch = Sketch::sign(&kit.keys[silo.index()], &kit.ctx, silo, &t3, &sum_hash, values);
     let header = Over { over: kit.verified_headers().bind(), message: header };
     let sketch = SumSketch { t3, sum_hash, sketch };
-    FalseSketch { params: kit.params.clone(), header, masked: Packed(packed), sketch }
+    FalseSketch { params: kit.params.clone(), header, masked: PackedInput(packed), sketch }
 }
 
 /// One true piece of evidence of every kind, all against silo 1, with the rule that each shows broken.
@@ -201,7 +201,7 @@ fn every_kind_of_evidence_names_the_silo_that_signed_it_also_after_a_trip_throug
     for (kit, evidence, rule) in every_kind() {
         let name = evidence.fault.name();
         let guilt = check(&kit, &evidence).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!((guilt.silo, guilt.rule), (LIAR, rule), "{name}: {}", guilt.what);
+        assert_eq!((guilt.silo, guilt.check.rule()), (LIAR, rule), "{name}: {}", guilt.what);
         let text = serde_json::to_string(&evidence).unwrap();
         assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), evidence);
         let bytes = bincode::serde::encode_to_vec(&evidence, BYTES).unwrap();
@@ -402,7 +402,7 @@ fn sa09_a_dealer_that_signs_two_headers_cannot_blame_the_holder_of_one_of_them()
     let mut other = Kit::new(4, 3, 1);
     let adverts = other.verified_adverts();
     let dealt = share::deal(&other.keys[0], SiloId(0), &other.secrets[0], &adverts, 3, &mut rng(77)).unwrap();
-    (other.dealings[0], other.dealt[0]) = dealt;
+    (other.dealings[0], other.own_pairs[0]) = dealt;
     let elsewhere = other.verified_list(&ids(&[0, 1, 2]));
     assert_ne!(list.t3(), elsewhere.t3());
     // the transcript of the second header does not lead to the T3 that silo 1 signed, whatever list is shown with it
@@ -411,7 +411,7 @@ fn sa09_a_dealer_that_signs_two_headers_cannot_blame_the_holder_of_one_of_them()
     // and the same evidence with silo 1's own signature under that T3 would count: the check has teeth
     let signed = resign(&kit, &reply, &elsewhere.t3(), |_| {});
     let guilt = check(&kit, &evidence(&kit, bad_reveal(&other, &signed, &elsewhere))).unwrap();
-    assert_eq!((guilt.silo, guilt.rule), (LIAR, "SA-09"));
+    assert_eq!((guilt.silo, guilt.check.rule()), (LIAR, "SA-09"));
 }
 
 /// Silo 0 signs a tree in which the place of silo 3 holds a pair that names silo 1, which got its own pair and reveals it.
@@ -504,7 +504,7 @@ fn sa09_a_share_that_is_no_scalar_convicts_its_dealer() {
     let mut kit = Kit::new(4, 3, 1);
     // silo 1 signs a leaf over bytes that are no canonical scalar, for silo 0
     let (t1, adverts) = (kit.verified_adverts().t1(), kit.verified_adverts());
-    let mut opening = kit.dealt[1].open(SiloId(0)).unwrap().shares.b.clone();
+    let mut opening = kit.pair(1, 0).b.clone();
     opening.share.0 = [0xff; 32];
     kit.dealings[1].pairs[0].leaves.b = opening.leaf(&t1, LIAR, SiloId(0), ShareKind::SelfMask);
     let pairs = kit.dealings[1].pairs.clone();
@@ -514,7 +514,7 @@ fn sa09_a_share_that_is_no_scalar_convicts_its_dealer() {
     let dealing = verify::dealing(&kit.rules(), kit.dealings[1].clone(), &adverts).unwrap();
     let shares = |silo: u16| {
         let silo = SiloId(silo);
-        let b = kit.dealt[1].open(silo).unwrap().shares.b.clone();
+        let b = kit.pair(1, silo.0).b.clone();
         let b = if silo.0 == 0 { opening.clone() } else { b };
         let share = RevealedShare::OfSurvivor { peer: LIAR, b };
         Reveal::sign(&kit.keys[silo.index()], &kit.ctx, silo, &t1, vec![share])

@@ -118,8 +118,8 @@ pub(crate) fn kit(v: &Value) -> Kit {
     let adverts =
         roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark(i), counts(i)));
     let adverts = adverts.collect();
-    let (dealings, dealt) = (Vec::new(), Vec::new());
-    let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, dealt, rng: rng(0) };
+    let (dealings, own_pairs) = (Vec::new(), Vec::new());
+    let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, own_pairs, rng: rng(0) };
     let adverts = kit.verified_adverts();
     for i in kit.roster.ids() {
         let s = &v["secrets"][i.index()];
@@ -127,9 +127,9 @@ pub(crate) fn kit(v: &Value) -> Kit {
         let nonces = list(&s["nonces"], |n| [bytes(&n["b"]), bytes(&n["s"])].concat()).concat();
         let drawn = [all("b_coefficients_wide"), all("sigma_coefficients_wide"), nonces].concat();
         let (key, secrets, t) = (&kit.keys[i.index()], &kit.secrets[i.index()], kit.params.quorum.t);
-        let (dealing, dealt) = share::deal(key, i, secrets, &adverts, t, &mut Replay::new(drawn)).unwrap();
+        let (dealing, own) = share::deal(key, i, secrets, &adverts, t, &mut Replay::new(drawn)).unwrap();
         kit.dealings.push(dealing);
-        kit.dealt.push(dealt);
+        kit.own_pairs.push(own);
     }
     kit
 }
@@ -204,7 +204,7 @@ fn computed(v: &Value) -> Value {
         json!({ "dealer": i.0, "recipient": j.0, "key": hexed(sent.0) })
     };
     out["share_keys"] = pairs().map(|(i, j)| key(i, j)).collect();
-    let open = |i: SiloId, j: SiloId| kit.dealt[i.index()].open(j).unwrap().shares;
+    let open = |i: SiloId, j: SiloId| kit.pair(i.0, j.0);
     out["shares"] = silos().map(|i| silos().map(|j| shares_json(&open(i, j))).collect::<Value>()).collect();
     let dealing = |d: &Dealing| json!({ "header": header_json(&d.header), "pairs": d.pairs.iter().map(pair_json).collect::<Value>() });
     out["dealings"] = kit.dealings.iter().map(dealing).collect();
@@ -226,9 +226,6 @@ fn computed(v: &Value) -> Value {
     let c = Complaint::sign(&kit.keys[0], zero, dealings[&one].header(), &dealings[&one].delivery(zero).unwrap());
     let (ciphertext, signature) = (hexed(c.ciphertext), hexed(c.signature));
     out["complaint"] = json!({ "silo": 0, "dealer": c.dealer.0, "ciphertext": ciphertext, "signature": signature });
-    out["opening"] = shares_json(&open(one, zero));
-    out["opening"]["dealer"] = 1.into();
-    out["opening"]["recipient"] = 0.into();
     out["t2"] = hexed(headers.t2());
     out["bind"] = hexed(bind);
 
@@ -307,7 +304,7 @@ fn after_the_dealings(v: &Value, kit: &Kit, out: &mut Value) {
         let reply = kit.reply(silo, &list);
         let reveal = reply.release(&proof).unwrap();
         assert!(recovery.add(&verify::reveal(&rules, reveal, &list, &dealings).unwrap()));
-        let y = verify::masked(&rules, *header, packed.clone(), &kit.params, &headers).unwrap();
+        let y = verify::masked(&rules, *header, packed, &kit.params, &headers).unwrap();
         unmask::accumulate(&mut acc, &y, &kit.params).unwrap();
         reveals.push(reveal_json(reveal));
     }

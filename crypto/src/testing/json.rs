@@ -4,13 +4,13 @@
 
 use super::*;
 use crate::commit::{AbandonVote, CommitVote};
-use crate::complaint::{Complaint, PairOpening};
+use crate::complaint::Complaint;
 use crate::identity::{IdentityPublic, Signature};
 use crate::result::ResultVote;
 use crate::reveal::{Reveal, RevealedShare};
 use crate::roster::RosterError;
 use crate::shamir::Share;
-use crate::share::{DealtPair, Delivery, PairLeaves, PairShares, SealedBundle, ShareOpening};
+use crate::share::{DealtPair, Delivery, PairLeaves, SealedBundle, ShareOpening};
 use crate::sketch::Sketch;
 use serde_json::Value;
 
@@ -143,11 +143,6 @@ pub(crate) fn delivery(v: &Value) -> Delivery {
 
 fn share_opening(v: &Value) -> ShareOpening {
     ShareOpening { share: Share(fixed(&v["share"])), nonce: fixed(&v["nonce"]) }
-}
-
-pub(crate) fn pair_opening(v: &Value) -> PairOpening {
-    let shares = PairShares { b: share_opening(&v["b"]), s: share_opening(&v["s"]) };
-    PairOpening { dealer: silo(&v["dealer"]), recipient: silo(&v["recipient"]), shares }
 }
 
 pub(crate) fn complaint(v: &Value) -> Complaint {

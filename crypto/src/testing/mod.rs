@@ -32,7 +32,7 @@ use crate::params::{Params, Segment, SegmentKind, VerifySum};
 use crate::quorum::Quorum;
 use crate::reveal::PendingReveal;
 use crate::roster::{Roster, RosterEntry};
-use crate::share::{self, Dealing, DealtShares, HeldShares, ShareHeader};
+use crate::share::{self, Dealing, HeldPair, HeldShares, PairShares, ShareHeader};
 use crate::verify::{self, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{SeedableRng, TryCryptoRng, TryRng};
@@ -105,7 +105,7 @@ pub(crate) fn ids(silos: &[u16]) -> Vec<SiloId> {
 pub(crate) fn assert_refused<T>(result: Result<T, VerifyError>, rule: &str, blamed: Option<u16>) {
     match result {
         Ok(_) => panic!("accepted, where {rule} should have refused"),
-        Err(e) => assert_eq!((e.rule, e.blamed), (rule, blamed.map(SiloId)), "{e}"),
+        Err(e) => assert_eq!((e.check.rule(), e.blamed), (rule, blamed.map(SiloId)), "{e}"),
     }
 }
 
@@ -119,7 +119,8 @@ pub(crate) struct Kit {
     pub secrets: Vec<SessionSecrets>,
     pub adverts: Vec<Advert>,
     pub dealings: Vec<Dealing>,
-    pub dealt: Vec<DealtShares>,
+    /// Each dealer's own pair.
+    pub own_pairs: Vec<HeldPair>,
     pub rng: ChaCha20Rng,
 }
 
@@ -162,8 +163,8 @@ impl Kit {
         let mark = JournalMark { length: 3, head: sha256(b"journal") };
         let adverts: Vec<_> =
             roster.ids().map(|i| Advert::sign(&keys[i.index()], &ctx, i, &secrets[i.index()], mark, true)).collect();
-        let (dealings, dealt) = (Vec::new(), Vec::new());
-        let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, dealt, rng };
+        let (dealings, own_pairs) = (Vec::new(), Vec::new());
+        let mut kit = Kit { keys, roster, params, context, ctx, secrets, adverts, dealings, own_pairs, rng };
         kit.deal();
         kit
     }
@@ -171,12 +172,12 @@ impl Kit {
     /// P2, by everybody who advertised.
     pub fn deal(&mut self) {
         let verified = self.verified_adverts();
-        (self.dealings, self.dealt) = (Vec::new(), Vec::new());
+        (self.dealings, self.own_pairs) = (Vec::new(), Vec::new());
         for i in verified.ids() {
             let (key, secrets, t) = (&self.keys[i.index()], &self.secrets[i.index()], self.params.quorum.t);
-            let (dealing, dealt) = share::deal(key, i, secrets, &verified, t, &mut self.rng).unwrap();
+            let (dealing, own) = share::deal(key, i, secrets, &verified, t, &mut self.rng).unwrap();
             self.dealings.push(dealing);
-            self.dealt.push(dealt);
+            self.own_pairs.push(own);
         }
     }
 
@@ -202,10 +203,28 @@ impl Kit {
         verified.map(|d| (d.dealer(), d)).collect()
     }
 
+    /// The shares that one silo dealt to another.
+    pub fn pair(&self, dealer: u16, recipient: u16) -> PairShares {
+        let (dealer, recipient) = (SiloId(dealer), SiloId(recipient));
+        self.pair_in(&self.dealings[dealer.index()], &self.own_pairs[dealer.index()], recipient)
+    }
+
+    /// The shares for one silo in a dealing, whose dealer's own pair is `own`.
+    pub fn pair_in(&self, dealing: &Dealing, own: &HeldPair, recipient: SiloId) -> PairShares {
+        let (dealer, adverts) = (dealing.header.silo, self.verified_adverts());
+        if dealer == recipient {
+            return own.shares.clone();
+        }
+        let (t1, advert) = (adverts.t1(), adverts.get(dealer).unwrap());
+        let channel = &self.secrets[recipient.index()].channel;
+        let key = channel.key_from(&t1, recipient, (dealer, &advert.channel_key)).unwrap();
+        dealing.pairs[adverts.position(recipient).unwrap()].sealed.open(&key, &t1, dealer, recipient).unwrap()
+    }
+
     /// All that one silo holds after P2.
     pub fn held(&self, silo: SiloId) -> HeldShares {
         let (adverts, mut held) = (self.verified_adverts(), HeldShares::new(silo));
-        assert!(held.insert(self.dealt[silo.index()].own().unwrap()));
+        assert!(held.insert(self.own_pairs[silo.index()].clone()));
         for dealing in self.verified_dealings().values().filter(|d| d.dealer() != silo) {
             let delivery = dealing.delivery(silo).unwrap();
             let channel = &self.secrets[silo.index()].channel;

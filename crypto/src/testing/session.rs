@@ -30,7 +30,7 @@ fn run(kit: &mut Kit, survivors: &[SiloId], revealers: &[SiloId]) -> Outcome {
         let (header, packed) = kit.mask(silo, lanes.clone());
         assert_eq!(packed.len(), kit.params.packed_bytes());
         assert_ne!(packing::pack(&kit.params, &lanes).unwrap(), packed, "the masked input is the input");
-        let y = verify::masked(&kit.rules(), header, packed, &kit.params, &headers).unwrap();
+        let y = verify::masked(&kit.rules(), header, &packed, &kit.params, &headers).unwrap();
         unmask::accumulate(&mut acc, &y, &kit.params).unwrap();
         list.push(header);
     }

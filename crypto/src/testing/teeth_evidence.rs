@@ -51,16 +51,16 @@ fn sa02_teeth_a_context_made_to_fit_false_parameters_convicts() {
 #[test]
 fn sa01_teeth_shares_of_a_larger_roster_convict_before_who_holds_a_smaller_one() {
     // t = 4 among seven silos, of which the first five advertise; who thinks that there are five needs three shares
-    bites(&[Check::EvidenceSession], || {
+    bites(&[Check::EvidenceRoster], || {
         let (mut kit, small) = (Kit::new(7, 3, 1), Kit::new(5, 3, 1));
         assert_eq!((kit.params.quorum.t, small.params.quorum.t), (4, 3));
         kit.adverts.truncate(5);
         let adverts = kit.verified_adverts();
         let dealt = share::deal(&kit.keys[1], HONEST, &kit.secrets[1], &adverts, 4, &mut kit.rng);
-        let (dealing, dealt) = dealt.unwrap();
-        let dealing = verify::dealing(&kit.rules(), dealing, &adverts).unwrap();
+        let (sent, own) = dealt.unwrap();
+        let dealing = verify::dealing(&kit.rules(), sent.clone(), &adverts).unwrap();
         let reply = |silo: u16| {
-            let b = dealt.open(SiloId(silo)).unwrap().shares.b.clone();
+            let b = kit.pair_in(&sent, &own, SiloId(silo)).b.clone();
             let share = RevealedShare::OfSurvivor { peer: HONEST, b };
             let key = &kit.keys[usize::from(silo)];
             Reveal::sign(key, &kit.ctx, SiloId(silo), &adverts.t1(), vec![share])

@@ -210,7 +210,7 @@ fn alone_among_colluders(cohort: &[u16], votes: &[u16]) -> bool {
     let Ok(proof) = proof else { return false };
     let pending = kit.reply(victim, &list);
     let revealed = pending.release(&proof).unwrap().shares.iter().find(|s| s.peer() == victim).unwrap();
-    let colluding = [1u16, 2, 3].map(|i| (SiloId(i), kit.dealt[0].open(SiloId(i)).unwrap().shares.b.share.clone()));
+    let colluding = [1u16, 2, 3].map(|i| (SiloId(i), kit.pair(0, i).b.share.clone()));
     let shares = colluding.into_iter().chain([(victim, revealed.opening().share.clone())]).collect();
     let b = rebuild(&kit, shares).unwrap();
     let mut known = vec![Stream { seed: crate::keys::self_seed(&b, &headers.bind()), sign: mask::Sign::Add }];
@@ -224,17 +224,17 @@ fn alone_among_colluders(cohort: &[u16], votes: &[u16]) -> bool {
 
 #[test]
 fn sa05_teeth_a_session_of_fewer_than_m_shows_one_silos_input() {
-    bites(&[Check::AtLeastM, Check::QuorumOfVotes], || alone_among_colluders(&[0, 1, 2, 3], &[0, 1, 2, 3]));
+    bites(&[Check::AtLeastM, Check::CommitQuorum], || alone_among_colluders(&[0, 1, 2, 3], &[0, 1, 2, 3]));
 }
 
 #[test]
 fn sa05_teeth_a_colluder_counted_twice_shows_one_silos_input() {
-    bites(&[Check::DistinctSilos, Check::DistinctVotes], || alone_among_colluders(&[0, 1, 2, 3, 3], &[0, 1, 2, 3, 3]));
+    bites(&[Check::DistinctSilos, Check::CommitQuorum], || alone_among_colluders(&[0, 1, 2, 3, 3], &[0, 1, 2, 3, 3]));
 }
 
 #[test]
 fn sa12_teeth_a_certificate_of_any_length_is_worked_through() {
-    bites(&[Check::AtMost, Check::DistinctVotes], || {
+    bites(&[Check::AtMost, Check::CommitQuorum], || {
         let kit = Kit::new(4, 3, 1);
         let list = kit.verified_list(&ids(&[0, 1, 2, 3]));
         let votes = CommitCertificate(vec![kit.certificate(&list.t3(), &ids(&[1])).0[0]; 500]);

@@ -116,8 +116,8 @@ fn sa16_teeth_an_input_is_left_out_of_the_sum() {
 }
 
 #[test]
-fn sa16_sa05_teeth_one_input_is_counted_in_place_of_another() {
-    bites(&[Check::SumAccounted, Check::DistinctSilos], || {
+fn sa16_teeth_one_input_is_counted_in_place_of_another() {
+    bites(&[Check::SumAccounted], || {
         let s = Session::new(4, 40);
         let [zero, three] = [&s.masked[&SiloId(0)], &s.masked[&SiloId(3)]];
         let sum = sum_of(&s, [zero, zero, three], &masks(&s, &s.secrets).unwrap());
@@ -211,7 +211,7 @@ fn sa04_teeth_one_sum_has_two_results() {
 }
 
 /// A masked input of silo 2 as it reaches the coordinator, signed over `signed`.
-fn arrives(s: &Session, packed: Vec<u8>, signed: &[u8]) -> Option<VerifiedMasked> {
+fn arrives<'a>(s: &Session, packed: &'a [u8], signed: &[u8]) -> Option<VerifiedMasked<'a>> {
     let headers = s.kit.verified_headers();
     let header = MaskedHeader::sign(&s.kit.keys[2], &s.kit.ctx, &headers.bind(), SiloId(2), signed);
     verify::masked(&s.kit.rules(), header, packed, &s.kit.params, &headers).ok()
@@ -222,7 +222,7 @@ fn sa04_sa12_teeth_a_short_masked_input_brings_the_coordinator_down() {
     bites(&[Check::ExactLength], || {
         let s = Session::new(4, 40);
         let short = s.masked[&SiloId(2)][1..20].to_vec();
-        let Some(y) = arrives(&s, short.clone(), &short) else { return false };
+        let Some(y) = arrives(&s, &short, &short) else { return false };
         let mut acc = vec![0; s.kit.params.lanes()];
         catch_unwind(AssertUnwindSafe(|| unmask::accumulate(&mut acc, &y, &s.kit.params))).is_err()
     });
@@ -234,7 +234,7 @@ fn sa04_teeth_a_masked_input_altered_on_the_way_spoils_the_sum() {
         let s = Session::new(4, 40);
         let mut flipped = s.masked[&SiloId(2)].clone();
         flipped[3] ^= 1;
-        let Some(y) = arrives(&s, flipped, &s.masked[&SiloId(2)]) else { return false };
+        let Some(y) = arrives(&s, &flipped, &s.masked[&SiloId(2)]) else { return false };
         let inputs = [&s.masked[&SiloId(0)], &y.packed().to_vec(), &s.masked[&SiloId(3)]];
         sum_of(&s, inputs, &masks(&s, &s.secrets).unwrap()) != s.sum
     });

@@ -37,7 +37,7 @@ fn two_lists(
             shares.push((SiloId(silo), share.opening().share.clone()));
         }
         for &silo in colluders {
-            let pair = kit.dealt[0].open(SiloId(silo)).unwrap().shares;
+            let pair = kit.pair(0, silo);
             let opening = if side == 0 { &pair.b } else { &pair.s };
             shares.push((SiloId(silo), opening.share.clone()));
         }
@@ -67,12 +67,12 @@ fn sa08_teeth_forged_votes_release_both_kinds_of_shares() {
 
 #[test]
 fn sa08_teeth_fewer_than_q_votes_release_both_kinds_of_shares() {
-    bites(&[Check::QuorumOfVotes], || two_camps(|_, _, votes| votes));
+    bites(&[Check::CommitQuorum], || two_camps(|_, _, votes| votes));
 }
 
 #[test]
 fn sa08_teeth_a_vote_counted_twice_releases_both_kinds_of_shares() {
-    bites(&[Check::DistinctVotes], || two_camps(|_, _, votes| [&votes[..], &votes[2..]].concat()));
+    bites(&[Check::CommitQuorum], || two_camps(|_, _, votes| [&votes[..], &votes[2..]].concat()));
 }
 
 #[test]
@@ -138,10 +138,10 @@ fn honest_reply(kit: &Kit, silo: u16, list: &VerifiedList) -> Reveal {
 
 #[test]
 fn sa06_teeth_a_reply_holds_both_kinds_of_shares_of_one_peer() {
-    bites(&[Check::RevealKind, Check::DistinctSilos], || {
+    bites(&[Check::RevealKind, Check::RevealedOnce], || {
         let kit = Kit::new(5, 3, 1);
         let list = kit.verified_list(&ids(&[0, 1, 2, 4]));
-        let pair = kit.dealt[0].open(SiloId(1)).unwrap().shares;
+        let pair = kit.pair(0, 1);
         let both = vec![
             RevealedShare::OfSurvivor { peer: SiloId(0), b: pair.b.clone() },
             RevealedShare::OfDropped { peer: SiloId(0), s: pair.s.clone() },
@@ -160,7 +160,7 @@ fn sa06_teeth_shares_of_a_survivors_mask_secret_come_in_and_give_its_input() {
         let (list, dealings) = (kit.verified_list(&ids(&[0, 1, 2, 4])), kit.verified_dealings());
         let mut shares = Vec::new();
         for holder in [1, 2, 4] {
-            let s = kit.dealt[0].open(SiloId(holder)).unwrap().shares.s.clone();
+            let s = kit.pair(0, holder).s.clone();
             let reply = signed(&kit, holder, &list, vec![RevealedShare::OfDropped { peer: SiloId(0), s }]);
             let Ok(reveal) = verify::reveal(&kit.rules(), &reply, &list, &dealings) else { return false };
             shares.push((reveal.silo(), reveal.shares()[0].1.clone()));
@@ -229,7 +229,7 @@ fn sa05_teeth_a_masked_input_of_a_silo_that_dealt_nothing_spoils_the_sum() {
             let lanes = kit.encode(&[0.1; 3], &[1, 2]);
             plain.iter_mut().zip(&lanes).for_each(|(a, b)| *a = a.wrapping_add(*b));
             let (header, packed) = kit.mask(silo, lanes);
-            let Ok(y) = verify::masked(&kit.rules(), header, packed, &kit.params, &headers) else { return false };
+            let Ok(y) = verify::masked(&kit.rules(), header, &packed, &kit.params, &headers) else { return false };
             crate::unmask::accumulate(&mut acc, &y, &kit.params).unwrap();
             list.push(header);
         }

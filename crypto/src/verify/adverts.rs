@@ -56,11 +56,11 @@ impl VerifiedAdverts {
 pub fn advert(rules: &Rules<'_>, advert: &Advert) -> Result<(), VerifyError> {
     let length = advert.journal_length.to_le_bytes();
     let fields = advert.fields(&length);
-    signed(rules, Check::AdvertSignature, "SA-01", advert.silo, Label::Advert, &fields, &advert.signature)?;
+    signed(rules, Check::AdvertSignature, advert.silo, Label::Advert, &fields, &advert.signature)?;
     for (what, key) in [("channel", &advert.channel_key), ("mask", &advert.mask_key)] {
         if Check::SoundKeys.finds(!is_sound_public(key)) {
             let what = format!("its {what} key is of low order or not canonical, so an exchange with it is no secret");
-            return Err(VerifyError::of("SA-01", advert.silo, what));
+            return Err(VerifyError::of(Check::SoundKeys, advert.silo, what));
         }
     }
     Ok(())
@@ -80,23 +80,23 @@ pub fn adverts(
 ) -> Result<VerifiedAdverts, VerifyError> {
     let n = rules.roster.len();
     if Check::QuorumOfRoster.finds(n != usize::from(rules.quorum.n)) {
-        return Err(VerifyError::new("SA-01", "the quorums are not those of the roster"));
+        return Err(VerifyError::new(Check::QuorumOfRoster, "the quorums are not those of the roster"));
     }
-    list("SA-01", "adverts", adverts.iter().map(|a| a.silo), usize::from(rules.quorum.m), n)?;
+    list("adverts", adverts.iter().map(|a| a.silo), usize::from(rules.quorum.m), n)?;
     if Check::OwnAdvert.finds(own.is_some_and(|own| !adverts.contains(own))) {
-        return Err(VerifyError::new("SA-01", "this silo's own advert is missing or altered"));
+        return Err(VerifyError::new(Check::OwnAdvert, "this silo's own advert is missing or altered"));
     }
     let mut keys = BTreeSet::new();
     for a in &adverts {
         if Check::DistinctKeys.finds(!(keys.insert(a.channel_key) && keys.insert(a.mask_key))) {
-            return Err(VerifyError::of("SA-01", a.silo, "it advertises a key that occurs twice".into()));
+            return Err(VerifyError::of(Check::DistinctKeys, a.silo, "it advertises a key that occurs twice".into()));
         }
         let before = known.iter().find(|(silo, _)| *silo == a.silo).map(|(_, mark)| *mark);
         if let Some(before) = before {
             let forked = a.journal_length == before.length && a.journal_head != before.head;
             if Check::JournalForward.finds(a.journal_length < before.length || forked) {
                 let what = "its journal went backwards or was rewritten: it may have been restored from a copy";
-                return Err(VerifyError::of("SA-07", a.silo, what.into()));
+                return Err(VerifyError::of(Check::JournalForward, a.silo, what.into()));
             }
         }
     }

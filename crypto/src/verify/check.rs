@@ -16,7 +16,7 @@ macro_rules! checks {
             /// All of them.
             pub const ALL: &'static [Check] = &[$(Check::$name),*];
 
-            /// The invariants that it keeps, the first one the nearest.
+            /// The invariants that it keeps, the nearest one first.
             pub const fn rules(self) -> &'static [&'static str] {
                 match self {
                     $(Check::$name => &[$($rule),+],)*
@@ -74,14 +74,6 @@ checks! {
     ComplaintParties ["SA-03"],
     /// A complaint is signed by the complainer.
     ComplaintSignature ["SA-03"],
-    /// A dealer opens pairs to at most c complainers.
-    ComplaintLimit ["SA-03", "SA-06"],
-    /// A complaint is about the bundle that the dealer sent.
-    ComplaintBundle ["SA-03"],
-    /// An opened pair lies under the signed root.
-    OpeningRoot ["SA-03"],
-    /// The shares of an opened pair open the signed leaves.
-    OpeningLeaves ["SA-03"],
     // P3 and P4, masked inputs and survivors
     /// A packed vector has exactly the session's length.
     ExactLength ["SA-04", "SA-12"],
@@ -104,10 +96,12 @@ checks! {
     AbandonSignature ["SA-13"],
     /// A RESULT vote is signed by its silo over both hashes.
     ResultSignature ["SA-14"],
-    /// A certificate has at least q votes.
-    QuorumOfVotes ["SA-08", "SA-13", "SA-14"],
-    /// No vote is counted twice in a certificate.
-    DistinctVotes ["SA-08", "SA-13", "SA-14"],
+    /// A commit certificate has at least q votes, each of another silo.
+    CommitQuorum ["SA-08"],
+    /// So has an abandon certificate.
+    AbandonQuorum ["SA-13"],
+    /// So has a result certificate.
+    ResultQuorum ["SA-14"],
     /// A certificate releases only the reply to its own list.
     OwnList ["SA-08"],
     // P5, reveal
@@ -115,6 +109,8 @@ checks! {
     RevealBySurvivor ["SA-05"],
     /// A reply is signed by its holder.
     RevealSignature ["SA-09"],
+    /// One share of each peer in a reply.
+    RevealedOnce ["SA-06"],
     /// b-shares of survivors, s-shares of dropped silos.
     RevealKind ["SA-06"],
     /// A revealed share opens the leaf that its dealer signed.
@@ -219,8 +215,10 @@ checks! {
     /// A silo that says Hello holds results of this job's history.
     HelloHistory ["SA-14"],
     // evidence
-    /// Evidence is about a session of this roster and job.
-    EvidenceSession ["SA-01", "SA-02"],
+    /// Evidence is about a session of this roster.
+    EvidenceRoster ["SA-01"],
+    /// Evidence is about a session of this job, and of these rules.
+    EvidenceSession ["SA-02"],
     /// Every message in it is signed by the silo that it convicts.
     EvidenceSignature ["SA-07"],
     /// Two messages that contradict each other are one silo's.
@@ -255,6 +253,11 @@ checks! {
 }
 
 impl Check {
+    /// The invariant that falls first with it, for example `SA-05`.
+    pub const fn rule(self) -> &'static str {
+        self.rules()[0]
+    }
+
     /// Whether this check stops what has a fault: always, except where a test has switched it off for its thread.
     #[must_use]
     #[inline]

@@ -33,15 +33,15 @@ const THREADS: usize = 4;
 pub struct Guilt {
     /// The silo at fault.
     pub silo: SiloId,
-    /// The invariant that it broke, for example `SA-07`.
-    pub rule: &'static str,
+    /// The check that its deed fails, and with it the invariant that it broke ([`Check::rule`]).
+    pub check: Check,
     /// What it did; continues a sentence about that silo.
     pub what: String,
 }
 
 impl Guilt {
-    fn of(silo: SiloId, rule: &'static str, what: impl Into<String>) -> Guilt {
-        Guilt { silo, rule, what: what.into() }
+    fn of(silo: SiloId, check: Check, what: impl Into<String>) -> Guilt {
+        Guilt { silo, check, what: what.into() }
     }
 }
 
@@ -60,13 +60,13 @@ pub fn evidence(rules: &Rules<'_>, evidence: &Evidence) -> Result<Guilt, VerifyE
             let silo = one_signer(first.message.silo, second.message.silo)?;
             two.iter().try_for_each(|commit| commit_signature(rules, commit))?;
             different(first.over != second.over)?;
-            Ok(Guilt::of(silo, "SA-07", "it committed to two survivor lists in one attempt"))
+            Ok(Guilt::of(silo, Check::OneVote, "it committed to two survivor lists in one attempt"))
         }
         Fault::CommitAndAbandon { commit, abandon } => {
             let silo = one_signer(commit.message.silo, abandon.silo)?;
             commit_signature(rules, commit)?;
             abandon_vote(rules, abandon)?;
-            Ok(Guilt::of(silo, "SA-07", "it voted both COMMIT and ABANDON in one attempt"))
+            Ok(Guilt::of(silo, Check::OneVote, "it voted both COMMIT and ABANDON in one attempt"))
         }
         Fault::TwoReveals(two) => two_reveals(rules, two),
         Fault::TwoSketches(two) => two_sketches(rules, two),
@@ -78,7 +78,7 @@ pub fn evidence(rules: &Rules<'_>, evidence: &Evidence) -> Result<Guilt, VerifyE
             }
             let hashes = |i: usize| (two[i].result_hash, two[i].next_model_hash);
             different(hashes(0) != hashes(1))?;
-            Ok(Guilt::of(silo, "SA-07", "it signed two results of one attempt"))
+            Ok(Guilt::of(silo, Check::OneMessage, "it signed two results of one attempt"))
         }
         Fault::BadReveal(bad) => bad_reveal(rules, bad),
         Fault::OffPolynomial(off) => off_polynomial(rules, off),
@@ -93,11 +93,11 @@ fn same_session(rules: &Rules<'_>, evidence: &Evidence) -> Result<(), VerifyErro
     let (context, roster) = (&evidence.context, rules.roster);
     let pinned = context.federation_id == roster.federation_id()
         && (context.roster_hash, context.roster_version) == (roster.hash(), roster.version());
-    if Check::EvidenceSession.finds(!pinned || roster.len() != usize::from(rules.quorum.n)) {
-        return Err(VerifyError::new("SA-01", "it is about a session of another roster"));
+    if Check::EvidenceRoster.finds(!pinned || roster.len() != usize::from(rules.quorum.n)) {
+        return Err(VerifyError::new(Check::EvidenceRoster, "it is about a session of another roster"));
     }
     if Check::EvidenceSession.finds(context.digest() != *rules.ctx) {
-        return Err(VerifyError::new("SA-02", "it is about another session"));
+        return Err(VerifyError::new(Check::EvidenceSession, "it is about another session"));
     }
     Ok(())
 }
@@ -105,19 +105,18 @@ fn same_session(rules: &Rules<'_>, evidence: &Evidence) -> Result<(), VerifyErro
 /// A signature that convicts whoever made it.
 fn own(
     rules: &Rules<'_>,
-    rule: &'static str,
     silo: SiloId,
     label: Label,
     fields: &[&[u8]],
     signature: &Signature,
 ) -> Result<(), VerifyError> {
-    signed(rules, Check::EvidenceSignature, rule, silo, label, fields, signature)
+    signed(rules, Check::EvidenceSignature, silo, label, fields, signature)
 }
 
 /// The silo that is said to have signed both.
 fn one_signer(first: SiloId, second: SiloId) -> Result<SiloId, VerifyError> {
     if Check::EvidenceSigner.finds(first != second) {
-        return Err(VerifyError::new("SA-07", "its two messages name different silos"));
+        return Err(VerifyError::new(Check::EvidenceSigner, "its two messages name different silos"));
     }
     Ok(first)
 }
@@ -125,13 +124,16 @@ fn one_signer(first: SiloId, second: SiloId) -> Result<SiloId, VerifyError> {
 /// An honest silo repeats messages, byte for byte; so two that say the same prove nothing.
 fn different(are: bool) -> Result<(), VerifyError> {
     if Check::EvidenceDiffers.finds(!are) {
-        return Err(VerifyError::new("SA-07", "its two messages say the same, as a repeated message may"));
+        return Err(VerifyError::new(
+            Check::EvidenceDiffers,
+            "its two messages say the same, as a repeated message may",
+        ));
     }
     Ok(())
 }
 
 fn commit_signature(rules: &Rules<'_>, Over { over, message }: &Over<CommitVote>) -> Result<(), VerifyError> {
-    own(rules, "SA-07", message.silo, Label::Commit, &[&over.0], &message.signature)
+    own(rules, message.silo, Label::Commit, &[&over.0], &message.signature)
 }
 
 fn two_adverts(rules: &Rules<'_>, two: &[Advert; 2]) -> Result<Guilt, VerifyError> {
@@ -139,10 +141,10 @@ fn two_adverts(rules: &Rules<'_>, two: &[Advert; 2]) -> Result<Guilt, VerifyErro
     let lengths = [two[0].journal_length.to_le_bytes(), two[1].journal_length.to_le_bytes()];
     let fields = [two[0].fields(&lengths[0]), two[1].fields(&lengths[1])];
     for (advert, fields) in two.iter().zip(&fields) {
-        own(rules, "SA-07", advert.silo, Label::Advert, fields, &advert.signature)?;
+        own(rules, advert.silo, Label::Advert, fields, &advert.signature)?;
     }
     different(fields[0] != fields[1])?;
-    Ok(Guilt::of(silo, "SA-07", "it signed two different adverts in one attempt"))
+    Ok(Guilt::of(silo, Check::OneMessage, "it signed two different adverts in one attempt"))
 }
 
 fn two_headers(rules: &Rules<'_>, two: &[Over<ShareHeader>; 2]) -> Result<Guilt, VerifyError> {
@@ -152,10 +154,10 @@ fn two_headers(rules: &Rules<'_>, two: &[Over<ShareHeader>; 2]) -> Result<Guilt,
         [&over.0[..], &message.root.0, &message.commitment_b.0]
     };
     for (i, Over { message, .. }) in two.iter().enumerate() {
-        own(rules, "SA-07", message.silo, Label::ShareHeader, &fields(i), &message.signature)?;
+        own(rules, message.silo, Label::ShareHeader, &fields(i), &message.signature)?;
     }
     different(fields(0) != fields(1))?;
-    Ok(Guilt::of(silo, "SA-07", "it signed two different share headers in one attempt"))
+    Ok(Guilt::of(silo, Check::OneMessage, "it signed two different share headers in one attempt"))
 }
 
 fn two_masked_inputs(rules: &Rules<'_>, two: &[Over<MaskedHeader>; 2]) -> Result<Guilt, VerifyError> {
@@ -163,12 +165,12 @@ fn two_masked_inputs(rules: &Rules<'_>, two: &[Over<MaskedHeader>; 2]) -> Result
     two.iter().try_for_each(|header| masked_signature(rules, header))?;
     let said = |i: usize| (two[i].over, two[i].message.hash);
     different(said(0) != said(1))?;
-    Ok(Guilt::of(silo, "SA-07", "it signed two different masked inputs in one attempt"))
+    Ok(Guilt::of(silo, Check::OneMessage, "it signed two different masked inputs in one attempt"))
 }
 
 fn masked_signature(rules: &Rules<'_>, header: &Over<MaskedHeader>) -> Result<(), VerifyError> {
     let Over { over, message } = header;
-    own(rules, "SA-04", message.silo, Label::Masked, &[&over.0, &message.hash.0], &message.signature)
+    own(rules, message.silo, Label::Masked, &[&over.0, &message.hash.0], &message.signature)
 }
 
 fn two_reveals(rules: &Rules<'_>, two: &[Over<Reveal>; 2]) -> Result<Guilt, VerifyError> {
@@ -176,12 +178,12 @@ fn two_reveals(rules: &Rules<'_>, two: &[Over<Reveal>; 2]) -> Result<Guilt, Veri
     two.iter().try_for_each(|Over { over, message }| reveal_signature(rules, message, over))?;
     let said = |i: usize| (two[i].over, &two[i].message.shares);
     different(said(0) != said(1))?;
-    Ok(Guilt::of(silo, "SA-07", "it signed two different replies in one attempt"))
+    Ok(Guilt::of(silo, Check::OneMessage, "it signed two different replies in one attempt"))
 }
 
 fn reveal_signature(rules: &Rules<'_>, reveal: &Reveal, t3: &Digest) -> Result<(), VerifyError> {
     let fields: [&[u8]; 2] = [&t3.0, &shares_hash(&reveal.shares).0];
-    own(rules, "SA-09", reveal.silo, Label::Reveal, &fields, &reveal.signature)
+    own(rules, reveal.silo, Label::Reveal, &fields, &reveal.signature)
 }
 
 /// A silo that was restarted may be told of another sum and sketch its masked input for it; but it has one survivor list,
@@ -192,17 +194,17 @@ fn two_sketches(rules: &Rules<'_>, two: &[SumSketch; 2]) -> Result<Guilt, Verify
     two.iter().try_for_each(|sketch| sketch_signature(rules, sketch))?;
     if Check::EvidenceOneSum.finds(first.t3 == second.t3 && first.sum_hash != second.sum_hash) {
         return Err(VerifyError::new(
-            "SA-16",
+            Check::EvidenceOneSum,
             "its two sketches are for two sums, as a restarted silo may be asked for",
         ));
     }
     different(first.t3 != second.t3 || first.sketch.values != second.sketch.values)?;
-    Ok(Guilt::of(silo, "SA-16", "it signed two different sketches of one masked input"))
+    Ok(Guilt::of(silo, Check::OneSum, "it signed two different sketches of one masked input"))
 }
 
 fn sketch_signature(rules: &Rules<'_>, SumSketch { t3, sum_hash, sketch }: &SumSketch) -> Result<(), VerifyError> {
     let fields: [&[u8]; 3] = [&t3.0, &sum_hash.0, &values_hash(&sketch.values).0];
-    own(rules, "SA-16", sketch.silo, Label::Sketch, &fields, &sketch.signature)
+    own(rules, sketch.silo, Label::Sketch, &fields, &sketch.signature)
 }
 
 /// SA-05, SA-06, SA-09: the holder signed T3, so the transcript that leads to this T3 is the one that it saw. A share that
@@ -220,29 +222,32 @@ fn bad_reveal(rules: &Rules<'_>, bad: &BadReveal) -> Result<Guilt, VerifyError> 
     let well_formed = is_well_formed(reveal, &survivors);
     let Some(dealt) = dealt else {
         if Check::EvidenceForm.finds(well_formed) {
-            return Err(VerifyError::new("SA-06", "the reply has the form that its list implies"));
+            return Err(VerifyError::new(Check::EvidenceForm, "the reply has the form that its list implies"));
         }
         return Ok(Guilt::of(
             holder,
-            "SA-06",
+            Check::RevealKind,
             "its reply holds other shares than the list that it committed to implies",
         ));
     };
     if !well_formed {
-        return Err(VerifyError::new("SA-06", "a dealt pair stands beside a reply whose form is wrong already"));
+        return Err(VerifyError::new(
+            Check::EvidenceForm,
+            "a dealt pair stands beside a reply whose form is wrong already",
+        ));
     }
     let dealer = dealt.dealer;
     let share = reveal.shares.iter().find(|share| share.peer() == dealer);
     let (Some(share), Some(header)) = (share, headers.get(dealer)) else {
-        return Err(VerifyError::new("SA-09", "the reply holds no share of the dealer in question"));
+        return Err(VerifyError::new(Check::EvidenceLeaf, "the reply holds no share of the dealer in question"));
     };
     under_root(&dealt.pair, holder, adverts.position(holder), adverts.adverts().len(), header)?;
     let kind = share.kind();
     if Check::EvidenceLeaf.finds(share.opening().leaf(&t1, dealer, holder, kind) == dealt.pair.leaves.of(kind)) {
-        return Err(VerifyError::new("SA-09", "the share is the one that was dealt"));
+        return Err(VerifyError::new(Check::EvidenceLeaf, "the share is the one that was dealt"));
     }
     let what = format!("its reply holds a share of silo {dealer} that is not the one that it was dealt");
-    Ok(Guilt::of(holder, "SA-09", what))
+    Ok(Guilt::of(holder, Check::RevealLeaf, what))
 }
 
 /// SA-03: a pair lies under a dealer's root at its recipient's own place. Without the place a dealer could plant a second
@@ -258,7 +263,7 @@ fn under_root(
     let root = place.and_then(|place| merkle::root_of_path(leaf, place, of, &pair.path));
     if Check::EvidencePlace.finds(root != Some(header.root)) {
         let what = format!("the pair of silo {recipient} does not lie under the dealer's root at its place");
-        return Err(VerifyError::new("SA-03", what));
+        return Err(VerifyError::new(Check::EvidencePlace, what));
     }
     Ok(())
 }
@@ -267,7 +272,7 @@ fn under_root(
 fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, VerifyError> {
     let OffPolynomial { adverts: u1, header: dealt, kind, shares } = off;
     let t = usize::from(rules.quorum.t);
-    list("SA-09", "shares", shares.iter().map(|s| s.holder), t, t)?;
+    list("shares", shares.iter().map(|s| s.holder), t, t)?;
     let adverts = adverts(rules, u1.clone(), None, &[])?;
     let (dealer, t1) = (dealt.silo, adverts.t1());
     header(rules, dealt.clone(), &adverts)?;
@@ -276,16 +281,20 @@ fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, Verif
         let leaf = share.opening.leaf(&t1, dealer, share.holder, *kind);
         if Check::EvidenceLeaf.finds(leaf != share.pair.leaves.of(*kind)) {
             let what = format!("the share of silo {} is not the one that the dealer signed", share.holder);
-            return Err(VerifyError::new("SA-09", what));
+            return Err(VerifyError::new(Check::EvidenceLeaf, what));
         }
     }
     let held: Vec<(SiloId, Share)> = shares.iter().map(|s| (s.holder, s.opening.share.clone())).collect();
     let secret = match shamir::rebuild(&held, rules.quorum.t) {
         Ok(secret) => secret,
         Err(ShamirError::NotCanonical(holder)) => {
-            return Ok(Guilt::of(dealer, "SA-09", format!("the share that it dealt to silo {holder} is no scalar")));
+            return Ok(Guilt::of(
+                dealer,
+                Check::EvidenceSecret,
+                format!("the share that it dealt to silo {holder} is no scalar"),
+            ));
         }
-        Err(e) => return Err(VerifyError::new("SA-09", e.to_string())),
+        Err(e) => return Err(VerifyError::new(Check::EvidenceSecret, e.to_string())),
     };
     let (is_right, which) = match kind {
         ShareKind::SelfMask => {
@@ -297,9 +306,9 @@ fn off_polynomial(rules: &Rules<'_>, off: &OffPolynomial) -> Result<Guilt, Verif
         }
     };
     if Check::EvidenceSecret.finds(is_right) {
-        return Err(VerifyError::new("SA-09", format!("the shares rebuild {which}")));
+        return Err(VerifyError::new(Check::EvidenceSecret, format!("the shares rebuild {which}")));
     }
-    Ok(Guilt::of(dealer, "SA-09", format!("{t} shares that it dealt do not rebuild {which}")))
+    Ok(Guilt::of(dealer, Check::EvidenceSecret, format!("{t} shares that it dealt do not rebuild {which}")))
 }
 
 /// SA-03: honest silos complain only about dealers that broke the rules, and of more than c silos one is honest.
@@ -307,33 +316,37 @@ fn too_many_complaints(rules: &Rules<'_>, complaints: &Complaints) -> Result<Gui
     let Complaints { adverts: u1, header: dealt, complaints } = complaints;
     let (least, n) = (usize::from(rules.quorum.c) + 1, rules.roster.len());
     let bounds = [(Check::EvidenceComplaints, least), (Check::AtMost, n)];
-    bounded_list("SA-03", "complaints", complaints.iter().map(|c| c.silo), bounds, Check::EvidenceComplaints)?;
+    bounded_list("complaints", complaints.iter().map(|c| c.silo), bounds, Check::EvidenceComplaints)?;
     let adverts = adverts(rules, u1.clone(), None, &[])?;
     let header = header(rules, dealt.clone(), &adverts)?;
     complaints.iter().try_for_each(|c| complaint(rules, c, &header, &adverts))?;
     let count = complaints.len();
     let what = format!("{count} silos say that the shares it dealt do not open, and at most {} collude", least - 1);
-    Ok(Guilt::of(dealt.silo, "SA-03", what))
+    Ok(Guilt::of(dealt.silo, Check::ComplaintsConvict, what))
 }
 
 /// SA-16: a sketch is a function of the masked input, T3 and H(S); all of them are signed.
 fn false_sketch(rules: &Rules<'_>, evidence: &FalseSketch, whole: &Evidence) -> Result<Guilt, VerifyError> {
     let FalseSketch { params, header, masked, sketch } = evidence;
     let silo = one_signer(sketch.sketch.silo, header.message.silo)?;
-    let wrong = |what: String| VerifyError::new("SA-16", what);
+    let wrong = |what: String| VerifyError::new(Check::EvidenceSketch, what);
     if Check::EvidenceParams.finds(params.hash() != whole.context.params_hash || params.quorum != *rules.quorum) {
-        return Err(VerifyError::new("SA-02", "its parameters are not those of the session"));
+        return Err(VerifyError::new(Check::EvidenceParams, "its parameters are not those of the session"));
     }
-    params.check().map_err(|e| VerifyError::new("SA-10", e.to_string()))?;
+    params.check().map_err(|e| VerifyError::new(Check::Headroom, e.to_string()))?;
     masked_signature(rules, header)?;
     sketch_signature(rules, sketch)?;
     if Check::EvidenceInput.finds(transcript::masked_hash(&masked.0) != header.message.hash) {
-        return Err(VerifyError::new("SA-04", "the masked input is not the one that was signed"));
+        return Err(VerifyError::new(Check::EvidenceInput, "the masked input is not the one that was signed"));
     }
     let key = transcript::rows_key(&sketch.t3, &sketch.sum_hash);
     let right = sketch::subset_sums_of(params, &key, &masked.0, THREADS).map_err(|e| wrong(e.to_string()))?;
     if Check::EvidenceSketch.finds(right == sketch.sketch.values) {
         return Err(wrong("the sketch is that of the masked input".into()));
     }
-    Ok(Guilt::of(silo, "SA-16", "the subset sums that it signed are not those of the masked input that it signed"))
+    Ok(Guilt::of(
+        silo,
+        Check::EvidenceSketch,
+        "the subset sums that it signed are not those of the masked input that it signed",
+    ))
 }

@@ -11,21 +11,21 @@ use crate::params::Params;
 use crate::transcript;
 
 /// A masked input whose signed hash, length and padding are right.
-#[derive(Debug, Clone)]
-pub struct VerifiedMasked {
+#[derive(Debug, Clone, Copy)]
+pub struct VerifiedMasked<'a> {
     header: MaskedHeader,
-    packed: Vec<u8>,
+    packed: &'a [u8],
 }
 
-impl VerifiedMasked {
+impl<'a> VerifiedMasked<'a> {
     /// Its signed hash.
     pub fn header(&self) -> &MaskedHeader {
         &self.header
     }
 
     /// y, packed.
-    pub fn packed(&self) -> &[u8] {
-        &self.packed
+    pub fn packed(&self) -> &'a [u8] {
+        self.packed
     }
 }
 
@@ -36,10 +36,10 @@ impl VerifiedMasked {
 pub fn masked_header(rules: &Rules<'_>, header: &MaskedHeader, headers: &VerifiedHeaders) -> Result<(), VerifyError> {
     if Check::MaskedDealt.finds(headers.get(header.silo).is_none()) {
         let what = "it has a masked input without having dealt shares".into();
-        return Err(VerifyError::of("SA-05", header.silo, what));
+        return Err(VerifyError::of(Check::MaskedDealt, header.silo, what));
     }
     let fields: [&[u8]; 2] = [&headers.bind().0, &header.hash.0];
-    signed(rules, Check::MaskedSignature, "SA-04", header.silo, Label::Masked, &fields, &header.signature)
+    signed(rules, Check::MaskedSignature, header.silo, Label::Masked, &fields, &header.signature)
 }
 
 /// SA-04, SA-12: a masked input as it reaches the coordinator: exact length and zero padding by the parameters, the bytes
@@ -47,17 +47,17 @@ pub fn masked_header(rules: &Rules<'_>, header: &MaskedHeader, headers: &Verifie
 ///
 /// # Errors
 /// [`VerifyError`] blaming the silo.
-pub fn masked(
+pub fn masked<'a>(
     rules: &Rules<'_>,
     header: MaskedHeader,
-    packed: Vec<u8>,
+    packed: &'a [u8],
     params: &Params,
     headers: &VerifiedHeaders,
-) -> Result<VerifiedMasked, VerifyError> {
-    packing::check(params, &packed).map_err(|e| VerifyError::of("SA-04", header.silo, e.to_string()))?;
-    if Check::MaskedHash.finds(transcript::masked_hash(&packed) != header.hash) {
+) -> Result<VerifiedMasked<'a>, VerifyError> {
+    packing::check(params, packed).map_err(|e| VerifyError::of(e.check(), header.silo, e.to_string()))?;
+    if Check::MaskedHash.finds(transcript::masked_hash(packed) != header.hash) {
         let what = "its masked input does not have the hash that it signed".into();
-        return Err(VerifyError::of("SA-04", header.silo, what));
+        return Err(VerifyError::of(Check::MaskedHash, header.silo, what));
     }
     masked_header(rules, &header, headers)?;
     Ok(VerifiedMasked { header, packed })
@@ -107,10 +107,13 @@ pub fn survivor_list(
 ) -> Result<VerifiedList, VerifyError> {
     let entries = &survivors.0;
     let (least, most) = (usize::from(rules.quorum.m), headers.headers().len());
-    list("SA-05", "survivors", entries.iter().map(|m| m.silo), least, most)?;
+    list("survivors", entries.iter().map(|m| m.silo), least, most)?;
     let is_own = |own: &MaskedHeader| entries.iter().any(|m| m.silo == own.silo && m.hash == own.hash);
     if Check::OwnMasked.finds(own.is_some_and(|own| !is_own(own))) {
-        return Err(VerifyError::new("SA-04", "this silo's own masked input is missing from the survivor list"));
+        return Err(VerifyError::new(
+            Check::OwnMasked,
+            "this silo's own masked input is missing from the survivor list",
+        ));
     }
     entries.iter().try_for_each(|m| masked_header(rules, m, headers))?;
     let ids: Vec<SiloId> = entries.iter().map(|m| m.silo).collect();
@@ -147,10 +150,10 @@ impl ClosedList {
 pub fn closed_list(rules: &Rules<'_>, bind: &Digest, survivors: &SurvivorList) -> Result<ClosedList, VerifyError> {
     let entries = &survivors.0;
     let least = usize::from(rules.quorum.m);
-    list("SA-05", "survivors", entries.iter().map(|m| m.silo), least, rules.roster.len())?;
+    list("survivors", entries.iter().map(|m| m.silo), least, rules.roster.len())?;
     for m in entries {
         let fields: [&[u8]; 2] = [&bind.0, &m.hash.0];
-        signed(rules, Check::MaskedSignature, "SA-04", m.silo, Label::Masked, &fields, &m.signature)?;
+        signed(rules, Check::MaskedSignature, m.silo, Label::Masked, &fields, &m.signature)?;
     }
     let ids = entries.iter().map(|m| m.silo).collect();
     Ok(ClosedList { t3: transcript::t3(bind, entries), survivors: ids })

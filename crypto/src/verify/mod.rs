@@ -20,8 +20,7 @@ pub use evidence::{Guilt, evidence};
 pub use masked::{ClosedList, VerifiedList, VerifiedMasked, closed_list, masked, masked_header, survivor_list};
 pub use reveal::{VerifiedReveal, mask_secret, reveal, self_secret};
 pub use shares::{
-    DeliveryError, VerifiedDealing, VerifiedHeader, VerifiedHeaders, complaint, complaints, dealing, delivery, header,
-    headers, opening,
+    DeliveryError, VerifiedDealing, VerifiedHeader, VerifiedHeaders, complaint, dealing, delivery, header, headers,
 };
 pub use sum::{ClaimedSum, VerifiedSum, opened_secrets, sketch, sum};
 pub use votes::{
@@ -48,10 +47,10 @@ pub struct Rules<'a> {
 
 /// Something received breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} ({rule})")]
+#[error("{what} ({})", .check.rule())]
 pub struct VerifyError {
-    /// The invariant that it would break, for example `SA-05`.
-    pub rule: &'static str,
+    /// The check that it fails, and with it the invariant that it would break ([`Check::rule`]).
+    pub check: Check,
     /// One plain sentence.
     pub what: String,
     /// The silo whose item it is. Where the item came through the coordinator, the coordinator may have altered it.
@@ -60,13 +59,13 @@ pub struct VerifyError {
 
 impl VerifyError {
     /// Nobody but the sender of the whole message is to blame.
-    pub(crate) fn new(rule: &'static str, what: impl Into<String>) -> VerifyError {
-        VerifyError { rule, what: what.into(), blamed: None }
+    pub fn new(check: Check, what: impl Into<String>) -> VerifyError {
+        VerifyError { check, what: what.into(), blamed: None }
     }
 
     /// A silo's item is at fault; `what` continues a sentence about that silo.
-    pub(crate) fn of(rule: &'static str, silo: SiloId, what: String) -> VerifyError {
-        VerifyError { rule, what: format!("silo {silo}: {what}"), blamed: Some(silo) }
+    pub fn of(check: Check, silo: SiloId, what: String) -> VerifyError {
+        VerifyError { check, what: format!("silo {silo}: {what}"), blamed: Some(silo) }
     }
 }
 
@@ -74,7 +73,6 @@ impl VerifyError {
 fn signed(
     rules: &Rules<'_>,
     check: Check,
-    rule: &'static str,
     silo: SiloId,
     label: Label,
     fields: &[&[u8]],
@@ -87,38 +85,38 @@ fn signed(
             None => "it is not in the roster".into(),
             Some(_) => format!("its signature ({}) does not verify with the key that the roster pins", label.as_str()),
         };
-        return Err(VerifyError::of(rule, silo, what));
+        return Err(VerifyError::of(check, silo, what));
     }
     Ok(())
 }
 
 /// A list of silos from the wire: between `least` and `most` entries, ascending (so that none occurs twice).
 fn list(
-    rule: &'static str,
     what: &str,
     ids: impl ExactSizeIterator<Item = SiloId> + Clone,
     least: usize,
     most: usize,
 ) -> Result<(), VerifyError> {
     let bounds = [(Check::AtLeastM, least), (Check::AtMost, most)];
-    bounded_list(rule, what, ids, bounds, Check::DistinctSilos)
+    bounded_list(what, ids, bounds, Check::DistinctSilos)
 }
 
 /// As [`list`], with the checks that its parts count as.
 fn bounded_list(
-    rule: &'static str,
     what: &str,
     ids: impl ExactSizeIterator<Item = SiloId> + Clone,
     [(at_least, least), (at_most, most)]: [(Check, usize); 2],
     distinct: Check,
 ) -> Result<(), VerifyError> {
     let length = ids.len();
-    if at_least.finds(length < least) || at_most.finds(length > most) {
-        return Err(VerifyError::new(rule, format!("{length} {what}, where {least} to {most} are admitted")));
+    for (check, fault) in [(at_least, length < least), (at_most, length > most)] {
+        if check.finds(fault) {
+            return Err(VerifyError::new(check, format!("{length} {what}, where {least} to {most} are admitted")));
+        }
     }
     match ids.clone().zip(ids.skip(1)).find(|(a, b)| a >= b) {
         Some((_, b)) if distinct.finds(true) => {
-            Err(VerifyError::of(rule, b, format!("it is repeated or out of order among the {what}")))
+            Err(VerifyError::of(distinct, b, format!("it is repeated or out of order among the {what}")))
         }
         _ => Ok(()),
     }

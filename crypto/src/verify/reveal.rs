@@ -1,6 +1,8 @@
 //! P5: checks on revealed shares and on the secrets rebuilt from them.
 
-use super::{Check, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, list, signed};
+use super::{
+    Check, Rules, VerifiedAdverts, VerifiedDealing, VerifiedHeaders, VerifiedList, VerifyError, bounded_list, signed,
+};
 use crate::hash::Digest;
 use crate::identity::SiloId;
 use crate::keys::MaskSecret;
@@ -49,15 +51,16 @@ pub fn reveal(
     dealings: &BTreeMap<SiloId, VerifiedDealing>,
 ) -> Result<VerifiedReveal, VerifyError> {
     let holder = reveal.silo;
-    let wrong = |rule, what: String| Err(VerifyError::of(rule, holder, what));
+    let wrong = |check, what: String| Err(VerifyError::of(check, holder, what));
     if Check::RevealBySurvivor.finds(survivors.survivors().binary_search(&holder).is_err()) {
-        return wrong("SA-05", "it revealed shares without being a survivor".into());
+        return wrong(Check::RevealBySurvivor, "it revealed shares without being a survivor".into());
     }
     let most = survivors.survivors().len() + survivors.dropped().len();
-    list("SA-06", "revealed shares", reveal.shares.iter().map(|s| s.peer()), 0, most)
-        .map_err(|e| VerifyError::of(e.rule, holder, format!("its reply is malformed: {}", e.what)))?;
+    let (peers, bounds) = (reveal.shares.iter().map(|s| s.peer()), [(Check::AtLeastM, 0), (Check::AtMost, most)]);
+    bounded_list("revealed shares", peers, bounds, Check::RevealedOnce)
+        .map_err(|e| VerifyError::of(e.check, holder, format!("its reply is malformed: {}", e.what)))?;
     let fields: [&[u8]; 2] = [&survivors.t3().0, &shares_hash(&reveal.shares).0];
-    signed(rules, Check::RevealSignature, "SA-09", holder, Label::Reveal, &fields, &reveal.signature)?;
+    signed(rules, Check::RevealSignature, holder, Label::Reveal, &fields, &reveal.signature)?;
     let mut shares = Vec::with_capacity(reveal.shares.len());
     for share in &reveal.shares {
         let (peer, kind) = (share.peer(), share.kind());
@@ -66,7 +69,7 @@ pub fn reveal(
             ShareKind::MaskSecret => survivors.dropped(),
         };
         if Check::RevealKind.finds(implied.binary_search(&peer).is_err()) {
-            return wrong("SA-06", format!("it revealed the wrong kind of share of silo {peer}"));
+            return wrong(Check::RevealKind, format!("it revealed the wrong kind of share of silo {peer}"));
         }
         let leaf = dealings.get(&peer).filter(|d| d.dealer() == peer).and_then(|d| {
             let leaves = d.leaves(holder)?;
@@ -74,10 +77,10 @@ pub fn reveal(
             Some((d.header().t1(), leaf))
         });
         let Some((t1, leaf)) = leaf else {
-            return wrong("SA-09", format!("it revealed a share of silo {peer}, which dealt it none"));
+            return wrong(Check::RevealLeaf, format!("it revealed a share of silo {peer}, which dealt it none"));
         };
         if Check::RevealLeaf.finds(share.opening().leaf(&t1, peer, holder, kind) != leaf) {
-            return wrong("SA-09", format!("its share of silo {peer} is not the one that it was dealt"));
+            return wrong(Check::RevealLeaf, format!("its share of silo {peer} is not the one that it was dealt"));
         }
         shares.push((peer, share.opening().share.clone()));
     }
@@ -93,7 +96,7 @@ pub fn self_secret(dealer: SiloId, b: SecretScalar, headers: &VerifiedHeaders) -
     let matches = headers.get(dealer).is_some_and(|h| bool::from(h.commitment_b.0.ct_eq(&commitment.0)));
     if Check::SelfSecret.finds(!matches) {
         let what = "the self-mask secret rebuilt from its shares is not the one that it committed to";
-        return Err(VerifyError::of("SA-09", dealer, what.into()));
+        return Err(VerifyError::of(Check::SelfSecret, dealer, what.into()));
     }
     Ok(b)
 }
@@ -107,7 +110,7 @@ pub fn mask_secret(dealer: SiloId, sigma: &SecretScalar, adverts: &VerifiedAdver
     let matches = adverts.get(dealer).is_some_and(|advert| advert.mask_key == secret.public());
     if Check::MaskSecret.finds(!matches) {
         let what = "the mask secret rebuilt from its shares is not that of the mask key that it advertised";
-        return Err(VerifyError::of("SA-09", dealer, what.into()));
+        return Err(VerifyError::of(Check::MaskSecret, dealer, what.into()));
     }
     Ok(secret)
 }

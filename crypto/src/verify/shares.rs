@@ -1,7 +1,7 @@
-//! P2: checks on share headers, dealings, deliveries, complaints and openings.
+//! P2: checks on share headers, dealings, deliveries and complaints.
 
-use super::{Check, Rules, VerifiedAdverts, VerifyError, bounded_list, list, signed};
-use crate::complaint::{Complaint, PairOpening};
+use super::{Check, Rules, VerifiedAdverts, VerifyError, list, signed};
+use crate::complaint::Complaint;
 use crate::evidence::SignedPair;
 use crate::hash::Digest;
 use crate::identity::SiloId;
@@ -94,16 +94,16 @@ fn check_header(rules: &Rules<'_>, header: &ShareHeader, adverts: &VerifiedAdver
     same_context(rules, adverts)?;
     if Check::DealerAdvertised.finds(adverts.get(header.silo).is_none()) {
         let what = "it dealt shares without having advertised keys".into();
-        return Err(VerifyError::of("SA-05", header.silo, what));
+        return Err(VerifyError::of(Check::DealerAdvertised, header.silo, what));
     }
     let t1 = adverts.t1();
     let fields: [&[u8]; 3] = [&t1.0, &header.root.0, &header.commitment_b.0];
-    signed(rules, Check::HeaderSignature, "SA-03", header.silo, Label::ShareHeader, &fields, &header.signature)
+    signed(rules, Check::HeaderSignature, header.silo, Label::ShareHeader, &fields, &header.signature)
 }
 
 fn same_context(rules: &Rules<'_>, adverts: &VerifiedAdverts) -> Result<(), VerifyError> {
     if Check::SameSession.finds(adverts.ctx() != rules.ctx) {
-        return Err(VerifyError::new("SA-02", "the verified adverts belong to another session"));
+        return Err(VerifyError::new(Check::SameSession, "the verified adverts belong to another session"));
     }
     Ok(())
 }
@@ -120,9 +120,9 @@ pub fn headers(
     own: Option<&ShareHeader>,
 ) -> Result<VerifiedHeaders, VerifyError> {
     let (least, most) = (usize::from(rules.quorum.m), adverts.adverts().len());
-    list("SA-05", "share headers", headers.iter().map(|h| h.silo), least, most)?;
+    list("share headers", headers.iter().map(|h| h.silo), least, most)?;
     if Check::OwnHeader.finds(own.is_some_and(|own| !headers.contains(own))) {
-        return Err(VerifyError::new("SA-05", "this silo's own share header is missing or altered"));
+        return Err(VerifyError::new(Check::OwnHeader, "this silo's own share header is missing or altered"));
     }
     headers.iter().try_for_each(|h| check_header(rules, h, adverts))?;
     let t2 = transcript::t2(&adverts.t1(), &headers);
@@ -188,20 +188,20 @@ pub fn dealing(rules: &Rules<'_>, dealing: Dealing, adverts: &VerifiedAdverts) -
     let recipients: Vec<SiloId> = adverts.ids().collect();
     if Check::DealingPairs.finds(dealing.pairs.len() != recipients.len()) {
         let what = format!("it dealt {} pairs of shares, not {}", dealing.pairs.len(), recipients.len());
-        return Err(VerifyError::of("SA-03", dealer, what));
+        return Err(VerifyError::of(Check::DealingPairs, dealer, what));
     }
     for (&recipient, pair) in recipients.iter().zip(&dealing.pairs) {
         let expected = if recipient == dealer { 0 } else { SEALED_BYTES };
         if Check::BundleSize.finds(pair.sealed.0.len() != expected) {
             let what = format!("its bundle for silo {recipient} has {} bytes, not {expected}", pair.sealed.0.len());
-            return Err(VerifyError::of("SA-12", dealer, what));
+            return Err(VerifyError::of(Check::BundleSize, dealer, what));
         }
     }
     let header = header(rules, dealing.header, adverts)?;
     let tree = pair_tree(&recipients, &dealing.pairs);
     if Check::DealingRoot.finds(tree.root() != header.header.root) {
         let what = "its leaves and ciphertexts do not lead to the root that it signed".into();
-        return Err(VerifyError::of("SA-03", dealer, what));
+        return Err(VerifyError::of(Check::DealingRoot, dealer, what));
     }
     Ok(VerifiedDealing { header, recipients, pairs: dealing.pairs, tree })
 }
@@ -230,22 +230,22 @@ pub fn delivery(
     channel: &ChannelKey,
 ) -> Result<HeldPair, DeliveryError> {
     let (dealer, t1) = (delivery.dealer, adverts.t1());
-    let altered = |what: &str| DeliveryError::NotAsSigned(VerifyError::of("SA-03", dealer, what.into()));
+    let altered = |check, what: &str| DeliveryError::NotAsSigned(VerifyError::of(check, dealer, what.into()));
     if Check::DeliveryHeader.finds(header.header.silo != dealer || header.t1 != t1) {
-        return Err(altered("its delivery and its header do not belong together"));
+        return Err(altered(Check::DeliveryHeader, "its delivery and its header do not belong together"));
     }
     let (Some(advert), Some(place)) = (adverts.get(dealer), adverts.position(recipient)) else {
-        return Err(altered("its delivery is for a silo that did not advertise keys"));
+        return Err(altered(Check::DeliveryHeader, "its delivery is for a silo that did not advertise keys"));
     };
     if Check::BundleSize.finds(delivery.sealed.0.len() != SEALED_BYTES || dealer == recipient) {
-        return Err(altered("its delivery is not a sealed bundle for this silo"));
+        return Err(altered(Check::BundleSize, "its delivery is not a sealed bundle for this silo"));
     }
     let pair = delivery.leaves.pair_hash(recipient, &delivery.sealed);
     let root = merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path);
     if Check::DeliveryRoot.finds(root != Some(header.header.root)) {
-        return Err(altered("its delivery does not lead to the root that it signed"));
+        return Err(altered(Check::DeliveryRoot, "its delivery does not lead to the root that it signed"));
     }
-    let wrong = |what: &str| DeliveryError::DealerAtFault(VerifyError::of("SA-03", dealer, what.into()));
+    let wrong = |what: &str| DeliveryError::DealerAtFault(VerifyError::of(Check::DeliveryLeaves, dealer, what.into()));
     let shares = channel
         .key_from(&t1, recipient, (dealer, &advert.channel_key))
         .ok()
@@ -271,58 +271,8 @@ pub fn complaint(
     let stranger = complaint.silo == dealer || adverts.get(complaint.silo).is_none();
     if Check::ComplaintParties.finds(complaint.dealer != dealer || stranger) {
         let what = "its complaint is not about another silo's dealing in this attempt".into();
-        return Err(VerifyError::of("SA-03", complaint.silo, what));
+        return Err(VerifyError::of(Check::ComplaintParties, complaint.silo, what));
     }
     let fields: [&[u8]; 4] = [&header.t1.0, &dealer.to_bytes(), &header.header.root.0, &complaint.ciphertext.0];
-    signed(rules, Check::ComplaintSignature, "SA-03", complaint.silo, Label::Complaint, &fields, &complaint.signature)
-}
-
-/// SA-03: the complaints about one dealer, as the dealer checks them before it opens any pair: at most c, ascending by
-/// complainer, each valid ([`complaint`]) and about the ciphertext that the dealer sent (`sent`). Gives the complainers.
-///
-/// # Errors
-/// [`VerifyError`]; where there are more than c complainers the dealer must open none and stay out of U2.
-pub fn complaints(
-    rules: &Rules<'_>,
-    complaints: &[Complaint],
-    sent: &Dealing,
-    adverts: &VerifiedAdverts,
-) -> Result<Vec<SiloId>, VerifyError> {
-    let bounds = [(Check::AtLeastM, 0), (Check::ComplaintLimit, usize::from(rules.quorum.c))];
-    bounded_list("SA-03", "complaints", complaints.iter().map(|c| c.silo), bounds, Check::DistinctSilos)?;
-    let header = header(rules, sent.header.clone(), adverts)?;
-    for c in complaints {
-        complaint(rules, c, &header, adverts)?;
-        let pair = adverts.position(c.silo).and_then(|i| sent.pairs.get(i));
-        if Check::ComplaintBundle.finds(pair.is_none_or(|pair| pair.sealed.hash() != c.ciphertext)) {
-            let what = "it complains about a bundle that this silo did not send".into();
-            return Err(VerifyError::of("SA-03", c.silo, what));
-        }
-    }
-    Ok(complaints.iter().map(|c| c.silo).collect())
-}
-
-/// SA-03: a dealer's opening of one pair against the leaves of that pair (at the coordinator from [`VerifiedDealing`], at
-/// the recipient from its delivery, which has been checked against the root).
-///
-/// # Errors
-/// [`VerifyError`] blaming the dealer, which then stays out of U2.
-pub fn opening(
-    opening: &PairOpening,
-    adverts: &VerifiedAdverts,
-    header: &VerifiedHeader,
-    delivery: &Delivery,
-) -> Result<HeldPair, VerifyError> {
-    let (dealer, recipient, t1) = (opening.dealer, opening.recipient, adverts.t1());
-    let wrong = |what: &str| VerifyError::of("SA-03", dealer, what.into());
-    let place = adverts.position(recipient).ok_or_else(|| wrong("it opened a pair for a silo outside this attempt"))?;
-    let pair = delivery.leaves.pair_hash(recipient, &delivery.sealed);
-    let root = merkle::root_of_path(pair, place, adverts.adverts().len(), &delivery.path);
-    if Check::OpeningRoot.finds(root != Some(header.header.root)) {
-        return Err(wrong("the pair that it opened does not lead to the root that it signed"));
-    }
-    if Check::OpeningLeaves.finds(opening.shares.leaves(&t1, dealer, recipient) != delivery.leaves) {
-        return Err(wrong("the shares that it opened are not those of the leaves that it signed"));
-    }
-    Ok(HeldPair { dealer, recipient, shares: opening.shares.clone() })
+    signed(rules, Check::ComplaintSignature, complaint.silo, Label::Complaint, &fields, &complaint.signature)
 }

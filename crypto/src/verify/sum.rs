@@ -1,8 +1,8 @@
 //! P6: checks on sketches, on opened secrets, and on the sum that they prove.
 
 use super::{
-    Check, Rules, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError, adverts, headers, list, mask_secret,
-    self_secret, signed, survivor_list,
+    Check, Rules, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError, adverts, bounded_list, headers,
+    mask_secret, self_secret, signed, survivor_list,
 };
 use crate::commit::SurvivorList;
 use crate::hash::Digest;
@@ -30,19 +30,19 @@ pub fn sketch(
     sum_hash: &Digest,
 ) -> Result<(), VerifyError> {
     let silo = sketch.silo;
-    let wrong = |what: &str| Err(VerifyError::of("SA-16", silo, what.into()));
+    let wrong = |check, what: &str| Err(VerifyError::of(check, silo, what.into()));
     if Check::SketchBySurvivor.finds(survivors.survivors().binary_search(&silo).is_err()) {
-        return wrong("it sent subset sums without being a survivor");
+        return wrong(Check::SketchBySurvivor, "it sent subset sums without being a survivor");
     }
     if Check::SketchSize.finds(sketch.values.len() != ROWS * params.segments.len()) {
-        return wrong("it sent another number of subset sums than the session has");
+        return wrong(Check::SketchSize, "it sent another number of subset sums than the session has");
     }
     let masks = params.segments.iter().flat_map(|s| [s.ring_mask(); ROWS]);
     if Check::SketchRing.finds(sketch.values.iter().zip(masks).any(|(value, mask)| value & !mask != 0)) {
-        return wrong("a subset sum lies outside of its ring");
+        return wrong(Check::SketchRing, "a subset sum lies outside of its ring");
     }
     let fields: [&[u8]; 3] = [&survivors.t3().0, &sum_hash.0, &values_hash(&sketch.values).0];
-    signed(rules, Check::SketchSignature, "SA-16", silo, Label::Sketch, &fields, &sketch.signature)
+    signed(rules, Check::SketchSignature, silo, Label::Sketch, &fields, &sketch.signature)
 }
 
 /// SA-09: the secrets that the coordinator opened, one per silo of U2 in order, each against what its dealer advertised or
@@ -58,13 +58,14 @@ pub fn opened_secrets(
 ) -> Result<Vec<Stream>, VerifyError> {
     if Check::OpenedSecrets.finds(secrets.len() != headers.headers().len()) {
         let what = format!("{} secrets are opened where {} silos dealt", secrets.len(), headers.headers().len());
-        return Err(VerifyError::new("SA-09", what));
+        return Err(VerifyError::new(Check::OpenedSecrets, what));
     }
     let bind = headers.bind();
     let mut streams = Vec::with_capacity(survivors.survivors().len() * (1 + survivors.dropped().len()));
     for (dealer, secret) in headers.ids().zip(secrets) {
         let scalar = Option::<Scalar>::from(Scalar::from_canonical_bytes(secret.0)).map(SecretScalar);
-        let not_canonical = || VerifyError::of("SA-09", dealer, "its opened secret is no canonical scalar".into());
+        let not_canonical =
+            || VerifyError::of(Check::OpenedSecrets, dealer, "its opened secret is no canonical scalar".into());
         let scalar = scalar.ok_or_else(not_canonical)?;
         if survivors.survivors().binary_search(&dealer).is_ok() {
             let b = self_secret(dealer, scalar, headers)?;
@@ -74,10 +75,10 @@ pub fn opened_secrets(
         let secret = mask_secret(dealer, &scalar, adverts)?;
         for &survivor in survivors.survivors() {
             let advert = adverts.get(survivor).ok_or_else(|| {
-                VerifyError::of("SA-05", survivor, "it survived without having advertised keys".into())
+                VerifyError::of(Check::DealerAdvertised, survivor, "it survived without having advertised keys".into())
             })?;
             let seed = secret.pair_seed(&bind, dealer, (survivor, &advert.mask_key));
-            let seed = seed.map_err(|e| VerifyError::of("SA-01", survivor, e.to_string()))?;
+            let seed = seed.map_err(|e| VerifyError::of(Check::Contributory, survivor, e.to_string()))?;
             streams.push(Stream { seed, sign: pair_sign(survivor, dealer).opposite() });
         }
     }
@@ -145,13 +146,17 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
     let mut proven: Vec<SiloId> = proof.sketches.iter().map(|s| s.silo).chain(proof.opened.iter().copied()).collect();
     proven.sort_unstable();
     if Check::SumAccounted.finds(proven != survivors.survivors() || opened.len() != proof.opened.len()) {
-        return Err(VerifyError::new("SA-16", "not every survivor's masked input is accounted for exactly once"));
+        return Err(VerifyError::new(
+            Check::SumAccounted,
+            "not every survivor's masked input is accounted for exactly once",
+        ));
     }
-    list("SA-16", "sketches", proof.sketches.iter().map(|s| s.silo), 0, proven.len())?;
-    list("SA-16", "opened masked inputs", proof.opened.iter().copied(), 0, proven.len())?;
+    let (once, bounds) = (Check::SumAccounted, [0, proven.len()].map(|bound| (Check::SumAccounted, bound)));
+    bounded_list("sketches", proof.sketches.iter().map(|s| s.silo), bounds, once)?;
+    bounded_list("opened masked inputs", proof.opened.iter().copied(), bounds, once)?;
     if Check::InputsShown.finds(params.verify_sum == VerifySum::Inputs && !proof.sketches.is_empty()) {
         let what = "this job checks sums against masked inputs, and a sketch was shown in place of one";
-        return Err(VerifyError::new("SA-16", what));
+        return Err(VerifyError::new(Check::InputsShown, what));
     }
     let mut total = vec![0u32; ROWS * params.segments.len()];
     for item in &proof.sketches {
@@ -159,7 +164,7 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
         sketch::add(params, &mut total, &item.values);
     }
     for (&silo, &masked) in proof.opened.iter().zip(opened) {
-        let of = |what: String| VerifyError::of("SA-16", silo, what);
+        let of = |what: String| VerifyError::of(Check::OpenedHash, silo, what);
         packing::check(params, masked).map_err(|e| of(e.to_string()))?;
         let signed_hash = survivors.list().0.iter().find(|m| m.silo == silo).map(|m| m.hash);
         if Check::OpenedHash.finds(signed_hash != Some(transcript::masked_hash(masked))) {
@@ -169,14 +174,14 @@ pub fn sum(rules: &Rules<'_>, claim: &ClaimedSum<'_>, threads: usize) -> Result<
         sketch::add(params, &mut total, &values);
     }
 
-    let malformed = |e: packing::PackingError| VerifyError::new("SA-16", format!("the sum is malformed: {e}"));
+    let malformed = |e: packing::PackingError| VerifyError::new(Check::SumRows, format!("the sum is malformed: {e}"));
     let mut lanes = packing::unpack(params, packed).map_err(malformed)?;
     let back: Vec<Stream> = streams.into_iter().map(|s| Stream { sign: s.sign.opposite(), ..s }).collect();
     mask::apply(&mut lanes, &back, threads);
     let found = sketch::subset_sums(params, &key, &lanes, threads).map_err(malformed)?;
     if Check::SumRows.finds(found != total) {
         let what = "the sum is not the sum of the survivors' masked inputs: the coordinator announced a false one";
-        return Err(VerifyError::new("SA-16", what));
+        return Err(VerifyError::new(Check::SumRows, what));
     }
     Ok(VerifiedSum { t3, bind: headers.bind(), survivors: survivors.survivors().to_vec() })
 }

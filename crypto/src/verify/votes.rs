@@ -59,9 +59,9 @@ impl VerifiedResult {
 pub fn commit_vote(rules: &Rules<'_>, vote: &CommitVote, t3: &Digest, survivors: &[SiloId]) -> Result<(), VerifyError> {
     if Check::CommitBySurvivor.finds(survivors.binary_search(&vote.silo).is_err()) {
         let what = "it committed without being a survivor of the list".into();
-        return Err(VerifyError::of("SA-08", vote.silo, what));
+        return Err(VerifyError::of(Check::CommitBySurvivor, vote.silo, what));
     }
-    signed(rules, Check::CommitSignature, "SA-08", vote.silo, Label::Commit, &[&t3.0], &vote.signature)
+    signed(rules, Check::CommitSignature, vote.silo, Label::Commit, &[&t3.0], &vote.signature)
 }
 
 /// SA-08: a commit certificate over the checker's own T3: at least q votes, ascending by silo, all of its survivors (in
@@ -75,7 +75,7 @@ pub fn commit_certificate(
     t3: &Digest,
     survivors: &[SiloId],
 ) -> Result<VerifiedCertificate, VerifyError> {
-    quorum(rules, "SA-08", "COMMIT votes", certificate.0.iter().map(|v| v.silo))?;
+    quorum(rules, Check::CommitQuorum, "COMMIT votes", certificate.0.iter().map(|v| v.silo))?;
     certificate.0.iter().try_for_each(|v| commit_vote(rules, v, t3, survivors))?;
     Ok(VerifiedCertificate { t3: *t3 })
 }
@@ -87,7 +87,7 @@ pub fn commit_certificate(
 pub fn own_list(certificate: &VerifiedCertificate, t3: &Digest) -> Result<(), VerifyError> {
     if Check::OwnList.finds(certificate.t3 != *t3) {
         let what = "the commit certificate is over another survivor list than the one this silo voted for";
-        return Err(VerifyError::new("SA-08", what));
+        return Err(VerifyError::new(Check::OwnList, what));
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ pub fn own_list(certificate: &VerifiedCertificate, t3: &Digest) -> Result<(), Ve
 /// # Errors
 /// [`VerifyError`] blaming the voter.
 pub fn abandon_vote(rules: &Rules<'_>, vote: &AbandonVote) -> Result<(), VerifyError> {
-    signed(rules, Check::AbandonSignature, "SA-13", vote.silo, Label::Abandon, &[], &vote.signature)
+    signed(rules, Check::AbandonSignature, vote.silo, Label::Abandon, &[], &vote.signature)
 }
 
 /// SA-13: an abandon certificate for the attempt `rules.ctx`, by that context's roster and quorums: at least q votes,
@@ -109,7 +109,7 @@ pub fn abandon_certificate(
     rules: &Rules<'_>,
     certificate: &AbandonCertificate,
 ) -> Result<VerifiedAbandon, VerifyError> {
-    quorum(rules, "SA-13", "ABANDON votes", certificate.0.iter().map(|v| v.silo))?;
+    quorum(rules, Check::AbandonQuorum, "ABANDON votes", certificate.0.iter().map(|v| v.silo))?;
     certificate.0.iter().try_for_each(|v| abandon_vote(rules, v))?;
     Ok(VerifiedAbandon { ctx: *rules.ctx })
 }
@@ -125,7 +125,7 @@ pub fn result_vote(
     next_model_hash: &Digest,
 ) -> Result<(), VerifyError> {
     let fields: [&[u8]; 2] = [&result_hash.0, &next_model_hash.0];
-    signed(rules, Check::ResultSignature, "SA-14", vote.silo, Label::Result, &fields, &vote.signature)
+    signed(rules, Check::ResultSignature, vote.silo, Label::Result, &fields, &vote.signature)
 }
 
 /// SA-14: a result certificate: at least q votes of distinct silos of the roster, ascending, every signature valid over
@@ -139,17 +139,18 @@ pub fn result_certificate(
     result_hash: &Digest,
     next_model_hash: &Digest,
 ) -> Result<VerifiedResult, VerifyError> {
-    quorum(rules, "SA-14", "RESULT votes", certificate.0.iter().map(|v| v.silo))?;
+    quorum(rules, Check::ResultQuorum, "RESULT votes", certificate.0.iter().map(|v| v.silo))?;
     certificate.0.iter().try_for_each(|v| result_vote(rules, v, result_hash, next_model_hash))?;
     Ok(VerifiedResult { result_hash: *result_hash, next_model_hash: *next_model_hash })
 }
 
+/// A certificate: at least q votes (`enough` is the check), ascending, so that none is counted twice.
 fn quorum(
     rules: &Rules<'_>,
-    rule: &'static str,
+    enough: Check,
     what: &str,
     voters: impl ExactSizeIterator<Item = SiloId> + Clone,
 ) -> Result<(), VerifyError> {
-    let bounds = [(Check::QuorumOfVotes, usize::from(rules.quorum.q)), (Check::AtMost, rules.roster.len())];
-    bounded_list(rule, what, voters, bounds, Check::DistinctVotes)
+    let bounds = [(enough, usize::from(rules.quorum.q)), (Check::AtMost, rules.roster.len())];
+    bounded_list(what, voters, bounds, enough)
 }

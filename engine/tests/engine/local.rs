@@ -1,7 +1,7 @@
 //! Local training: what the privacy argument and the coordinate bound rely on, and that it learns.
 
 use blindsum_adapter::training::Optimizer;
-use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, Phase, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalError, LocalTrainer, LocalUpdate, StepPrivacy, TrainSpec, os_rng};
 use blindsum_engine::{Engine, EngineError, GradientSum};
@@ -38,7 +38,7 @@ impl Engine for Constant {
     fn gradient_sum(
         &mut self,
         _: Adapter<'_>,
-        _: Phase,
+        _: RoundKind,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {

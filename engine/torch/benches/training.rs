@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{
-    Adapter, AdapterLayout, Head, Init, LoraConfig, Method, Phase, Targets, TaskKind, initial_values,
+    Adapter, AdapterLayout, Head, Init, LoraConfig, Method, RoundKind, Targets, TaskKind, initial_values,
 };
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalTrainer, StepPrivacy, TrainSpec, os_rng};
@@ -89,7 +89,7 @@ fn parity(model: &Path, task: &str) -> Result<(), Box<dyn Error>> {
         let options = EngineSettings { device, precision, threads: THREADS, ..EngineSettings::default() };
         let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
         let logits = engine.logits(Adapter::of(&values), &batch)?.concat();
-        Ok([logits, engine.gradient_sum(Adapter::of(&values), Phase::B, &batch, Some(1.0))?.sum])
+        Ok([logits, engine.gradient_sum(Adapter::of(&values), RoundKind::TrainB, &batch, Some(1.0))?.sum])
     };
     let exact = compute(ComputeDevice::Cpu, Precision::F32)?;
     for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Phase, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::{Engine, EngineSettings, Precision};
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -52,9 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     match pass {
                         "forward" => drop(engine.logits(Adapter::of(&adapter), &batch)?),
                         "the same, clipped" => {
-                            drop(engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(0.5))?)
+                            drop(engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(0.5))?)
                         }
-                        _ => drop(engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None)?),
+                        _ => drop(engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None)?),
                     }
                     Ok(())
                 };

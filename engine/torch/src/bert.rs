@@ -10,7 +10,7 @@ use super::Result;
 use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
 use super::encoder::{Encoder, LayerPaths, Own, Positions};
-use super::head::Activation;
+use super::head::HeadActivation;
 
 /// RoBERTa has the same.
 pub(super) const LAYER: LayerPaths = LayerPaths {
@@ -42,6 +42,6 @@ pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place
     checkpoint.read(&CONTENTS, layout.shape().family, |reader| {
         let mut builder = Builder::new(reader, layout, place);
         let pooler = Some(builder.linear_in("pooler.dense", hidden, hidden, true, Kind::Float)?);
-        builder.encoder(&LAYER, Own { positions: Positions::Places, pooler, head_activation: Activation::None })
+        builder.encoder(&LAYER, Own { positions: Positions::Places, pooler, head_activation: HeadActivation::None })
     })
 }

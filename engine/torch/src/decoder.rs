@@ -5,7 +5,7 @@
 //! query, key and value or three, rotary positions or a table of them, a gated feed-forward layer or a plain one.
 //! Contract: for classification the last layer goes on with each example's last real token alone.
 
-use blindsum_adapter::{Activation, Decoder as Settings, Task, Window};
+use blindsum_adapter::{Activation, DecoderShape as Settings, Task, Window};
 use blindsum_engine::EngineError;
 use tch::{Kind, Tensor};
 

@@ -9,7 +9,7 @@ use super::Result;
 use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
 use super::encoder::{Encoder, LayerPaths, Own, Positions};
-use super::head::Activation;
+use super::head::HeadActivation;
 
 const LAYER: LayerPaths = LayerPaths {
     layers: "transformer.layer",
@@ -28,7 +28,7 @@ const CONTENTS: Contents =
 
 /// Reads every weight.
 pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Encoder> {
-    let own = Own { positions: Positions::Places, pooler: None, head_activation: Activation::Relu };
+    let own = Own { positions: Positions::Places, pooler: None, head_activation: HeadActivation::Relu };
     let family = layout.shape().family;
     checkpoint.read(&CONTENTS, family, |reader| Builder::new(reader, layout, place).encoder(&LAYER, own))
 }

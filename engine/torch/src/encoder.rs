@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::attention::{Heads, Kept, Mask, Reads, attend};
 use super::builder::{Builder, Place};
-use super::head::Activation;
+use super::head::HeadActivation;
 use super::lora::{Linear, Loras, Rows, cast};
 use super::model::{Model, Pass};
 use super::norm::Norm;
@@ -46,7 +46,7 @@ pub(super) struct Own {
     pub positions: Positions,
     /// In f32, on the first token.
     pub pooler: Option<Linear>,
-    pub head_activation: Activation,
+    pub head_activation: HeadActivation,
 }
 
 /// Which row of the position embedding a token takes.
@@ -247,7 +247,7 @@ impl Model for Encoder {
         }
     }
 
-    fn head_activation(&self) -> Activation {
+    fn head_activation(&self) -> HeadActivation {
         self.own.head_activation
     }
 }

@@ -11,7 +11,7 @@ use super::{Result, matrix, torch_error};
 
 /// What stands between two layers of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activation {
+pub(super) enum HeadActivation {
     /// Nothing: the head is a single layer.
     None,
     Tanh,
@@ -19,10 +19,10 @@ pub(super) enum Activation {
 }
 
 /// The head of one adapter.
-pub(super) struct Head {
+pub(super) struct HeadLayers {
     /// Weight `[out, in]` and bias `[out]`, if any, of each layer; the last gives the logits.
     layers: Vec<(Tensor, Option<Tensor>)>,
-    activation: Activation,
+    activation: HeadActivation,
 }
 
 /// One layer of the head in a forward pass.
@@ -35,12 +35,12 @@ pub(super) struct Passed {
     pub bias: bool,
 }
 
-impl Head {
+impl HeadLayers {
     /// Takes all the head's weights and biases apart.
     pub(super) fn new(
         layout: &AdapterLayout,
         (weights, biases): (&[f32], &[f32]),
-        activation: Activation,
+        activation: HeadActivation,
         device: Device,
     ) -> Result<Self> {
         // an empty slice where the numbers do not suffice: `matrix` then refuses it
@@ -54,14 +54,14 @@ impl Head {
             Ok((weight, bias))
         };
         let layers = layout.head_layers().iter().zip(layout.head_parts()).map(read).collect::<Result<_>>()?;
-        Ok(Head { layers, activation })
+        Ok(HeadLayers { layers, activation })
     }
 
     /// The same head for another thread, or another call.
     pub(super) fn share(&self) -> Self {
         let layers =
             self.layers.iter().map(|(w, b)| (w.shallow_clone(), b.as_ref().map(Tensor::shallow_clone))).collect();
-        Head { layers, activation: self.activation }
+        HeadLayers { layers, activation: self.activation }
     }
 
     /// Applies the head to `features` `[examples, in]`; the last layer's output are the logits `[examples, labels]`.
@@ -71,9 +71,9 @@ impl Head {
         for (i, (weight, bias)) in self.layers.iter().enumerate() {
             if i > 0 {
                 x = match self.activation {
-                    Activation::None => x,
-                    Activation::Tanh => x.f_tanh().map_err(torch_error)?,
-                    Activation::Relu => x.f_relu().map_err(torch_error)?,
+                    HeadActivation::None => x,
+                    HeadActivation::Tanh => x.f_tanh().map_err(torch_error)?,
+                    HeadActivation::Relu => x.f_relu().map_err(torch_error)?,
                 };
             }
             let y = x.f_linear(weight, bias.as_ref()).map_err(torch_error)?;

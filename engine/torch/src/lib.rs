@@ -35,17 +35,17 @@ mod step;
 use std::path::Path;
 use std::sync::Arc;
 
-use blindsum_adapter::{Adapter, AdapterLayout, HeadRanges, Phase};
+use blindsum_adapter::{Adapter, AdapterLayout, HeadRanges, RoundKind};
 use blindsum_engine::data::{Example, Target};
 use blindsum_engine::{Engine, EngineError, EngineSettings, GradientSum, Outcome};
 use tch::{Device, Kind, TchError, Tensor};
 
 use self::builder::{Place, on};
 use self::checkpoint::Checkpoint;
-use self::head::Head;
+use self::head::HeadLayers;
 use self::lora::{Loras, cast};
 use self::model::Model;
-use self::packing::{Limits, Packed};
+use self::packing::{Packed, RowLimits};
 
 /// The libtorch that this was built with.
 pub const LIBTORCH_VERSION: &str = env!("BLINDSUM_LIBTORCH");
@@ -87,7 +87,7 @@ struct Worker {
     /// A of each module `[generations·r, in]`, as far as they were needed yet.
     a: Vec<Tensor>,
     /// The frozen head; without layers where the model continues texts.
-    head: Head,
+    head: HeadLayers,
     gradient_checkpointing: bool,
 }
 
@@ -124,7 +124,7 @@ impl TorchEngine {
             place.put(&cast(&matrix(a, &[rows, m.in_features])?, kind)?)
         };
         let a = a.map(put).collect::<Result<_>>()?;
-        let head = Head::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation(), device)?;
+        let head = HeadLayers::new(layout, (&frozen.head.0, &frozen.head.1), model.head_activation(), device)?;
         let layout = Arc::new(layout.clone());
         let gradient_checkpointing = settings.gradient_checkpointing;
         let mut settings = settings;
@@ -220,7 +220,7 @@ impl TorchEngine {
         let examples = numbers.map_or(usize::MAX, |numbers| (PER_EXAMPLE_NUMBERS / numbers.max(1)).max(1));
         let attention_breakeven = self.layout.hidden().div_ceil(2);
         let (tokens, threads) = (self.settings.micro_batch_tokens, self.workers.len());
-        packing::pack(batch, Limits { tokens, examples, attention_breakeven, threads })
+        packing::pack(batch, RowLimits { tokens, examples, attention_breakeven, threads })
     }
 
     /// Shares micro-batches out among the workers, each on a thread of its own, and returns what each made of its
@@ -266,14 +266,14 @@ impl Engine for TorchEngine {
     fn gradient_sum(
         &mut self,
         adapter: Adapter<'_>,
-        phase: Phase,
+        kind: RoundKind,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum> {
         self.check(adapter, batch, true)?;
-        let trained = self.layout.trained(phase);
+        let trained = self.layout.trained(kind);
         let parts = self.pack(batch, clip.map(|_| trained.len()));
-        let work = |worker: &mut Worker, parts| worker.sum_gradients(adapter, phase, batch, parts, clip);
+        let work = |worker: &mut Worker, parts| worker.sum_gradients(adapter, kind, batch, parts, clip);
         let mut shares = self.share_out(parts, work)?;
         let norms = if clip.is_some() { vec![0.0; batch.len()] } else { Vec::new() };
         let mut total = GradientSum { sum: vec![0.0; trained.len()], losses: vec![0.0; batch.len()], norms };
@@ -333,12 +333,12 @@ impl Worker {
     }
 
     /// The head for this adapter vector.
-    fn head(&self, adapter: Adapter<'_>) -> Result<Head> {
+    fn head(&self, adapter: Adapter<'_>) -> Result<HeadLayers> {
         match self.layout.head_ranges() {
             None => Ok(self.head.share()),
             Some(HeadRanges { weight, bias }) => {
                 let (values, activation) = (adapter.values, self.model.head_activation());
-                Head::new(&self.layout, (&values[weight], &values[bias]), activation, self.device())
+                HeadLayers::new(&self.layout, (&values[weight], &values[bias]), activation, self.device())
             }
         }
     }

@@ -8,7 +8,7 @@
 //! Folded parts of an adapter (`lora.refresh_rounds`) stand before the newest in A's rows and B's columns, exactly as in
 //! the export; the newest is the last r of them, and all that is trained.
 
-use blindsum_adapter::{Adapter, AdapterLayout, Phase};
+use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
 use tch::{Kind, Tensor};
 
 use super::builder::on;
@@ -73,10 +73,10 @@ impl Linear {
         let h = x.f_linear(&loras.a[module], None::<&Tensor>).map_err(torch_error)?;
         // in place: nothing keeps a linear layer's output for its own backward pass
         y = loras.b[module].f_transpose(0, 1).and_then(|b| y.f_addmm_(&h, &b)).map_err(torch_error)?;
-        if let Some((phase, taken)) = &mut loras.taken {
+        if let Some((kind, taken)) = &mut loras.taken {
             let newest = |h: Tensor| h.f_narrow(1, h.size()[1] - loras.rank, loras.rank);
-            let h = phase.b().then(|| h.f_detach().and_then(newest)).transpose().map_err(torch_error)?;
-            let x = phase.a().then(|| x.f_detach()).transpose().map_err(torch_error)?;
+            let h = kind.trains_b().then(|| h.f_detach().and_then(newest)).transpose().map_err(torch_error)?;
+            let x = kind.trains_a().then(|| x.f_detach()).transpose().map_err(torch_error)?;
             taken.push(Taken { module, h, x, y: y.shallow_clone(), rows });
         }
         Ok(y)
@@ -91,7 +91,7 @@ pub(super) struct Loras {
     /// `s·B` of each module `[out, generations·r]`, in the layer's number format.
     b: Vec<Tensor>,
     /// What is trained, and where adapted layers leave their part; `None` where no gradient is wanted.
-    taken: Option<(Phase, Vec<Taken>)>,
+    taken: Option<(RoundKind, Vec<Taken>)>,
 }
 
 impl Loras {
@@ -101,7 +101,7 @@ impl Loras {
         layout: &AdapterLayout,
         frozen: &[Tensor],
         adapter: Adapter<'_>,
-        gradient: Option<Phase>,
+        gradient: Option<RoundKind>,
     ) -> Result<Self> {
         let scaling = layout.lora().scaling();
         let (mut a, mut b) = (Vec::with_capacity(frozen.len()), Vec::with_capacity(frozen.len()));
@@ -120,7 +120,7 @@ impl Loras {
             let leaf = on(&cast(&values, frozen.kind())?, frozen.device())?;
             b.push(leaf.f_set_requires_grad(gradient.is_some()).map_err(torch_error)?);
         }
-        Ok(Loras { rank: layout.rank() as i64, a, b, taken: gradient.map(|phase| (phase, Vec::new())) })
+        Ok(Loras { rank: layout.rank() as i64, a, b, taken: gradient.map(|kind| (kind, Vec::new())) })
     }
 
     /// `s·B` of a module whose A is trained, `[out, r]`, without history.

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::attention::{Kept, Mask, Turn};
 use super::builder::Place;
 use super::checkpoint::Checkpoint;
-use super::head::Activation;
+use super::head::HeadActivation;
 use super::lora::Loras;
 use super::packing::Packed;
 use super::{Result, bert, distilbert, gpt2, llama, roberta};
@@ -57,8 +57,8 @@ pub(super) trait Model: Send {
     fn finish(&self, x: &Tensor, loras: &mut Loras) -> Result<Tensor>;
 
     /// What stands between the head's layers, if it has several.
-    fn head_activation(&self) -> Activation {
-        Activation::None
+    fn head_activation(&self) -> HeadActivation {
+        HeadActivation::None
     }
 
     /// The matrix that gives next tokens, `[vocab, hidden]`; `None` for classification.

@@ -22,7 +22,7 @@ const MIN_WIDTH: usize = 64;
 
 /// Bounds on one micro-batch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct RowLimits {
     /// Real tokens; a longer single example still makes a micro-batch of its own.
     pub tokens: usize,
     /// Examples (their gradients are kept one by one).
@@ -33,9 +33,10 @@ pub(super) struct Limits {
     pub threads: usize,
 }
 
-impl Limits {
+impl RowLimits {
     /// For one example, whatever its length.
-    pub(super) const ALONE: Limits = Limits { tokens: usize::MAX, examples: 1, attention_breakeven: 1, threads: 1 };
+    pub(super) const ALONE: RowLimits =
+        RowLimits { tokens: usize::MAX, examples: 1, attention_breakeven: 1, threads: 1 };
 }
 
 /// Some examples laid out in rows.
@@ -59,7 +60,7 @@ pub(super) struct Packed {
 }
 
 /// Splits a batch into micro-batches of similar lengths and even sizes, as many for each thread.
-pub(super) fn pack(batch: &[&Example], limits: Limits) -> Vec<Packed> {
+pub(super) fn pack(batch: &[&Example], limits: RowLimits) -> Vec<Packed> {
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(batch[i].ids.len()));
     let total: usize = batch.iter().map(|e| e.ids.len()).sum();
@@ -86,7 +87,7 @@ pub(super) fn pack(batch: &[&Example], limits: Limits) -> Vec<Packed> {
 }
 
 /// Lays `members` (longest first) into rows of the width that costs least.
-fn layout(batch: &[&Example], members: &[usize], limits: Limits) -> Packed {
+fn layout(batch: &[&Example], members: &[usize], limits: RowLimits) -> Packed {
     let lengths: Vec<usize> = members.iter().map(|&i| batch[i].ids.len()).collect();
     let longest = lengths.first().copied().unwrap_or(1).next_multiple_of(STEP).max(MIN_WIDTH);
     let cost = |width: usize, rows: usize| rows * width * (limits.attention_breakeven + width);
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { tokens: 512, examples: 40, attention_breakeven: 192, threads: 1 };
+    const LIMITS: RowLimits = RowLimits { tokens: 512, examples: 40, attention_breakeven: 192, threads: 1 };
 
     fn examples(lengths: &[usize]) -> Vec<Example> {
         lengths.iter().map(|&n| Example::labelled((1..=n as u32).collect(), 0)).collect()
@@ -197,7 +198,7 @@ mod tests {
         let parts = |lengths: &[usize], tokens| -> Vec<usize> {
             let owned = examples(lengths);
             let batch: Vec<&Example> = owned.iter().collect();
-            let parts = pack(&batch, Limits { tokens, examples: 1000, threads: 2, ..LIMITS });
+            let parts = pack(&batch, RowLimits { tokens, examples: 1000, threads: 2, ..LIMITS });
             parts.iter().map(|p| p.lengths.iter().sum()).collect()
         };
         let mixed: Vec<usize> = (0..32).map(|i| 6 + (i * i) % 65).collect();
@@ -213,7 +214,7 @@ mod tests {
     fn short_sequences_share_rows() {
         let owned = examples(&[20; 48]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let packed = pack(&batch, Limits { tokens: 4096, examples: 100, ..LIMITS });
+        let packed = pack(&batch, RowLimits { tokens: 4096, examples: 100, ..LIMITS });
         let cells: usize = packed.iter().map(|p| p.rows * p.width).sum();
         assert!(cells <= 48 * 20 * 11 / 10, "{cells} cells for {} tokens", 48 * 20);
     }

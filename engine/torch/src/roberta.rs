@@ -10,7 +10,7 @@ use super::bert::LAYER;
 use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
 use super::encoder::{Encoder, Own, Positions};
-use super::head::Activation;
+use super::head::HeadActivation;
 
 /// A base checkpoint may hold a pooler, which classification does not use.
 const CONTENTS: Contents =
@@ -20,6 +20,7 @@ const CONTENTS: Contents =
 pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place) -> Result<Encoder> {
     let shape = layout.shape();
     let (first, pad_token) = (shape.first_position as i64, i64::from(shape.pad_token.unwrap_or(1)));
-    let own = Own { positions: Positions::From { first, pad_token }, pooler: None, head_activation: Activation::Tanh };
+    let own =
+        Own { positions: Positions::From { first, pad_token }, pooler: None, head_activation: HeadActivation::Tanh };
     checkpoint.read(&CONTENTS, shape.family, |reader| Builder::new(reader, layout, place).encoder(&LAYER, own))
 }

@@ -5,14 +5,14 @@
 
 use std::ops::Range;
 
-use blindsum_adapter::{Adapter, Phase};
+use blindsum_adapter::{Adapter, RoundKind};
 use blindsum_engine::data::{Example, Target};
 use tch::{Kind, Reduction, Tensor};
 
 use super::builder::on;
-use super::head::{Head, Passed};
+use super::head::{HeadLayers, Passed};
 use super::lora::{Loras, Rows, Taken, cast};
-use super::packing::{Limits, Packed, pack};
+use super::packing::{Packed, RowLimits, pack};
 use super::{Result, Worker, indices, model, next_token, torch_error, values};
 
 /// Factor on a clipped gradient that keeps its norm at or below the clip after f32 rounding.
@@ -60,7 +60,7 @@ struct Top {
 }
 
 /// What one worker's share of a batch contributes.
-pub(super) struct Share {
+pub(super) struct WorkerShare {
     /// Sum of the (clipped) gradients, in the adapter's layout; zero where nothing is trained.
     pub sum: Vec<f32>,
     /// Index in the batch, loss, and norm before clipping (0 without a clip) of each example.
@@ -71,17 +71,17 @@ impl Worker {
     pub(super) fn sum_gradients(
         &self,
         adapter: Adapter<'_>,
-        phase: Phase,
+        kind: RoundKind,
         batch: &[&Example],
         parts: Vec<Packed>,
         clip: Option<f64>,
-    ) -> Result<Share> {
+    ) -> Result<WorkerShare> {
         let numbers = adapter.values.len();
         let mut seen = Vec::with_capacity(batch.len());
         // on the device until the end: the host waits for it once in a micro-batch
         let sum = Tensor::f_zeros([numbers as i64], (Kind::Float, self.device())).map_err(torch_error)?;
         let mut rest: Vec<f32> = Vec::new();
-        let mut loras = Loras::new(&self.layout, &self.a, adapter, Some(phase))?;
+        let mut loras = Loras::new(&self.layout, &self.a, adapter, Some(kind))?;
         let head = self.head(adapter)?;
         for packed in parts {
             let back = match self.gradient_checkpointing {
@@ -102,8 +102,8 @@ impl Worker {
             if members.len() > 1 && norms.iter().any(|n| !n.is_finite()) {
                 // nothing was added: neighbours in a row can catch each other's overflow, so each goes alone
                 for &i in members {
-                    let alone = pack(&[batch[i]], Limits::ALONE);
-                    let alone = self.sum_gradients(adapter, phase, &[batch[i]], alone, clip)?;
+                    let alone = pack(&[batch[i]], RowLimits::ALONE);
+                    let alone = self.sum_gradients(adapter, kind, &[batch[i]], alone, clip)?;
                     seen.extend(alone.seen.iter().map(|&(_, loss, norm)| (i, loss, norm)));
                     rest.resize(numbers, 0.0);
                     rest.iter_mut().zip(alone.sum).for_each(|(sum, x)| *sum += x);
@@ -114,11 +114,11 @@ impl Worker {
         }
         let mut sum = values(&sum)?;
         sum.iter_mut().zip(rest).for_each(|(sum, x)| *sum += x);
-        Ok(Share { sum, seen })
+        Ok(WorkerShare { sum, seen })
     }
 
     /// Forward and backward; all numbers that leave are without history.
-    fn backward(&self, loras: &mut Loras, head: &Head, packed: Packed, batch: &[&Example]) -> Result<Backward> {
+    fn backward(&self, loras: &mut Loras, head: &HeadLayers, packed: Packed, batch: &[&Example]) -> Result<Backward> {
         let features = model::forward(&*self.model, &packed, loras)?;
         let Top { total, losses, mut head } = self.top(&features, head, &packed, batch)?;
         let mut layers = loras.take();
@@ -132,7 +132,7 @@ impl Worker {
     fn backward_by_layers(
         &self,
         loras: &mut Loras,
-        head: &Head,
+        head: &HeadLayers,
         packed: Packed,
         batch: &[&Example],
     ) -> Result<Backward> {
@@ -191,7 +191,7 @@ impl Worker {
     }
 
     /// From the model's features to the losses.
-    fn top(&self, features: &Tensor, head: &Head, packed: &Packed, batch: &[&Example]) -> Result<Top> {
+    fn top(&self, features: &Tensor, head: &HeadLayers, packed: &Packed, batch: &[&Example]) -> Result<Top> {
         if let Some(output) = self.model.output() {
             let found = {
                 let _guard = tch::no_grad_guard();

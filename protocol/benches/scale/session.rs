@@ -10,10 +10,10 @@ use std::time::Instant;
 use blindsum_adapter::{AdapterLayout, BaseShape, Task};
 use blindsum_crypto::SiloId;
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, StoreRecord, StoreState,
+    CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, StoreRecord, StoreState,
 };
 use blindsum_protocol::job::Job;
-use blindsum_protocol::silo::{JournalState, LocalUpdate, SiloConfig, SiloMachine, SiloOutput, TrainOutcome};
+use blindsum_protocol::silo::{JournalState, MeasuredUpdate, SiloMachine, SiloOutput, SiloSetup, TrainOutcome};
 use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts, SiloMessage, codec};
 
 use super::owner;
@@ -79,7 +79,7 @@ struct Bench<'a> {
 pub fn run(setup: &Arc<Setup>, drops: u16) -> Run {
     owner::reset();
     let (roster, plan) = (Arc::clone(&setup.roster), Arc::clone(&setup.plan));
-    let config = CoordinatorConfig { roster, plan, store: StoreState::default() };
+    let config = CoordinatorSetup { roster, plan, store: StoreState::default() };
     let coordinator = owner::counted(|| CoordinatorMachine::new(config, 0)).unwrap();
     let mut bench = Bench {
         setup,
@@ -99,7 +99,7 @@ pub fn run(setup: &Arc<Setup>, drops: u16) -> Run {
         done: false,
     };
     for silo in setup.roster.ids() {
-        let config = SiloConfig {
+        let config = SiloSetup {
             me: silo,
             identity: setup.identity(silo),
             roster: Arc::clone(&setup.roster),
@@ -168,7 +168,7 @@ impl Bench<'_> {
                 SiloOutput::Train(request) => {
                     let value = |i: usize| ((i * 31 + usize::from(silo.0)) % 2001) as f32 - 1000.0;
                     let update = (0..self.setup.plan.layout().len()).map(value).collect();
-                    let result = Ok(LocalUpdate { update, held_out: HeldOutCounts::default() });
+                    let result = Ok(MeasuredUpdate { update, held_out: HeldOutCounts::default() });
                     machine.handle_trained(TrainOutcome { round: request.at.round, result }, now);
                 }
                 SiloOutput::Work(work) => machine.handle_work_done(work.run(), now),

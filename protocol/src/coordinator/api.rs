@@ -13,7 +13,7 @@ use crate::metrics::HeldOut;
 use crate::plan::{Plan, RoundKind};
 
 /// Everything the coordinator's machine starts from.
-pub struct CoordinatorConfig {
+pub struct CoordinatorSetup {
     /// The roster.
     pub roster: Arc<Roster>,
     /// The plan.

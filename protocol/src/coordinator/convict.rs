@@ -11,7 +11,7 @@ use blindsum_crypto::{Digest, Evidence, Fault, SiloId};
 
 use crate::coordinator::api::{Conviction, CoordinatorEvent, CoordinatorOutput};
 use crate::coordinator::machine::CoordinatorMachine;
-use crate::coordinator::state::{Exposed, State};
+use crate::coordinator::state::Exposed;
 use crate::coordinator::store::StoreRecord;
 use crate::evidence;
 use crate::message::AttemptId;
@@ -47,14 +47,16 @@ impl CoordinatorMachine {
         let guilt = evidence::check_with(&own.roster, own.plan.job_digest(), &own.quorum, &evidence)?;
         let silo = guilt.silo;
         self.excluded.insert(silo);
-        if self.guilty.insert(silo) {
+        if self.barred.insert(silo) {
             let evidence = Arc::new(evidence);
             if is_new {
                 let evidence = Arc::clone(&evidence);
                 self.output(CoordinatorOutput::Store(StoreRecord::Guilty { at, silo, evidence }));
             }
             self.output(CoordinatorOutput::Evidence(Conviction { at, guilt, evidence }));
-            self.leave_out(silo);
+            if let Some(state) = &mut self.state {
+                state.stage_mut().leave_out(silo);
+            }
         }
         Ok(silo)
     }
@@ -63,23 +65,8 @@ impl CoordinatorMachine {
     /// mishap or a lie; two adverts do not say which, so it convicts nobody.
     pub(super) fn bar_restored(&mut self, silo: SiloId, at: AttemptId) {
         self.excluded.insert(silo);
-        if self.guilty.insert(silo) {
+        if self.barred.insert(silo) {
             self.output(CoordinatorOutput::Store(StoreRecord::Restored { at, silo }));
-        }
-    }
-
-    /// As long as the attempt's cohort can still be chosen, it is chosen without a silo that is proven at fault.
-    fn leave_out(&mut self, silo: SiloId) {
-        match &mut self.state {
-            State::AwaitAdverts(s) => {
-                s.adverts.remove(&silo);
-                s.gone.insert(silo);
-            }
-            State::AwaitShares(s) => {
-                s.dealings.remove(&silo);
-                s.gone.insert(silo);
-            }
-            _ => {}
         }
     }
 
@@ -107,12 +94,12 @@ impl CoordinatorMachine {
 
     /// Why no attempt can have enough silos any more.
     pub(super) fn too_few_left(&self) -> Option<String> {
-        let left = self.own.roster.len() - self.guilty.len();
+        let left = self.own.roster.len() - self.barred.len();
         let needed = self.own.quorum.m;
         (left < usize::from(needed)).then(|| {
             format!(
                 "{} silos are proven at fault or were restored from a copy, so that {left} are left where {needed} are needed; start a new job",
-                self.guilty.len()
+                self.barred.len()
             )
         })
     }

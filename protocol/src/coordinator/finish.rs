@@ -16,10 +16,12 @@ use blindsum_crypto::{
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundReport};
 use crate::coordinator::machine::CoordinatorMachine;
-use crate::coordinator::state::{Attempt, AwaitCommits, AwaitResults, AwaitReveals, AwaitUnmask, Shared, State};
+use crate::coordinator::state::{
+    Attempt, Closing, CollectCommits, CollectResults, CollectReveals, DealtSession, Gathering, State, Stuck, Unmasking,
+};
 use crate::coordinator::store::{StoreRecord, StoredResult, raise_marks};
 use crate::coordinator::verify::{both_votes, same, second};
-use crate::coordinator::work::{CoordinatorWork, Task, Unmask, UnmaskError, Unmasked};
+use crate::coordinator::work::{CoordinatorTask, CoordinatorWork, Unmask, UnmaskError, Unmasked};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
 use crate::plan::RoundKind;
 use crate::step::Step;
@@ -34,49 +36,49 @@ impl CoordinatorMachine {
             let commit = Over { over: t3, message: vote };
             return self.judged(both_votes(silo), at, Fault::CommitAndAbandon { commit, abandon });
         }
-        let State::AwaitCommits(state) = &mut self.state else { return Ok(false) };
-        if state.shared.attempt.at != at || state.votes.contains_key(&silo) {
+        let Some(State::CollectCommits(state)) = &mut self.state else { return Ok(false) };
+        if state.dealt.attempt.at != at || state.votes.contains_key(&silo) {
             return Ok(false);
         }
-        let rules = own.rules(&state.shared.attempt.ctx);
+        let rules = own.rules(&state.dealt.attempt.ctx);
         verify::commit_vote(&rules, &vote, &state.list.t3(), state.list.survivors())?;
         state.votes.insert(silo, vote);
         if let Some(exposed) = self.exposed_mut(at) {
             exposed.commits.insert(silo, vote);
         }
-        let State::AwaitCommits(state) = &self.state else { return Ok(true) };
+        let Some(State::CollectCommits(state)) = &self.state else { return Ok(true) };
         let (done, expected) = (state.votes.len(), usize::from(own.quorum.q));
         self.event(CoordinatorEvent::Progress { phase: Phase::Commit, done, expected });
         Ok(true)
     }
 
     /// q COMMIT votes are in, or will not come.
-    pub(super) fn close_commits(&mut self, state: AwaitCommits, now_ms: u64) {
+    pub(super) fn close_commits(&mut self, state: CollectCommits, now_ms: u64) {
         let q = usize::from(self.own.quorum.q);
-        let at = state.shared.attempt.at;
+        let at = state.dealt.attempt.at;
         if state.votes.len() >= q {
             let certificate = CommitCertificate(state.votes.into_values().collect());
             raise_marks(&mut self.marks, |silo| certificate.0.iter().any(|vote| vote.silo == silo));
             let record = StoreRecord::Certificate { at, certificate: certificate.clone() };
             self.output(CoordinatorOutput::Store(record));
-            return self.start_reveal(state.shared, state.list, certificate, now_ms);
+            return self.start_reveal(state.dealt, state.list, certificate, now_ms);
         }
-        if self.proven(at.attempt) {
-            return self.fail(&state.shared.attempt, "a quorum abandoned it", now_ms);
+        if self.is_abandoned(at.attempt) {
+            return self.fail(&state.dealt.attempt, "a quorum abandoned it", now_ms);
         }
         // Without fresh noise what was committed to cannot be sent again, so that giving up helps only where q silos can
         // still abandon the attempt; where they cannot, the missing votes are waited for.
         let can_abandon = usize::from(self.own.quorum.n) - state.votes.len() >= q;
-        if can_abandon || self.is_fresh(state.shared.attempt.kind) {
+        if can_abandon || self.is_fresh(state.dealt.attempt.kind) {
             let why = format!("{} of {q} needed COMMIT votes came", state.votes.len());
-            return self.fail(&state.shared.attempt, why, now_ms);
+            return self.fail(&state.dealt.attempt, why, now_ms);
         }
         self.event(CoordinatorEvent::Waiting(format!("{at} lacks COMMIT votes; it goes on when the silos come back")));
         let mut state = state;
-        self.rearm(&mut state.shared.attempt.deadline, now_ms);
+        self.rearm(&mut state.dealt.attempt.deadline, now_ms);
         // who is gone has had its time: the next look is at the deadline, not at once
-        state.shared.attempt.grace = u64::MAX / 4;
-        self.state = State::AwaitCommits(Box::new(state));
+        state.dealt.attempt.grace = u64::MAX / 4;
+        self.state = Some(State::CollectCommits(Box::new(state)));
     }
 
     /// Whether a further attempt would carry fresh updates: what was committed to may then be given up. Measurements of the
@@ -87,35 +89,35 @@ impl CoordinatorMachine {
 
     pub(super) fn start_reveal(
         &mut self,
-        mut shared: Shared,
+        mut dealt: DealtSession,
         list: VerifiedList,
         certificate: CommitCertificate,
         now_ms: u64,
     ) {
-        let at = shared.attempt.at;
+        let at = dealt.attempt.at;
         self.phase_event(at, Phase::Reveal, list.survivors().len());
         // after a restart silos have longer to find their way back
-        let (deadline, grace) = (shared.attempt.deadline, shared.attempt.grace);
-        self.next_phase(&mut shared.attempt, now_ms);
-        shared.attempt.deadline = shared.attempt.deadline.max(deadline);
-        shared.attempt.grace = self.phase_ms(shared.attempt.kind).max(grace);
-        for &silo in list.survivors() {
-            self.send_certificate(silo, at, &list, &certificate);
-        }
+        let (deadline, grace) = (dealt.attempt.deadline, dealt.attempt.grace);
+        self.next_phase(&mut dealt.attempt, now_ms);
+        dealt.attempt.deadline = dealt.attempt.deadline.max(deadline);
+        dealt.attempt.grace = self.phase_ms(dealt.attempt.kind).max(grace);
         let recovery = Recovery::new(self.own.quorum.t, &list);
         self.note_list(at, list.t3());
         if let Some(exposed) = self.exposed_mut(at) {
             exposed.commits.extend(certificate.0.iter().map(|vote| (vote.silo, *vote)));
         }
         let (answered, bad, tried) = (BTreeMap::new(), BTreeMap::new(), 0);
-        let state = AwaitReveals { shared, list, certificate, recovery, answered, bad, tried };
-        self.state = State::AwaitReveals(Box::new(state));
+        let state = CollectReveals { dealt, list, certificate, recovery, answered, bad, tried };
+        for &silo in state.list.survivors() {
+            self.send_if(silo, state.message_to(silo));
+        }
+        self.state = Some(State::CollectReveals(Box::new(state)));
     }
 
     pub(super) fn on_reveal(&mut self, silo: SiloId, at: AttemptId, reveal: Reveal) -> Result<bool, VerifyError> {
         same(silo, reveal.silo)?;
-        let State::AwaitReveals(state) = &mut self.state else { return Ok(false) };
-        if state.shared.attempt.at != at {
+        let Some(State::CollectReveals(state)) = &mut self.state else { return Ok(false) };
+        if state.dealt.attempt.at != at {
             return Ok(false);
         }
         // SA-07: one reply per silo
@@ -126,14 +128,14 @@ impl CoordinatorMachine {
             return self.judged(found, at, Fault::TwoReveals(two));
         }
         let own = Arc::clone(&self.own);
-        let rules = own.rules(&state.shared.attempt.ctx);
-        let verified = match verify::reveal(&rules, &reveal, &state.list, &state.shared.dealings) {
+        let rules = own.rules(&state.dealt.attempt.ctx);
+        let verified = match verify::reveal(&rules, &reveal, &state.list, &state.dealt.dealings) {
             Ok(verified) => verified,
             Err(e) => {
-                let Shared { adverts, headers, dealings, .. } = &state.shared;
+                let DealtSession { adverts, headers, dealings, .. } = &state.dealt;
                 let fault = Fault::bad_reveal(&reveal, adverts, headers, &state.list, dealings);
                 let proven = self.accuse(at, fault);
-                if let (true, State::AwaitReveals(state)) = (proven, &mut self.state) {
+                if let (true, Some(State::CollectReveals(state))) = (proven, &mut self.state) {
                     // no good one will come
                     state.bad.insert(silo, reveal);
                 }
@@ -148,17 +150,17 @@ impl CoordinatorMachine {
     }
 
     /// Every secret has t shares, or every survivor has answered, or the phase's time is up.
-    pub(super) fn close_reveals(&mut self, state: AwaitReveals, now_ms: u64) {
-        let at = state.shared.attempt.at;
+    pub(super) fn close_reveals(&mut self, state: CollectReveals, now_ms: u64) {
+        let at = state.dealt.attempt.at;
         if state.is_ready() {
-            let AwaitReveals { shared, list, certificate, recovery, answered, bad, .. } = state;
-            let Shared { attempt, adverts, headers, dealings, acc } = shared;
+            let CollectReveals { dealt, list, certificate, recovery, answered, bad, .. } = state;
+            let DealtSession { attempt, adverts, headers, dealings, acc } = dealt;
             let cohort = adverts.ids().collect();
             let (kind, bind, plan) = (attempt.kind, headers.bind(), Arc::clone(&self.own.plan));
             let global = Arc::clone(&self.chain.global);
             self.phase_event(at, Phase::Unmask, list.survivors().len());
             let list_kept = list.clone();
-            self.state = State::AwaitUnmask(Box::new(AwaitUnmask {
+            self.state = Some(State::Unmasking(Box::new(Unmasking {
                 attempt,
                 cohort,
                 bind,
@@ -168,36 +170,36 @@ impl CoordinatorMachine {
                 dealings,
                 answered,
                 bad,
-            }));
+            })));
             let unmask = Unmask { at, kind, plan, adverts, headers, list, recovery, acc, global };
-            return self.output(CoordinatorOutput::Work(CoordinatorWork(Task::Unmask(Box::new(unmask)))));
+            return self.output(CoordinatorOutput::Work(CoordinatorWork(CoordinatorTask::Unmask(Box::new(unmask)))));
         }
         let mut state = state;
         if state.unanswered().is_empty() {
             // every reply is in, and still some secret lacks shares: no sum can come of this attempt
-            return self.spoiled(&state.shared.attempt, "its survivors hold too few shares", now_ms);
+            return self.spoiled(&state.dealt.attempt, "its survivors hold too few shares", now_ms);
         }
-        if state.tried > 0 && self.is_fresh(state.shared.attempt.kind) {
-            return self.fail(&state.shared.attempt, "a dealer's shares do not fit, and no more come", now_ms);
+        if state.tried > 0 && self.is_fresh(state.dealt.attempt.kind) {
+            return self.fail(&state.dealt.attempt, "a dealer's shares do not fit, and no more come", now_ms);
         }
         self.event(CoordinatorEvent::Waiting(format!("{at} waits for silos that hold its last shares")));
         for silo in state.unanswered() {
-            self.send_certificate(silo, at, &state.list, &state.certificate);
+            self.send_if(silo, state.message_to(silo));
         }
-        self.rearm(&mut state.shared.attempt.deadline, now_ms);
-        state.shared.attempt.grace = u64::MAX / 4;
-        self.state = State::AwaitReveals(Box::new(state));
+        self.rearm(&mut state.dealt.attempt.deadline, now_ms);
+        state.dealt.attempt.grace = u64::MAX / 4;
+        self.state = Some(State::CollectReveals(Box::new(state)));
     }
 
     pub(super) fn on_unmasked(&mut self, at: AttemptId, unmasked: Box<Result<Unmasked, UnmaskError>>, now_ms: u64) {
-        let state = match std::mem::replace(&mut self.state, State::Finished) {
-            State::AwaitUnmask(state) if state.attempt.at == at => state,
+        let state = match self.state.take() {
+            Some(State::Unmasking(state)) if state.attempt.at == at => state,
             other => {
                 self.state = other;
                 return;
             }
         };
-        let AwaitUnmask { mut attempt, cohort, bind, adverts: u1, list, certificate, dealings, answered, bad } = *state;
+        let Unmasking { mut attempt, cohort, bind, adverts: u1, list, certificate, dealings, answered, bad } = *state;
         let t = self.own.quorum.t;
         let fault = |dealer: &SiloId| Fault::off_polynomial(&u1, dealings.get(dealer)?, answered.values(), t);
         let Unmasked { t3, sum, step, secrets, adverts, headers, expected, guilty } = match *unmasked {
@@ -211,17 +213,17 @@ impl CoordinatorMachine {
                 self.next_phase(&mut attempt, now_ms);
                 attempt.grace = self.phase_ms(attempt.kind);
                 let Unmask { adverts, headers, recovery, acc, .. } = *undone;
-                let shared = Shared { attempt, adverts, headers, dealings, acc };
+                let dealt = DealtSession { attempt, adverts, headers, dealings, acc };
                 let tried = answered.len();
-                let state = AwaitReveals { shared, list, certificate, recovery, answered, bad, tried };
+                let state = CollectReveals { dealt, list, certificate, recovery, answered, bad, tried };
                 let more = state.unanswered();
                 if more.is_empty() {
-                    return self.spoiled(&state.shared.attempt, what, now_ms);
+                    return self.spoiled(&state.dealt.attempt, what, now_ms);
                 }
                 for silo in more {
-                    self.send_certificate(silo, at, &state.list, &state.certificate);
+                    self.send_if(silo, state.message_to(silo));
                 }
-                self.state = State::AwaitReveals(Box::new(state));
+                self.state = Some(State::CollectReveals(Box::new(state)));
                 return;
             }
         };
@@ -252,11 +254,11 @@ impl CoordinatorMachine {
         self.next_phase(&mut attempt, now_ms);
         let ready: Vec<SiloId> = self.own.roster.ids().filter(|&silo| self.is_ready(silo)).collect();
         self.phase_event(attempt.at, Phase::Result, ready.len());
+        let state = CollectResults { attempt, result, step, proof, payload, votes: BTreeMap::new() };
         for silo in ready {
-            self.send_result(silo, &result, None, proof.clone(), Arc::clone(&payload));
+            self.send_envelope(silo, state.message());
         }
-        let votes = BTreeMap::new();
-        self.state = State::AwaitResults(Box::new(AwaitResults { attempt, result, step, proof, payload, votes }));
+        self.state = Some(State::CollectResults(Box::new(state)));
     }
 
     pub(super) fn on_result_vote(
@@ -267,7 +269,7 @@ impl CoordinatorMachine {
     ) -> Result<bool, VerifyError> {
         same(silo, vote.silo)?;
         let own = Arc::clone(&self.own);
-        let State::AwaitResults(state) = &mut self.state else { return Ok(false) };
+        let Some(State::CollectResults(state)) = &mut self.state else { return Ok(false) };
         if state.attempt.at != at || state.votes.contains_key(&silo) {
             return Ok(false);
         }
@@ -280,17 +282,17 @@ impl CoordinatorMachine {
     }
 
     /// q RESULT votes are in: the round is over. Until then it waits, for as long as it takes.
-    pub(super) fn close_results(&mut self, state: AwaitResults, now_ms: u64) {
+    pub(super) fn close_results(&mut self, state: CollectResults, now_ms: u64) {
         let at = state.attempt.at;
         if state.votes.len() < usize::from(self.own.quorum.q) {
             let count = state.votes.len();
             self.event(CoordinatorEvent::Waiting(format!("{at}: {count} silos signed the result so far")));
             let mut state = state;
             self.rearm(&mut state.attempt.deadline, now_ms);
-            self.state = State::AwaitResults(Box::new(state));
+            self.state = Some(State::CollectResults(Box::new(state)));
             return;
         }
-        let AwaitResults { attempt, result, step, votes, .. } = state;
+        let CollectResults { attempt, result, step, votes, .. } = state;
         let certificate = ResultCertificate(votes.into_values().collect());
         let marks = self.marks.clone();
         self.output(CoordinatorOutput::Store(StoreRecord::Marks { marks }));
@@ -311,7 +313,8 @@ impl CoordinatorMachine {
         for link in self.links.iter_mut().filter(|l| l.connected) {
             link.since = now_ms;
         }
-        self.state = State::Gathering { not_before: now_ms, proofs_until: now_ms };
+        let gathering = Gathering { not_before: now_ms, proofs_until: now_ms };
+        self.state = Some(State::Gathering(Box::new(gathering)));
         match (self.kind_in_progress(), self.too_few_left()) {
             (None, _) => self.close_job(now_ms),
             (Some(_), Some(why)) => self.stuck(why),
@@ -328,7 +331,7 @@ impl CoordinatorMachine {
         self.newest = 0;
         self.failures = 0;
         self.exposed.clear();
-        self.excluded = self.guilty.clone();
+        self.excluded = self.barred.clone();
     }
 
     /// A committed attempt can give no sum. Only a round with fresh updates may be tried again.
@@ -347,35 +350,15 @@ impl CoordinatorMachine {
     /// The job cannot go on. A restart takes up at the same place and comes to the same end.
     pub(super) fn stuck(&mut self, why: String) {
         self.event(CoordinatorEvent::Stuck(why));
-        self.state = State::Stuck;
+        self.state = Some(State::Stuck(Box::new(Stuck)));
     }
 
     pub(super) fn close_job(&mut self, now_ms: u64) {
-        let kind = RoundKind::Evaluate;
-        self.state = State::Closing { deadline: now_ms + self.phase_ms(kind) };
-    }
-
-    pub(super) fn send_list(&mut self, silo: SiloId, at: AttemptId, list: &VerifiedList) {
-        if list.survivors().contains(&silo) {
-            self.send(silo, CoordinatorMessage::CommitRequest { at, list: list.list().clone() });
-        }
-    }
-
-    pub(super) fn send_certificate(
-        &mut self,
-        silo: SiloId,
-        at: AttemptId,
-        list: &VerifiedList,
-        certificate: &CommitCertificate,
-    ) {
-        if list.survivors().contains(&silo) {
-            let certificate = certificate.clone();
-            self.send(silo, CoordinatorMessage::RevealRequest { at, certificate });
-        }
+        self.state = Some(State::Closing(Box::new(Closing { deadline: now_ms + self.phase_ms(RoundKind::Evaluate) })));
     }
 
     pub(super) fn rearm(&self, deadline: &mut u64, now_ms: u64) {
-        *deadline = now_ms + self.phase_ms(RoundKind::Train).max(1000);
+        *deadline = now_ms + self.phase_ms(RoundKind::Evaluate).max(1000);
     }
 }
 

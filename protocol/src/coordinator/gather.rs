@@ -12,7 +12,7 @@ use blindsum_crypto::{AbandonCertificate, AbandonVote, SiloId};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase, RoundBytes};
 use crate::coordinator::machine::CoordinatorMachine;
-use crate::coordinator::state::{Attempt, AwaitAdverts, Busy, Exposed, State};
+use crate::coordinator::state::{Attempt, CollectAdverts, Exposed, Gathering, State};
 use crate::coordinator::store::StoreRecord;
 use crate::coordinator::verify::{both_votes, same};
 use crate::limits::MAX_ABANDONED;
@@ -20,76 +20,28 @@ use crate::message::{Abandoned, AttemptId, CoordinatorMessage, DeclineReason, Op
 use crate::plan::RoundKind;
 
 impl CoordinatorMachine {
-    /// Changes the state as long as something is due. Called after every input.
+    /// Leads from phase to phase as long as something is due. Called after every input.
     pub(super) fn advance(&mut self, now_ms: u64) {
         // Each turn leaves a phase behind or stops; a failed attempt pauses, so this ends.
-        while self.wakes_at().is_some_and(|at| at <= now_ms) || self.is_complete() {
-            let before = self.state.phase();
-            match std::mem::replace(&mut self.state, State::Finished) {
-                State::Gathering { .. } => self.gathered(now_ms),
-                State::AwaitAdverts(state) => self.close_adverts(state, now_ms),
-                State::AwaitShares(state) => self.close_shares(state, now_ms),
-                State::AwaitMasked(state) => self.close_masked(*state, now_ms),
-                State::AwaitCommits(state) => self.close_commits(*state, now_ms),
-                State::AwaitReveals(state) => self.close_reveals(*state, now_ms),
-                State::AwaitSketches(state) => self.close_sketches(state, now_ms),
-                State::AwaitResults(state) => self.close_results(*state, now_ms),
-                State::AwaitUnmask(state) => self.state = State::AwaitUnmask(state),
-                State::Closing { .. } => self.output(CoordinatorOutput::Finished),
-                State::Finished => {}
-                State::Stuck => self.state = State::Stuck,
-            }
-            if self.state.phase() == before {
+        while self.wakes_at().is_some_and(|at| at <= now_ms) || self.stage().is_some_and(|s| s.is_complete(self)) {
+            let before = self.phase();
+            let Some(state) = self.state.take() else { return };
+            state.into_stage().close(self, now_ms);
+            if self.phase() == before {
                 break;
             }
         }
     }
 
-    /// Whether the state's work is done before its time.
-    fn is_complete(&self) -> bool {
-        let q = usize::from(self.own.quorum.q);
-        match &self.state {
-            State::Gathering { .. } | State::AwaitUnmask(_) | State::Finished | State::Stuck => false,
-            State::AwaitAdverts(_) | State::AwaitShares(_) => self.state.missing().is_empty(),
-            State::AwaitMasked(s) => {
-                self.state.missing().is_empty() || self.is_abandoned() || self.guilty_dealer(s).is_some()
-            }
-            State::AwaitCommits(s) => s.votes.len() >= q || self.is_abandoned(),
-            State::AwaitReveals(s) => s.is_ready() || self.state.missing().is_empty(),
-            State::AwaitSketches(s) => matches!(s.busy, Busy::No) && self.state.missing().is_empty(),
-            State::AwaitResults(s) => s.votes.len() >= q,
-            State::Closing { .. } => self.links.iter().all(|l| !l.connected || l.held == Some(self.chain.round())),
-        }
+    /// When time alone changes the phase.
+    pub(super) fn wakes_at(&self) -> Option<u64> {
+        self.stage().and_then(|stage| stage.wakes_at(self))
     }
 
-    /// When time alone changes the state.
-    pub(super) fn wakes_at(&self) -> Option<u64> {
-        match &self.state {
-            State::Gathering { not_before, proofs_until } => {
-                let ready = self.ready();
-                if ready.len() < usize::from(self.own.quorum.m) {
-                    return None;
-                }
-                let grace = self.phase_ms(self.kind_in_progress()?);
-                let absent = self.own.roster.ids().filter(|id| !ready.contains(id) && !self.excluded.contains(id));
-                let patience = absent.map(|id| self.links[id.index()].since + grace).max().unwrap_or(0);
-                let proofs = if self.unproven().next().is_some() { *proofs_until } else { 0 };
-                Some(patience.max(proofs).max(*not_before))
-            }
-            State::AwaitUnmask(_) | State::Finished | State::Stuck => None,
-            State::Closing { deadline } => Some(*deadline),
-            State::AwaitSketches(s) if matches!(s.busy, Busy::Waiting) => Some(s.attempt.deadline),
-            State::AwaitSketches(s) if !matches!(s.busy, Busy::No) => None,
-            State::AwaitResults(s) => Some(s.attempt.deadline),
-            state => {
-                let attempt = state.attempt()?;
-                let wait = |id: SiloId| {
-                    let link = &self.links[id.index()];
-                    if link.connected { attempt.deadline } else { attempt.deadline.min(link.since + attempt.grace) }
-                };
-                state.missing().into_iter().map(wait).max()
-            }
-        }
+    /// How long a silo is waited for in a phase of an attempt.
+    pub(super) fn waits_until(&self, attempt: &Attempt, silo: SiloId) -> u64 {
+        let link = &self.links[silo.index()];
+        if link.connected { attempt.deadline } else { attempt.deadline.min(link.since + attempt.grace) }
     }
 
     pub(super) fn kind_in_progress(&self) -> Option<RoundKind> {
@@ -101,7 +53,7 @@ impl CoordinatorMachine {
     }
 
     /// Everybody who could come is here: opens the next attempt.
-    fn gathered(&mut self, now_ms: u64) {
+    pub(super) fn gathered(&mut self, now_ms: u64) {
         let Some(kind) = self.kind_in_progress() else {
             return self.close_job(now_ms);
         };
@@ -120,8 +72,9 @@ impl CoordinatorMachine {
         self.output(CoordinatorOutput::Store(StoreRecord::Opened { at }));
         let ready = self.ready();
         self.phase_event(at, Phase::Advertise, ready.len());
+        let open = self.open_message(at, kind);
         for &silo in &ready {
-            self.send_open(silo, at, kind);
+            self.send(silo, open.clone());
         }
         let attempt = Attempt {
             at,
@@ -133,89 +86,35 @@ impl CoordinatorMachine {
         };
         let asked = ready.into_iter().collect();
         let state =
-            AwaitAdverts { attempt, asked, gone: BTreeSet::new(), unable: BTreeSet::new(), adverts: BTreeMap::new() };
-        self.state = State::AwaitAdverts(state);
+            CollectAdverts { attempt, asked, gone: BTreeSet::new(), unable: BTreeSet::new(), adverts: BTreeMap::new() };
+        self.state = Some(State::CollectAdverts(Box::new(state)));
     }
 
-    pub(super) fn send_open(&mut self, silo: SiloId, at: AttemptId, kind: RoundKind) {
+    pub(super) fn open_message(&self, at: AttemptId, kind: RoundKind) -> CoordinatorMessage {
         let proofs = self.exposed.iter().rev().filter_map(|e| {
             let certificate = e.certificate.clone()?;
             Some(Abandoned { attempt: e.attempt, certificate })
         });
         let mut abandoned: Vec<Abandoned> = proofs.take(MAX_ABANDONED).collect();
         abandoned.reverse();
-        let open = Open { context: self.context(at, kind), abandoned };
-        self.send(silo, CoordinatorMessage::Open(open));
+        CoordinatorMessage::Open(Open { context: self.context(at, kind), abandoned })
     }
 
-    /// A silo is ready, perhaps again: repeats what the state needs of it.
+    /// A silo is ready, perhaps again: repeats what the phase needs of it.
     pub(super) fn resume(&mut self, silo: SiloId) {
-        // who was at fault in the round sits out its sessions, but gets its result like everybody; and who survives in an
-        // attempt past its commit point is needed, whatever it did
-        let over = matches!(
-            self.state,
-            State::AwaitCommits(_)
-                | State::AwaitReveals(_)
-                | State::AwaitSketches(_)
-                | State::AwaitResults(_)
-                | State::Closing { .. }
-                | State::Finished
-        );
-        if self.excluded.contains(&silo) && !over {
+        let Some(state) = &mut self.state else { return };
+        if self.excluded.contains(&silo) && !state.stage().is_for_all() {
             return;
         }
+        state.stage_mut().welcome(silo);
         let unproven: Vec<u32> = self.unproven().collect();
-        let current = self.state.attempt().map(|a| a.at.attempt);
+        let current = self.attempt().map(|a| a.at.attempt);
         for attempt in unproven.into_iter().filter(|a| Some(*a) != current) {
             let at = AttemptId { round: self.round(), attempt };
             self.send(silo, CoordinatorMessage::AbandonRequest { at });
         }
-        match std::mem::replace(&mut self.state, State::Finished) {
-            State::AwaitAdverts(mut state) => {
-                if !state.adverts.contains_key(&silo) && !state.gone.contains(&silo) {
-                    self.send_open(silo, state.attempt.at, state.attempt.kind);
-                    state.asked.insert(silo);
-                }
-                self.state = State::AwaitAdverts(state);
-            }
-            State::AwaitShares(state) => {
-                self.send_adverts(silo, &state.attempt, &state.adverts);
-                self.state = State::AwaitShares(state);
-            }
-            State::AwaitMasked(state) => {
-                self.send_shares(silo, &state.shared);
-                self.state = State::AwaitMasked(state);
-            }
-            State::AwaitCommits(state) => {
-                self.send_list(silo, state.shared.attempt.at, &state.list);
-                self.state = State::AwaitCommits(state);
-            }
-            State::AwaitReveals(state) => {
-                self.send_list(silo, state.shared.attempt.at, &state.list);
-                self.send_certificate(silo, state.shared.attempt.at, &state.list, &state.certificate);
-                self.state = State::AwaitReveals(state);
-            }
-            State::AwaitSketches(mut state) => {
-                state.handed_back.remove(&silo);
-                let has_none = matches!(state.answers.get(&silo), Some(None)) && !state.liars.contains(&silo);
-                if matches!(state.busy, Busy::Waiting) && has_none {
-                    state.answers.remove(&silo);
-                }
-                if !state.answers.contains_key(&silo) {
-                    self.send_sum_request(silo, &state);
-                }
-                self.state = State::AwaitSketches(state);
-            }
-            State::AwaitResults(state) => {
-                let (proof, payload) = (state.proof.clone(), Arc::clone(&state.payload));
-                self.send_result(silo, &state.result, None, proof, payload);
-                self.state = State::AwaitResults(state);
-            }
-            state @ (State::Closing { .. } | State::Finished) => {
-                self.state = state;
-                self.send(silo, CoordinatorMessage::Finished);
-            }
-            state => self.state = state,
+        for envelope in self.stage().map(|stage| stage.repeats(silo, self)).unwrap_or_default() {
+            self.send_envelope(silo, envelope);
         }
     }
 
@@ -225,14 +124,15 @@ impl CoordinatorMachine {
         self.event(CoordinatorEvent::Failed(at, why.into()));
         self.failures = self.failures.saturating_add(1);
         if self.own.roster.len() - self.excluded.len() < usize::from(self.own.quorum.m) {
-            self.excluded = self.guilty.clone();
+            self.excluded = self.barred.clone();
         }
         if let Some(why) = self.too_few_left() {
             return self.stuck(why);
         }
         let phase = self.phase_ms(attempt.kind);
         let pause = (1000u64 << self.failures.min(16)).min(phase);
-        self.state = State::Gathering { not_before: now_ms + pause, proofs_until: now_ms + phase };
+        let gathering = Gathering { not_before: now_ms + pause, proofs_until: now_ms + phase };
+        self.state = Some(State::Gathering(Box::new(gathering)));
         if self.unproven().any(|a| a == at.attempt) {
             self.phase_event(at, Phase::Abandon, self.ready().len());
             for silo in self.ready() {
@@ -246,10 +146,9 @@ impl CoordinatorMachine {
         self.exposed.iter().filter(|e| e.certificate.is_none()).map(|e| e.attempt)
     }
 
-    /// Whether q silos abandoned the attempt in progress.
-    pub(super) fn is_abandoned(&self) -> bool {
-        let current = self.state.attempt().map(|a| a.at.attempt);
-        self.exposed.iter().any(|e| Some(e.attempt) == current && e.certificate.is_some())
+    /// Whether q silos abandoned this attempt at the round in progress.
+    pub(super) fn is_abandoned(&self, attempt: u32) -> bool {
+        self.exposed.iter().any(|e| e.attempt == attempt && e.certificate.is_some())
     }
 
     pub(super) fn expose(&mut self, attempt: &Attempt) {
@@ -276,11 +175,11 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn on_decline(&mut self, silo: SiloId, at: AttemptId, reason: DeclineReason) -> bool {
-        if self.state.attempt().is_none_or(|a| a.at != at) {
+        if self.attempt().is_none_or(|a| a.at != at) {
             return false;
         }
         self.event(CoordinatorEvent::Declined(at, silo, reason));
-        if let (State::AwaitAdverts(state), DeclineReason::CannotTrain) = (&mut self.state, reason) {
+        if let (Some(State::CollectAdverts(state)), DeclineReason::CannotTrain) = (&mut self.state, reason) {
             state.unable.insert(silo);
         }
         self.drop_from_phase(silo);
@@ -289,26 +188,8 @@ impl CoordinatorMachine {
 
     /// Waits no longer for a silo in the phase in progress.
     pub(super) fn drop_from_phase(&mut self, silo: SiloId) {
-        match &mut self.state {
-            State::AwaitAdverts(s) => {
-                s.adverts.remove(&silo);
-                // one that was not asked may still come in with a proper Hello
-                if s.asked.contains(&silo) {
-                    s.gone.insert(silo);
-                }
-            }
-            State::AwaitShares(s) => {
-                s.gone.insert(silo);
-            }
-            State::AwaitMasked(s) => {
-                s.gone.insert(silo);
-            }
-            // its masked input is shown instead
-            State::AwaitSketches(s) if s.list.survivors().contains(&silo) => {
-                s.answers.insert(silo, None);
-            }
-            // past the commit point everybody is needed: a silo that errs may come back with its journaled reply
-            _ => {}
+        if let Some(state) = &mut self.state {
+            state.stage_mut().drop_silo(silo);
         }
     }
 

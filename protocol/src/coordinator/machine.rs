@@ -1,40 +1,41 @@
 //! The coordinator's machine: what it holds, and where each input goes.
 //!
 //! ```text
-//! Gathering ─► AwaitAdverts ─► AwaitShares ─► AwaitMasked ─► AwaitCommits ─► AwaitReveals ─► AwaitUnmask ─► AwaitSketches
-//!  ▲   ▲            │ too few       │               │              │ ABANDON                                     │
-//!  │   └────────────┴───────────────┴───────────────┴──────────────┘             certified                       ▼
-//!  └───────────────────────────────────────────────────────────────────────────────────────────────────── AwaitResults
+//! Gathering ─► CollectAdverts ─► CollectShares ─► CollectMasked ─► CollectCommits ─► CollectReveals ─► Unmasking
+//!  ▲   ▲             │ too few         │                │               │ ABANDON                          │
+//!  │   └─────────────┴─────────────────┴────────────────┴───────────────┘                                  ▼
+//!  └──────────────────────────────────── certified ──────────────────────── CollectResults ◄─ CollectSketches
 //! ```
 //!
-//! Contract: see [`crate`]. A handler checks a message and records it; [`CoordinatorMachine::advance`] alone changes the
-//! state. The coordinator learns names, times, sizes and S; it is trusted with nothing else, and what it checks here it
+//! Contract: see [`crate`]. A handler checks a message and records it; [`CoordinatorMachine::advance`] alone leads from
+//! phase to phase, by what the phase itself answers (`stage.rs`). The coordinator learns names, times, sizes and S; it is trusted with nothing else, and what it checks here it
 //! checks to name who misbehaves and to finish in spite of it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use blindsum_crypto::verify::Rules;
-use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId, SumProof};
+use blindsum_crypto::{Context, Digest, JournalMark, Quorum, ResultCertificate, Roster, SiloId};
 
 use crate::codec;
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes};
-use crate::coordinator::state::{Exposed, State};
+use crate::coordinator::stage::Stage;
+use crate::coordinator::state::{Attempt, Exposed, Gathering, State};
 use crate::coordinator::store::StoredResult;
 use crate::coordinator::verify;
-use crate::coordinator::work::{CoordinatorWorkDone, Done};
+use crate::coordinator::work::{CoordinatorDone, CoordinatorWorkDone};
 use crate::limits::Limits;
-use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, Payload, RoundResult, SiloMessage};
+use crate::message::{AttemptId, CoordinatorMessage, Envelope, Hello, Payload, SiloMessage};
 use crate::plan::{Plan, RoundKind};
 
 /// What never changes while the machine runs.
-pub(super) struct Own {
+pub(super) struct CoordinatorTerms {
     pub roster: Arc<Roster>,
     pub plan: Arc<Plan>,
     pub quorum: Quorum,
 }
 
-impl Own {
+impl CoordinatorTerms {
     pub fn rules<'a>(&'a self, ctx: &'a Digest) -> Rules<'a> {
         Rules { roster: &self.roster, ctx, quorum: &self.quorum }
     }
@@ -42,7 +43,7 @@ impl Own {
 
 /// One silo's connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
+pub(super) struct SiloLink {
     pub connected: bool,
     /// When it last connected, disconnected, or had to catch up.
     pub since: u64,
@@ -71,8 +72,8 @@ impl Chain {
 
 /// The coordinator's machine. See [`crate`] for how a driver runs it.
 pub struct CoordinatorMachine {
-    pub(super) own: Arc<Own>,
-    pub(super) links: Vec<Link>,
+    pub(super) own: Arc<CoordinatorTerms>,
+    pub(super) links: Vec<SiloLink>,
     /// Certified results by round.
     pub(super) results: Vec<(Arc<StoredResult>, ResultCertificate)>,
     pub(super) chain: Chain,
@@ -81,20 +82,21 @@ pub struct CoordinatorMachine {
     pub(super) exposed: Vec<Exposed>,
     /// Silos that sit out the round in progress.
     pub(super) excluded: BTreeSet<SiloId>,
-    /// Silos that proved at fault by their own signatures: out for the whole job.
-    pub(super) guilty: BTreeSet<SiloId>,
+    /// Silos that are out for the whole job: proven at fault, or restored from a copy.
+    pub(super) barred: BTreeSet<SiloId>,
     pub(super) marks: Vec<(SiloId, JournalMark)>,
     pub(super) failures: u32,
     pub(super) bytes: RoundBytes,
-    pub(super) state: State,
+    /// The phase in progress; gone while a transition has it in hand.
+    pub(super) state: Option<State>,
     pub(super) limits: Limits,
     outputs: VecDeque<CoordinatorOutput>,
 }
 
 impl CoordinatorMachine {
-    pub(super) fn from_parts(own: Own, chain: Chain, now_ms: u64) -> CoordinatorMachine {
+    pub(super) fn from_parts(own: CoordinatorTerms, chain: Chain, now_ms: u64) -> CoordinatorMachine {
         let newest = AttemptId { round: 0, attempt: 0 };
-        let link = Link { connected: false, since: now_ms, held: None, newest };
+        let link = SiloLink { connected: false, since: now_ms, held: None, newest };
         CoordinatorMachine {
             links: vec![link; own.roster.len()],
             limits: Limits::new(&own.plan),
@@ -104,11 +106,11 @@ impl CoordinatorMachine {
             newest: 0,
             exposed: Vec::new(),
             excluded: BTreeSet::new(),
-            guilty: BTreeSet::new(),
+            barred: BTreeSet::new(),
             marks: Vec::new(),
             failures: 0,
             bytes: RoundBytes::default(),
-            state: State::Gathering { not_before: now_ms, proofs_until: now_ms },
+            state: Some(State::Gathering(Box::new(Gathering { not_before: now_ms, proofs_until: now_ms }))),
             outputs: VecDeque::new(),
         }
     }
@@ -116,7 +118,7 @@ impl CoordinatorMachine {
     /// A silo, known by its certificate's name, has connected. Its Hello comes next.
     pub fn handle_connected(&mut self, silo: SiloId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(silo.index()) {
-            *link = Link { connected: true, since: now_ms, held: None, newest: link.newest };
+            *link = SiloLink { connected: true, since: now_ms, held: None, newest: link.newest };
         }
         self.advance(now_ms);
     }
@@ -124,7 +126,7 @@ impl CoordinatorMachine {
     /// A silo's connection is gone.
     pub fn handle_disconnected(&mut self, silo: SiloId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(silo.index()) {
-            *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
+            *link = SiloLink { connected: false, since: now_ms, held: None, newest: link.newest };
         }
         self.advance(now_ms);
     }
@@ -176,8 +178,8 @@ impl CoordinatorMachine {
     pub fn handle_work_done(&mut self, done: CoordinatorWorkDone, now_ms: u64) {
         let at = done.at;
         match done.done {
-            Done::Unmasked(result) => self.on_unmasked(at, result, now_ms),
-            Done::Summed(values) => self.on_summed(at, values, now_ms),
+            CoordinatorDone::Unmasked(result) => self.on_unmasked(at, result, now_ms),
+            CoordinatorDone::Summed(values) => self.on_summed(at, values, now_ms),
         }
         self.advance(now_ms);
     }
@@ -205,7 +207,7 @@ impl CoordinatorMachine {
 
     /// The phase in progress.
     pub fn phase(&self) -> Phase {
-        self.state.phase()
+        self.stage().map_or(Phase::Finished, Stage::phase)
     }
 
     /// Rounds with a certified result.
@@ -224,30 +226,23 @@ impl CoordinatorMachine {
             return self.disconnect(silo, reason, now_ms);
         }
         let link = &mut self.links[silo.index()];
-        *link = Link { held: Some(hello.results_held), newest: hello.newest, ..*link };
+        *link = SiloLink { held: Some(hello.results_held), newest: hello.newest, ..*link };
         if let Some((result, certificate)) = self.results.get(hello.results_held as usize) {
-            let (result, certificate) = (Arc::clone(result), certificate.clone());
-            let payload = Arc::clone(&result.sum);
-            return self.send_result(silo, &result, Some(certificate), None, payload);
+            let envelope = result.envelope(Some(certificate.clone()), None, Arc::clone(&result.sum));
+            return self.send_envelope(silo, envelope);
         }
         self.event(CoordinatorEvent::Ready(silo));
         self.resume(silo);
     }
 
-    /// Sends a result with its votes, or with what the silo checks it with before it votes.
-    pub(super) fn send_result(
-        &mut self,
-        to: SiloId,
-        result: &StoredResult,
-        certificate: Option<ResultCertificate>,
-        proof: Option<SumProof>,
-        payload: Payload,
-    ) {
-        let StoredResult { at, bind, list, commits, .. } = result;
-        let (at, bind, list, commits) = (*at, *bind, list.clone(), commits.clone());
-        let proof = proof.map(Box::new);
-        let result = RoundResult { at, bind, list, commits, certificate, proof };
-        self.send_envelope(to, Envelope::with(CoordinatorMessage::Result(result), payload));
+    /// The phase in progress; none while a transition has it in hand.
+    pub(super) fn stage(&self) -> Option<&dyn Stage> {
+        self.state.as_ref().map(State::stage)
+    }
+
+    /// The attempt in progress.
+    pub(super) fn attempt(&self) -> Option<&Attempt> {
+        self.stage().and_then(Stage::attempt)
     }
 
     /// Whether a silo is connected and holds every certified result.
@@ -312,7 +307,7 @@ impl CoordinatorMachine {
 
     pub(super) fn disconnect(&mut self, silo: SiloId, reason: DisconnectReason, now_ms: u64) {
         let link = &mut self.links[silo.index()];
-        *link = Link { connected: false, since: now_ms, held: None, newest: link.newest };
+        *link = SiloLink { connected: false, since: now_ms, held: None, newest: link.newest };
         self.output(CoordinatorOutput::Disconnect { silo, reason });
     }
 }

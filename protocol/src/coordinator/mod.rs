@@ -8,6 +8,7 @@ mod machine;
 mod prove;
 mod restore;
 mod session;
+mod stage;
 mod state;
 pub mod store;
 mod verify;
@@ -15,10 +16,9 @@ mod waiting;
 pub mod work;
 
 pub use api::{
-    Conviction, CoordinatorConfig, CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase, RoundBytes,
-    RoundReport,
+    Conviction, CoordinatorEvent, CoordinatorOutput, CoordinatorSetup, DisconnectReason, Phase, RoundBytes, RoundReport,
 };
 pub use machine::CoordinatorMachine;
-pub use store::{StoreError, StoreRecord, StoreState, StoredResult};
+pub use store::{StoreRecord, StoreReplayError, StoreState, StoredResult};
 pub use waiting::Waiting;
 pub use work::{CoordinatorWork, CoordinatorWorkDone};

@@ -13,17 +13,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blindsum_crypto::evidence::{FalseSketch, Fault, Over, Packed, SumSketch};
+use blindsum_crypto::evidence::{FalseSketch, Fault, Over, PackedInput, SumSketch};
 use blindsum_crypto::sketch;
 use blindsum_crypto::verify::{self, VerifiedAdverts, VerifiedHeaders, VerifiedList, VerifyError};
 use blindsum_crypto::{SiloId, Sketch, SumProof, VerifySum, transcript};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, Phase};
 use crate::coordinator::machine::CoordinatorMachine;
-use crate::coordinator::state::{Attempt, AwaitSketches, Busy, State};
+use crate::coordinator::state::{Attempt, Busy, CollectSketches, State};
 use crate::coordinator::store::StoredResult;
 use crate::coordinator::verify::{same, second};
-use crate::coordinator::work::{CoordinatorWork, Task};
+use crate::coordinator::work::{CoordinatorTask, CoordinatorWork};
 use crate::message::{AttemptId, CoordinatorMessage, Envelope, MaskedBack, Payload};
 use crate::step::Step;
 
@@ -49,7 +49,7 @@ impl CoordinatorMachine {
         let (answers, busy) = (BTreeMap::new(), Busy::No);
         let (handed_back, returning, checked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let liars = BTreeSet::new();
-        let mut state = AwaitSketches {
+        let mut state = CollectSketches {
             attempt,
             result,
             step,
@@ -70,21 +70,14 @@ impl CoordinatorMachine {
             state.answers = state.list.survivors().iter().map(|&silo| (silo, None)).collect();
         }
         for &silo in state.list.survivors().iter().filter(|silo| !state.answers.contains_key(silo)) {
-            self.send_sum_request(silo, &state);
+            self.send_if(silo, state.message_to(silo));
         }
-        self.state = State::AwaitSketches(Box::new(state));
+        self.state = Some(State::CollectSketches(Box::new(state)));
     }
 
     /// Whether the job checks sums against the masked inputs themselves.
     fn shows_inputs(&self) -> bool {
         self.own.plan.verify_sum() == VerifySum::Inputs
-    }
-
-    pub(super) fn send_sum_request(&mut self, silo: SiloId, state: &AwaitSketches) {
-        if state.list.survivors().binary_search(&silo).is_ok() {
-            let (at, sum_hash) = (state.attempt.at, state.sum_hash);
-            self.send(silo, CoordinatorMessage::SumRequest { at, sum_hash, back: None });
-        }
     }
 
     pub(super) fn on_sketch(
@@ -94,7 +87,7 @@ impl CoordinatorMachine {
         sketch: Option<Sketch>,
     ) -> Result<bool, VerifyError> {
         let own = Arc::clone(&self.own);
-        let State::AwaitSketches(state) = &mut self.state else { return Ok(false) };
+        let Some(State::CollectSketches(state)) = &mut self.state else { return Ok(false) };
         let is_survivor = state.list.survivors().binary_search(&silo).is_ok();
         if let (true, Some(Some(first)), Some(sketch)) = (state.attempt.at == at, state.answers.get(&silo), &sketch) {
             same(silo, sketch.silo)?;
@@ -126,18 +119,18 @@ impl CoordinatorMachine {
     }
 
     /// Every survivor has answered, or the time is up: who has no sketch has its masked input shown.
-    pub(super) fn close_sketches(&mut self, mut state: Box<AwaitSketches>, now_ms: u64) {
+    pub(super) fn close_sketches(&mut self, mut state: Box<CollectSketches>, now_ms: u64) {
         let at = state.attempt.at;
         if matches!(state.busy, Busy::Waiting) {
-            let AwaitSketches { answers, handed_back, liars, .. } = &mut *state;
+            let CollectSketches { answers, handed_back, liars, .. } = &mut *state;
             answers.retain(|silo, answer| answer.is_some() || liars.contains(silo));
             handed_back.retain(|silo| answers.contains_key(silo));
             for silo in state.silent().into_iter().filter(|silo| !state.liars.contains(silo)) {
-                self.send_sum_request(silo, &state);
+                self.send_if(silo, state.message_to(silo));
             }
             state.busy = Busy::No;
             self.rearm(&mut state.attempt.deadline, now_ms);
-            self.state = State::AwaitSketches(state);
+            self.state = Some(State::CollectSketches(state));
             return;
         }
         let silos = state.silent();
@@ -151,7 +144,7 @@ impl CoordinatorMachine {
             self.rearm(&mut state.attempt.deadline, now_ms);
             // who is gone has had its time: it is asked for again when the deadline comes round, not at once
             state.attempt.grace = u64::MAX / 4;
-            self.state = State::AwaitSketches(state);
+            self.state = Some(State::CollectSketches(state));
             return;
         }
         let unexpected = if self.shows_inputs() { &[] } else { &silos[..] };
@@ -159,7 +152,7 @@ impl CoordinatorMachine {
             self.event(CoordinatorEvent::Ignored(*silo, "no sketch of it: its masked input is shown instead".into()));
         }
         state.busy = Busy::Opening(Vec::new());
-        self.state = State::AwaitSketches(state);
+        self.state = Some(State::CollectSketches(state));
         match silos.is_empty() {
             true => self.on_summed(at, Ok(Vec::new()), now_ms),
             false => self.output(CoordinatorOutput::Fetch { at, silos }),
@@ -167,7 +160,7 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn on_fetched(&mut self, at: AttemptId, inputs: Vec<(SiloId, Payload)>) {
-        let State::AwaitSketches(state) = &mut self.state else { return };
+        let Some(State::CollectSketches(state)) = &mut self.state else { return };
         if state.attempt.at != at {
             return;
         }
@@ -185,13 +178,13 @@ impl CoordinatorMachine {
         }
         let inputs = inputs.into_iter().map(|(_, input)| input).collect();
         let (kind, plan, key) = (state.attempt.kind, Arc::clone(&self.own.plan), state.key);
-        self.output(CoordinatorOutput::Work(CoordinatorWork(Task::Sums { at, kind, plan, key, inputs })));
+        self.output(CoordinatorOutput::Work(CoordinatorWork(CoordinatorTask::Sums { at, kind, plan, key, inputs })));
     }
 
     /// The subset sums of what was read back are there.
     pub(super) fn on_summed(&mut self, at: AttemptId, values: Result<Vec<Vec<u32>>, String>, now_ms: u64) {
-        let mut state = match std::mem::replace(&mut self.state, State::Finished) {
-            State::AwaitSketches(state) if state.attempt.at == at => state,
+        let mut state = match self.state.take() {
+            Some(State::CollectSketches(state)) if state.attempt.at == at => state,
             other => {
                 self.state = other;
                 return;
@@ -204,7 +197,7 @@ impl CoordinatorMachine {
         match std::mem::replace(&mut state.busy, Busy::No) {
             busy @ (Busy::No | Busy::Waiting) => {
                 state.busy = busy;
-                self.state = State::AwaitSketches(state);
+                self.state = Some(State::CollectSketches(state));
             }
             Busy::Checking(silo, masked) => {
                 let sketch = state.answers.get(&silo).and_then(Option::as_ref);
@@ -238,14 +231,14 @@ impl CoordinatorMachine {
 
     /// The sketches do not add up: some silo lies. Reads the masked inputs back one by one, so that one at a time is in
     /// memory.
-    fn check_next(&mut self, mut state: Box<AwaitSketches>, now_ms: u64) {
+    fn check_next(&mut self, mut state: Box<CollectSketches>, now_ms: u64) {
         let at = state.attempt.at;
         let unchecked = |(silo, sketch): (&SiloId, &Option<Sketch>)| {
             (sketch.is_some() && !state.checked.contains(silo)).then_some(*silo)
         };
         if let Some(silo) = state.answers.iter().find_map(unchecked) {
             state.busy = Busy::Checking(silo, Payload::default());
-            self.state = State::AwaitSketches(state);
+            self.state = Some(State::CollectSketches(state));
             return self.output(CoordinatorOutput::Fetch { at, silos: vec![silo] });
         }
         let all_right = state.answers.values().flatten().count() == state.list.survivors().len();
@@ -255,19 +248,19 @@ impl CoordinatorMachine {
         self.close_sketches(state, now_ms);
     }
 
-    fn false_sketch(&self, state: &AwaitSketches, sketch: Sketch, masked: &Payload) -> Option<Fault> {
+    fn false_sketch(&self, state: &CollectSketches, sketch: Sketch, masked: &Payload) -> Option<Fault> {
         let header = *state.list.list().0.iter().find(|m| m.silo == sketch.silo)?;
         let (t3, sum_hash) = (state.list.t3(), state.sum_hash);
         Some(Fault::FalseSketch(Box::new(FalseSketch {
             params: self.own.plan.params(state.attempt.kind).clone(),
             header: Over { over: state.headers.bind(), message: header },
-            masked: Packed(masked.to_vec()),
+            masked: PackedInput(masked.to_vec()),
             sketch: SumSketch { t3, sum_hash, sketch },
         })))
     }
 
-    fn proven_sum(&mut self, state: AwaitSketches, opened: Vec<(SiloId, Payload)>, now_ms: u64) {
-        let AwaitSketches { attempt, result, step, adverts, headers, answers, .. } = state;
+    fn proven_sum(&mut self, state: CollectSketches, opened: Vec<(SiloId, Payload)>, now_ms: u64) {
+        let CollectSketches { attempt, result, step, adverts, headers, answers, .. } = state;
         let proof = SumProof {
             adverts: adverts.adverts().to_vec(),
             headers: headers.headers().to_vec(),

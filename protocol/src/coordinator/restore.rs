@@ -9,10 +9,10 @@ use std::sync::Arc;
 use blindsum_crypto::verify::{self, VerifiedList};
 use blindsum_crypto::{CommitCertificate, ShareHeader, VerifySum, sketch, transcript, unmask};
 
-use crate::coordinator::api::{CoordinatorConfig, CoordinatorOutput, RoundReport};
+use crate::coordinator::api::{CoordinatorOutput, CoordinatorSetup, RoundReport};
 use crate::coordinator::finish::report;
-use crate::coordinator::machine::{Chain, CoordinatorMachine, Own};
-use crate::coordinator::state::{Attempt, AwaitCommits, Exposed, Shared, State};
+use crate::coordinator::machine::{Chain, CoordinatorMachine, CoordinatorTerms};
+use crate::coordinator::state::{Attempt, CollectCommits, DealtSession, Exposed, Gathering, State};
 use crate::coordinator::store::{StoreState, StoredAttempt, StoredResult};
 use crate::message::AttemptId;
 use crate::silo::SetupError;
@@ -25,15 +25,15 @@ impl CoordinatorMachine {
     ///
     /// # Errors
     /// [`SetupError`] where plan and roster, or the store's records, do not belong together.
-    pub fn new(config: CoordinatorConfig, now_ms: u64) -> Result<CoordinatorMachine, SetupError> {
-        let CoordinatorConfig { roster, plan, store } = config;
+    pub fn new(config: CoordinatorSetup, now_ms: u64) -> Result<CoordinatorMachine, SetupError> {
+        let CoordinatorSetup { roster, plan, store } = config;
         if plan.roster_hash() != roster.hash() {
             return Err(SetupError::Roster);
         }
         let global = plan.initial_global();
         let chain = Chain { hashes: vec![plan.job_digest()], model_hash: plan.model_hash(&global), global };
         let quorum = plan.quorum();
-        let mut machine = CoordinatorMachine::from_parts(Own { roster, plan, quorum }, chain, now_ms);
+        let mut machine = CoordinatorMachine::from_parts(CoordinatorTerms { roster, plan, quorum }, chain, now_ms);
         machine.replay(store, now_ms).map_err(SetupError::Store)?;
         Ok(machine)
     }
@@ -49,7 +49,7 @@ impl CoordinatorMachine {
         }
         let n = self.own.roster.len();
         for silo in restored.into_iter().filter(|silo| silo.index() < n) {
-            self.guilty.insert(silo);
+            self.barred.insert(silo);
             self.excluded.insert(silo);
         }
         let mut uncertified = None;
@@ -86,7 +86,8 @@ impl CoordinatorMachine {
             }
         }
         let phase = self.phase_ms(kind);
-        self.state = State::Gathering { not_before: now_ms, proofs_until: now_ms + phase };
+        let gathering = Gathering { not_before: now_ms, proofs_until: now_ms + phase };
+        self.state = Some(State::Gathering(Box::new(gathering)));
         let resumed = |at: AttemptId, ctx| Attempt {
             at,
             kind,
@@ -105,15 +106,15 @@ impl CoordinatorMachine {
                 return Ok(());
             }
             let stored = attempt.filter(|a| a.at == at).ok_or_else(|| format!("{at}: its session is missing"))?;
-            let (shared, list, _) = self.rebuild(resumed, stored)?;
+            let (dealt, list, _) = self.rebuild(resumed, stored)?;
             let key = transcript::rows_key(&list.t3(), &transcript::sum_hash(&result.sum));
             let params = self.own.plan.params(kind);
             let expected =
-                sketch::subset_sums(params, &key, &shared.acc, threads()).map_err(|e| format!("{at}: {e}"))?;
-            let Shared { attempt, adverts, headers, .. } = shared;
+                sketch::subset_sums(params, &key, &dealt.acc, threads()).map_err(|e| format!("{at}: {e}"))?;
+            let DealtSession { attempt, adverts, headers, .. } = dealt;
             self.start_sketches(attempt, result, step, (adverts, headers, list), expected, now_ms);
         } else if let Some(stored) =
-            attempt.filter(|a| a.at.round == round && a.list.is_some()).filter(|a| !self.proven(a.at.attempt))
+            attempt.filter(|a| a.at.round == round && a.list.is_some()).filter(|a| !self.is_abandoned(a.at.attempt))
         {
             let attempt = resumed(stored.at, self.context(stored.at, kind).digest());
             self.take_up(attempt, stored, now_ms)?;
@@ -135,18 +136,18 @@ impl CoordinatorMachine {
     /// P4 or P5 of a stored attempt.
     fn take_up(&mut self, attempt: Attempt, stored: StoredAttempt, now_ms: u64) -> Result<(), String> {
         let own = Arc::clone(&self.own);
-        let (shared, list, certificate) = self.rebuild(attempt, stored)?;
+        let (dealt, list, certificate) = self.rebuild(attempt, stored)?;
         match certificate {
             Some(certificate) => {
                 let (t3, survivors) = (list.t3(), list.survivors());
-                verify::commit_certificate(&own.rules(&shared.attempt.ctx), &certificate, &t3, survivors)
-                    .map_err(|e| format!("{}: {e}", shared.attempt.at))?;
-                self.start_reveal(shared, list, certificate, now_ms);
+                verify::commit_certificate(&own.rules(&dealt.attempt.ctx), &certificate, &t3, survivors)
+                    .map_err(|e| format!("{}: {e}", dealt.attempt.at))?;
+                self.start_reveal(dealt, list, certificate, now_ms);
             }
             None => {
-                self.note_list(shared.attempt.at, list.t3());
+                self.note_list(dealt.attempt.at, list.t3());
                 let votes = BTreeMap::new();
-                self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes }));
+                self.state = Some(State::CollectCommits(Box::new(CollectCommits { dealt, list, votes })));
             }
         }
         Ok(())
@@ -157,7 +158,7 @@ impl CoordinatorMachine {
         &self,
         attempt: Attempt,
         stored: StoredAttempt,
-    ) -> Result<(Shared, VerifiedList, Option<CommitCertificate>), String> {
+    ) -> Result<(DealtSession, VerifiedList, Option<CommitCertificate>), String> {
         let own = Arc::clone(&self.own);
         let StoredAttempt { at, adverts, dealings, masked, list, certificate } = stored;
         let wrong = |e: verify::VerifyError| format!("{at}: {e}");
@@ -177,7 +178,7 @@ impl CoordinatorMachine {
         let mut acc = vec![0; params.lanes()];
         let mut found = Vec::new();
         for (header, payload) in masked.into_iter().filter(|(h, _)| list.list().0.contains(h)) {
-            let masked = verify::masked(&rules, header, Arc::unwrap_or_clone(payload), params, &headers);
+            let masked = verify::masked(&rules, header, &payload, params, &headers);
             unmask::accumulate(&mut acc, &masked.map_err(wrong)?, params).map_err(|e| format!("{at}: {e}"))?;
             found.push(header.silo);
         }
@@ -185,6 +186,6 @@ impl CoordinatorMachine {
         if found != list.survivors() {
             return Err(format!("{at}: not every survivor's masked input is there exactly once"));
         }
-        Ok((Shared { attempt, adverts, headers, dealings: by_dealer, acc }, list, certificate))
+        Ok((DealtSession { attempt, adverts, headers, dealings: by_dealer, acc }, list, certificate))
     }
 }

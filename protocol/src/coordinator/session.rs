@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blindsum_crypto::evidence::{Complaints, Fault, Over};
-use blindsum_crypto::verify::{self, VerifiedAdverts, VerifyError};
+use blindsum_crypto::verify::{self, Check, VerifyError};
 use blindsum_crypto::{Advert, Complaint, Dealing, MaskedHeader, ShareHeader, SiloId, SurvivorList, unmask};
 
 use crate::coordinator::api::{CoordinatorEvent, CoordinatorOutput, DisconnectReason, Phase};
 use crate::coordinator::machine::CoordinatorMachine;
-use crate::coordinator::state::{Attempt, AwaitAdverts, AwaitCommits, AwaitMasked, AwaitShares, Shared, State};
+use crate::coordinator::state::{
+    Attempt, CollectAdverts, CollectCommits, CollectMasked, CollectShares, DealtSession, State,
+};
 use crate::coordinator::store::{StoreRecord, note_marks, raise_marks};
 use crate::coordinator::verify::{convicted, same, second, too_few_shares};
 use crate::message::{AttemptId, CoordinatorMessage, Payload};
@@ -21,7 +23,7 @@ impl CoordinatorMachine {
     pub(super) fn on_advert(&mut self, silo: SiloId, at: AttemptId, advert: Advert) -> Result<bool, VerifyError> {
         same(silo, advert.silo)?;
         let own = Arc::clone(&self.own);
-        let State::AwaitAdverts(state) = &mut self.state else { return Ok(false) };
+        let Some(State::CollectAdverts(state)) = &mut self.state else { return Ok(false) };
         if state.attempt.at != at || !state.asked.contains(&silo) || state.gone.contains(&silo) {
             return Ok(false);
         }
@@ -38,8 +40,8 @@ impl CoordinatorMachine {
     }
 
     /// P1 is over: U1.
-    pub(super) fn close_adverts(&mut self, state: AwaitAdverts, now_ms: u64) {
-        let AwaitAdverts { mut attempt, asked, unable, mut adverts, .. } = state;
+    pub(super) fn close_adverts(&mut self, state: CollectAdverts, now_ms: u64) {
+        let CollectAdverts { mut attempt, asked, unable, mut adverts, .. } = state;
         let own = Arc::clone(&self.own);
         let at = attempt.at;
         // SA-01, SA-07: whoever repeats a key or comes with an older journal is left out, the others go on
@@ -47,16 +49,16 @@ impl CoordinatorMachine {
             let list: Vec<Advert> = adverts.values().cloned().collect();
             match verify::adverts(&own.rules(&attempt.ctx), list, None, &self.marks) {
                 Ok(verified) => break verified,
-                Err(VerifyError { rule, blamed: Some(silo), what }) if adverts.remove(&silo).is_some() => {
+                Err(VerifyError { check, blamed: Some(silo), what }) if adverts.remove(&silo).is_some() => {
                     self.event(CoordinatorEvent::Dropped(at, silo, what.clone()));
-                    if rule == "SA-07" {
+                    if check == Check::JournalForward {
                         // its journal grows with every attempt it joins: refused only once, it would soon be long enough
                         self.bar_restored(silo, at);
                         self.disconnect(silo, DisconnectReason::Restored, now_ms);
                     }
                 }
                 Err(e) => {
-                    let out = unable.union(&self.guilty).count();
+                    let out = unable.union(&self.barred).count();
                     let (left, m) = (own.roster.len() - out, usize::from(own.quorum.m));
                     if !unable.is_empty() && left < m {
                         return self.stuck(format!(
@@ -78,21 +80,18 @@ impl CoordinatorMachine {
         self.output(CoordinatorOutput::Store(StoreRecord::Adverts { at, adverts }));
         self.phase_event(at, Phase::Share, verified.adverts().len());
         self.next_phase(&mut attempt, now_ms);
-        for silo in verified.ids() {
-            self.send_adverts(silo, &attempt, &verified);
+        let (gone, dealings) = (BTreeSet::new(), BTreeMap::new());
+        let state = CollectShares { attempt, adverts: verified, gone, dealings };
+        for silo in state.adverts.ids() {
+            self.send_if(silo, state.message_to(silo));
         }
-        self.state = State::AwaitShares(AwaitShares {
-            attempt,
-            adverts: verified,
-            gone: BTreeSet::new(),
-            dealings: BTreeMap::new(),
-        });
+        self.state = Some(State::CollectShares(Box::new(state)));
     }
 
     pub(super) fn on_dealing(&mut self, silo: SiloId, at: AttemptId, dealing: Dealing) -> Result<bool, VerifyError> {
         same(silo, dealing.header.silo)?;
         let own = Arc::clone(&self.own);
-        let State::AwaitShares(state) = &mut self.state else { return Ok(false) };
+        let Some(State::CollectShares(state)) = &mut self.state else { return Ok(false) };
         if state.attempt.at != at || state.gone.contains(&silo) {
             return Ok(false);
         }
@@ -112,8 +111,8 @@ impl CoordinatorMachine {
     }
 
     /// P2 is over: U2. From here on masked inputs may go out.
-    pub(super) fn close_shares(&mut self, state: AwaitShares, now_ms: u64) {
-        let AwaitShares { mut attempt, adverts, dealings, .. } = state;
+    pub(super) fn close_shares(&mut self, state: CollectShares, now_ms: u64) {
+        let CollectShares { mut attempt, adverts, dealings, .. } = state;
         let own = Arc::clone(&self.own);
         let at = attempt.at;
         let headers = dealings.values().map(|d| d.header().header().clone()).collect();
@@ -129,12 +128,12 @@ impl CoordinatorMachine {
         self.phase_event(at, Phase::MaskedInput, dealings.len());
         self.next_phase(&mut attempt, now_ms);
         let acc = vec![0; own.plan.params(attempt.kind).lanes()];
-        let shared = Shared { attempt, adverts, headers, dealings, acc };
-        for silo in shared.headers.ids() {
-            self.send_shares(silo, &shared);
+        let dealt = DealtSession { attempt, adverts, headers, dealings, acc };
+        for silo in dealt.headers.ids() {
+            self.send_if(silo, dealt.message_to(silo));
         }
         let (gone, masked, complaints) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        self.state = State::AwaitMasked(Box::new(AwaitMasked { shared, gone, masked, complaints }));
+        self.state = Some(State::CollectMasked(Box::new(CollectMasked { dealt, gone, masked, complaints })));
     }
 
     /// A complaint is recorded; whoever holds a bad share has one share less to reveal.
@@ -146,21 +145,16 @@ impl CoordinatorMachine {
     ) -> Result<bool, VerifyError> {
         same(silo, complaint.silo)?;
         let own = Arc::clone(&self.own);
-        let State::AwaitMasked(state) = &mut self.state else { return Ok(false) };
+        let Some(State::CollectMasked(state)) = &mut self.state else { return Ok(false) };
         let dealer = complaint.dealer;
-        let Some(dealing) = state.shared.dealings.get(&dealer).filter(|_| state.shared.attempt.at == at) else {
+        let Some(dealing) = state.dealt.dealings.get(&dealer).filter(|_| state.dealt.attempt.at == at) else {
             return Ok(false);
         };
-        let rules = own.rules(&state.shared.attempt.ctx);
-        verify::complaint(&rules, &complaint, dealing.header(), &state.shared.adverts)?;
+        let rules = own.rules(&state.dealt.attempt.ctx);
+        verify::complaint(&rules, &complaint, dealing.header(), &state.dealt.adverts)?;
         state.complaints.entry(dealer).or_default().entry(silo).or_insert(complaint);
         self.event(CoordinatorEvent::Complaint(at, silo, dealer));
         Ok(true)
-    }
-
-    /// A dealer with more than c complainers.
-    pub(super) fn guilty_dealer(&self, state: &AwaitMasked) -> Option<SiloId> {
-        convicted(&state.complaints, self.own.quorum.c)
     }
 
     pub(super) fn on_masked(
@@ -172,25 +166,21 @@ impl CoordinatorMachine {
     ) -> Result<bool, VerifyError> {
         same(silo, header.silo)?;
         let own = Arc::clone(&self.own);
-        let State::AwaitMasked(state) = &mut self.state else { return Ok(false) };
-        if state.shared.attempt.at != at || state.gone.contains(&silo) {
+        let Some(State::CollectMasked(state)) = &mut self.state else { return Ok(false) };
+        if state.dealt.attempt.at != at || state.gone.contains(&silo) {
             return Ok(false);
         }
         // SA-04, SA-07: one y per silo
         if let Some(first) = state.masked.get(&silo) {
             let found = second(silo, first.hash == header.hash, "masked input");
-            let bind = state.shared.headers.bind();
+            let bind = state.dealt.headers.bind();
             let two = Box::new([*first, header].map(|message| Over { over: bind, message }));
             return self.judged(found, at, Fault::TwoMaskedInputs(two));
         }
-        let Shared { attempt, headers, acc, .. } = &mut state.shared;
+        let DealtSession { attempt, headers, acc, .. } = &mut state.dealt;
         let params = own.plan.params(attempt.kind);
-        let masked = verify::masked(&own.rules(&attempt.ctx), header, payload.to_vec(), params, headers)?;
-        unmask::accumulate(acc, &masked, params).map_err(|e| VerifyError {
-            rule: "SA-04",
-            what: format!("silo {silo}: {e}"),
-            blamed: Some(silo),
-        })?;
+        let masked = verify::masked(&own.rules(&attempt.ctx), header, &payload, params, headers)?;
+        unmask::accumulate(acc, &masked, params).map_err(|e| VerifyError::of(e.check(), silo, e.to_string()))?;
         state.masked.insert(silo, header);
         raise_marks(&mut self.marks, |id| id == silo);
         let (done, expected) = (state.masked.len(), headers.headers().len());
@@ -200,33 +190,33 @@ impl CoordinatorMachine {
     }
 
     /// P3 is over: U3. The list is stored, and from here on the attempt can only finish.
-    pub(super) fn close_masked(&mut self, state: AwaitMasked, now_ms: u64) {
-        let proven = self.guilty_dealer(&state);
+    pub(super) fn close_masked(&mut self, state: CollectMasked, now_ms: u64) {
+        let proven = convicted(&state.complaints, self.own.quorum.c);
         let survivors: Vec<SiloId> = state.masked.keys().copied().collect();
-        let guilty = proven.or_else(|| too_few_shares(&state.complaints, &survivors, self.own.quorum.t));
-        let AwaitMasked { mut shared, masked, mut complaints, .. } = state;
-        let at = shared.attempt.at;
-        if let Some(dealer) = guilty {
+        let left_out = proven.or_else(|| too_few_shares(&state.complaints, &survivors, self.own.quorum.t));
+        let CollectMasked { mut dealt, masked, mut complaints, .. } = state;
+        let at = dealt.attempt.at;
+        if let Some(dealer) = left_out {
             self.excluded.insert(dealer);
             if let (true, Some(by), Some(dealing)) =
-                (proven.is_some(), complaints.remove(&dealer), shared.dealings.get(&dealer))
+                (proven.is_some(), complaints.remove(&dealer), dealt.dealings.get(&dealer))
             {
-                let (adverts, header) = (shared.adverts.adverts().to_vec(), dealing.header().header().clone());
+                let (adverts, header) = (dealt.adverts.adverts().to_vec(), dealing.header().header().clone());
                 let fault = Complaints { adverts, header, complaints: by.into_values().collect() };
                 let what = "more silos than can collude complain about its shares";
                 self.blame(dealer, at, what, Some(Fault::Complaints(Box::new(fault))));
             }
             let why = format!("silo {dealer} dealt shares that do not open; it is left out");
-            return self.fail(&shared.attempt, why, now_ms);
+            return self.fail(&dealt.attempt, why, now_ms);
         }
-        if self.proven(at.attempt) {
-            return self.fail(&shared.attempt, "a quorum abandoned it", now_ms);
+        if self.is_abandoned(at.attempt) {
+            return self.fail(&dealt.attempt, "a quorum abandoned it", now_ms);
         }
         let own = Arc::clone(&self.own);
         let list = SurvivorList(masked.into_values().collect());
-        let list = match verify::survivor_list(&own.rules(&shared.attempt.ctx), list, &shared.headers, None) {
+        let list = match verify::survivor_list(&own.rules(&dealt.attempt.ctx), list, &dealt.headers, None) {
             Ok(list) => list,
-            Err(e) => return self.fail(&shared.attempt, e.to_string(), now_ms),
+            Err(e) => return self.fail(&dealt.attempt, e.to_string(), now_ms),
         };
         for silo in list.dropped() {
             self.event(CoordinatorEvent::Dropped(at, *silo, "its masked input did not come in time".into()));
@@ -234,17 +224,14 @@ impl CoordinatorMachine {
         self.output(CoordinatorOutput::Store(StoreRecord::List { at, list: list.list().clone() }));
         self.note_list(at, list.t3());
         self.phase_event(at, Phase::Commit, list.survivors().len());
-        self.next_phase(&mut shared.attempt, now_ms);
+        self.next_phase(&mut dealt.attempt, now_ms);
         // a silo without connection still holds its vote: it has the whole phase to come back
-        shared.attempt.grace = self.phase_ms(shared.attempt.kind);
-        for &silo in list.survivors() {
-            self.send_list(silo, at, &list);
+        dealt.attempt.grace = self.phase_ms(dealt.attempt.kind);
+        let state = CollectCommits { dealt, list, votes: BTreeMap::new() };
+        for &silo in state.list.survivors() {
+            self.send_if(silo, state.message_to(silo));
         }
-        self.state = State::AwaitCommits(Box::new(AwaitCommits { shared, list, votes: BTreeMap::new() }));
-    }
-
-    pub(super) fn proven(&self, attempt: u32) -> bool {
-        self.exposed.iter().any(|e| e.attempt == attempt && e.certificate.is_some())
+        self.state = Some(State::CollectCommits(Box::new(state)));
     }
 
     /// Starts a phase's clock.
@@ -255,18 +242,9 @@ impl CoordinatorMachine {
         attempt.grace = phase / 4;
     }
 
-    pub(super) fn send_adverts(&mut self, silo: SiloId, attempt: &Attempt, adverts: &VerifiedAdverts) {
-        if adverts.get(silo).is_some() {
-            let adverts = adverts.adverts().to_vec();
-            self.send(silo, CoordinatorMessage::Adverts { at: attempt.at, adverts });
-        }
-    }
-
-    pub(super) fn send_shares(&mut self, silo: SiloId, shared: &Shared) {
-        if shared.headers.get(silo).is_some() {
-            let headers = shared.headers.headers().to_vec();
-            let deliveries = shared.dealings.values().filter_map(|d| d.delivery(silo)).collect();
-            self.send(silo, CoordinatorMessage::Shares { at: shared.attempt.at, headers, deliveries });
+    pub(super) fn send_if(&mut self, silo: SiloId, message: Option<CoordinatorMessage>) {
+        if let Some(message) = message {
+            self.send(silo, message);
         }
     }
 }

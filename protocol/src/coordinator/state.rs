@@ -1,4 +1,5 @@
-//! The states of the coordinator's machine, each named for what it awaits and holding only what is legal there.
+//! The phases of the coordinator's machine, each named for what it collects and holding only what is legal there. What they
+//! answer is in `stage.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use blindsum_crypto::{
     ResultVote, Reveal, SiloId, Sketch, SumProof,
 };
 
-use crate::coordinator::api::Phase;
+use crate::coordinator::stage::Stage;
 use crate::coordinator::store::StoredResult;
-use crate::message::{AttemptId, Payload};
+use crate::message::{AttemptId, CoordinatorMessage, Envelope, Payload};
 use crate::plan::RoundKind;
 use crate::step::Step;
 
@@ -29,31 +30,73 @@ pub(super) struct Attempt {
     pub grace: u64,
 }
 
-/// The state of the machine.
+/// The phase that the machine is in.
 pub(super) enum State {
-    /// Waits for silos, for the end of the pause after a failed attempt, and for proofs that attempts are abandoned.
-    Gathering {
-        not_before: u64,
-        proofs_until: u64,
-    },
-    AwaitAdverts(AwaitAdverts),
-    AwaitShares(AwaitShares),
-    AwaitMasked(Box<AwaitMasked>),
-    AwaitCommits(Box<AwaitCommits>),
-    AwaitReveals(Box<AwaitReveals>),
-    AwaitUnmask(Box<AwaitUnmask>),
-    AwaitSketches(Box<AwaitSketches>),
-    AwaitResults(Box<AwaitResults>),
-    /// All rounds are certified; silos fetch the last result.
-    Closing {
-        deadline: u64,
-    },
-    Finished,
-    /// Only a person can help.
-    Stuck,
+    Gathering(Box<Gathering>),
+    CollectAdverts(Box<CollectAdverts>),
+    CollectShares(Box<CollectShares>),
+    CollectMasked(Box<CollectMasked>),
+    CollectCommits(Box<CollectCommits>),
+    CollectReveals(Box<CollectReveals>),
+    Unmasking(Box<Unmasking>),
+    CollectSketches(Box<CollectSketches>),
+    CollectResults(Box<CollectResults>),
+    Closing(Box<Closing>),
+    Finished(Box<Finished>),
+    Stuck(Box<Stuck>),
 }
 
-pub(super) struct AwaitAdverts {
+/// The same for whichever phase it is.
+macro_rules! each {
+    ($state:expr, $stage:ident => $then:expr) => {
+        match $state {
+            State::Gathering($stage) => $then,
+            State::CollectAdverts($stage) => $then,
+            State::CollectShares($stage) => $then,
+            State::CollectMasked($stage) => $then,
+            State::CollectCommits($stage) => $then,
+            State::CollectReveals($stage) => $then,
+            State::Unmasking($stage) => $then,
+            State::CollectSketches($stage) => $then,
+            State::CollectResults($stage) => $then,
+            State::Closing($stage) => $then,
+            State::Finished($stage) => $then,
+            State::Stuck($stage) => $then,
+        }
+    };
+}
+
+impl State {
+    pub fn stage(&self) -> &dyn Stage {
+        each!(self, stage => stage.as_ref())
+    }
+
+    pub fn stage_mut(&mut self) -> &mut dyn Stage {
+        each!(self, stage => stage.as_mut())
+    }
+
+    pub fn into_stage(self) -> Box<dyn Stage> {
+        each!(self, stage => stage)
+    }
+}
+
+/// Waits for silos, for the end of the pause after a failed attempt, and for proofs that attempts are abandoned.
+pub(super) struct Gathering {
+    pub not_before: u64,
+    pub proofs_until: u64,
+}
+
+/// All rounds are certified; silos fetch the last result.
+pub(super) struct Closing {
+    pub deadline: u64,
+}
+
+pub(super) struct Finished;
+
+/// Only a person can help.
+pub(super) struct Stuck;
+
+pub(super) struct CollectAdverts {
     pub attempt: Attempt,
     /// Silos that the attempt was opened to.
     pub asked: BTreeSet<SiloId>,
@@ -64,15 +107,23 @@ pub(super) struct AwaitAdverts {
     pub adverts: BTreeMap<SiloId, Advert>,
 }
 
-pub(super) struct AwaitShares {
+pub(super) struct CollectShares {
     pub attempt: Attempt,
     pub adverts: VerifiedAdverts,
     pub gone: BTreeSet<SiloId>,
     pub dealings: BTreeMap<SiloId, VerifiedDealing>,
 }
 
+impl CollectShares {
+    /// P1: everybody's adverts, to those who advertised.
+    pub fn message_to(&self, silo: SiloId) -> Option<CoordinatorMessage> {
+        self.adverts.get(silo)?;
+        Some(CoordinatorMessage::Adverts { at: self.attempt.at, adverts: self.adverts.adverts().to_vec() })
+    }
+}
+
 /// A session past P2.
-pub(super) struct Shared {
+pub(super) struct DealtSession {
     pub attempt: Attempt,
     pub adverts: VerifiedAdverts,
     pub headers: VerifiedHeaders,
@@ -81,22 +132,43 @@ pub(super) struct Shared {
     pub acc: Vec<u32>,
 }
 
-pub(super) struct AwaitMasked {
-    pub shared: Shared,
+impl DealtSession {
+    /// P2: everybody's headers and what is sealed for this silo, to those who dealt.
+    pub fn message_to(&self, silo: SiloId) -> Option<CoordinatorMessage> {
+        self.headers.get(silo)?;
+        let headers = self.headers.headers().to_vec();
+        let deliveries = self.dealings.values().filter_map(|d| d.delivery(silo)).collect();
+        Some(CoordinatorMessage::Shares { at: self.attempt.at, headers, deliveries })
+    }
+}
+
+pub(super) struct CollectMasked {
+    pub dealt: DealtSession,
     pub gone: BTreeSet<SiloId>,
     pub masked: BTreeMap<SiloId, MaskedHeader>,
     /// Dealer → who complains about it, and how.
     pub complaints: BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>,
 }
 
-pub(super) struct AwaitCommits {
-    pub shared: Shared,
+pub(super) struct CollectCommits {
+    pub dealt: DealtSession,
     pub list: VerifiedList,
     pub votes: BTreeMap<SiloId, CommitVote>,
 }
 
-pub(super) struct AwaitReveals {
-    pub shared: Shared,
+impl CollectCommits {
+    /// P4: the survivor list, to the survivors.
+    pub fn message_to(&self, silo: SiloId) -> Option<CoordinatorMessage> {
+        list_message(self.dealt.attempt.at, &self.list, silo)
+    }
+}
+
+fn list_message(at: AttemptId, list: &VerifiedList, silo: SiloId) -> Option<CoordinatorMessage> {
+    list.survivors().contains(&silo).then(|| CoordinatorMessage::CommitRequest { at, list: list.list().clone() })
+}
+
+pub(super) struct CollectReveals {
+    pub dealt: DealtSession,
     pub list: VerifiedList,
     pub certificate: CommitCertificate,
     pub recovery: Recovery,
@@ -108,7 +180,19 @@ pub(super) struct AwaitReveals {
     pub tried: usize,
 }
 
-impl AwaitReveals {
+impl CollectReveals {
+    /// P4 once more, for a survivor that is back.
+    pub fn list_message_to(&self, silo: SiloId) -> Option<CoordinatorMessage> {
+        list_message(self.dealt.attempt.at, &self.list, silo)
+    }
+
+    /// P5: the certificate, to the survivors.
+    pub fn message_to(&self, silo: SiloId) -> Option<CoordinatorMessage> {
+        let (at, certificate) = (self.dealt.attempt.at, &self.certificate);
+        let survives = self.list.survivors().contains(&silo);
+        survives.then(|| CoordinatorMessage::RevealRequest { at, certificate: certificate.clone() })
+    }
+
     /// Survivors whose reply is not in.
     pub fn unanswered(&self) -> Vec<SiloId> {
         let replied = |id: &SiloId| self.answered.contains_key(id) || self.bad.contains_key(id);
@@ -121,7 +205,7 @@ impl AwaitReveals {
     }
 }
 
-pub(super) struct AwaitUnmask {
+pub(super) struct Unmasking {
     pub attempt: Attempt,
     pub cohort: Vec<SiloId>,
     pub bind: Digest,
@@ -134,7 +218,7 @@ pub(super) struct AwaitUnmask {
 }
 
 /// A sum for which the survivors vouch with sketches (SA-16).
-pub(super) struct AwaitSketches {
+pub(super) struct CollectSketches {
     pub attempt: Attempt,
     pub result: Arc<StoredResult>,
     pub step: Step,
@@ -159,7 +243,13 @@ pub(super) struct AwaitSketches {
     pub busy: Busy,
 }
 
-impl AwaitSketches {
+impl CollectSketches {
+    /// P6: asks a survivor for its sketch.
+    pub fn message_to(&self, silo: SiloId) -> Option<CoordinatorMessage> {
+        self.list.survivors().binary_search(&silo).ok()?;
+        Some(CoordinatorMessage::SumRequest { at: self.attempt.at, sum_hash: self.sum_hash, back: None })
+    }
+
     /// Survivors without a sketch, ascending.
     pub fn silent(&self) -> Vec<SiloId> {
         let silent = |id: &SiloId| !matches!(self.answers.get(id), Some(Some(_)));
@@ -167,7 +257,7 @@ impl AwaitSketches {
     }
 }
 
-/// What the driver does for [`AwaitSketches`] at the moment.
+/// What the driver does for [`CollectSketches`] at the moment.
 pub(super) enum Busy {
     No,
     /// Too many silos vouch for nothing: until the deadline, who comes back is asked, then everybody is.
@@ -178,7 +268,7 @@ pub(super) enum Busy {
     Checking(SiloId, Payload),
 }
 
-pub(super) struct AwaitResults {
+pub(super) struct CollectResults {
     pub attempt: Attempt,
     pub result: Arc<StoredResult>,
     pub step: Step,
@@ -187,6 +277,13 @@ pub(super) struct AwaitResults {
     /// S, then the masked inputs that the proof opens.
     pub payload: Payload,
     pub votes: BTreeMap<SiloId, ResultVote>,
+}
+
+impl CollectResults {
+    /// P6: the sum with what it is checked with, to everybody.
+    pub fn message(&self) -> Envelope<CoordinatorMessage> {
+        self.result.envelope(None, self.proof.clone(), Arc::clone(&self.payload))
+    }
 }
 
 /// An attempt of the round in progress in which masked inputs may have gone out.
@@ -205,57 +302,5 @@ impl Exposed {
     /// Without votes yet.
     pub fn new(attempt: u32, ctx: Digest, certificate: Option<AbandonCertificate>) -> Exposed {
         Exposed { attempt, ctx, votes: BTreeMap::new(), certificate, t3: None, commits: BTreeMap::new() }
-    }
-}
-
-impl State {
-    pub fn phase(&self) -> Phase {
-        match self {
-            State::Gathering { .. } => Phase::Gathering,
-            State::AwaitAdverts(_) => Phase::Advertise,
-            State::AwaitShares(_) => Phase::Share,
-            State::AwaitMasked(_) => Phase::MaskedInput,
-            State::AwaitCommits(_) => Phase::Commit,
-            State::AwaitReveals(_) => Phase::Reveal,
-            State::AwaitUnmask(_) => Phase::Unmask,
-            State::AwaitSketches(_) => Phase::Prove,
-            State::AwaitResults(_) => Phase::Result,
-            State::Closing { .. } | State::Finished | State::Stuck => Phase::Finished,
-        }
-    }
-
-    pub fn attempt(&self) -> Option<&Attempt> {
-        match self {
-            State::AwaitAdverts(s) => Some(&s.attempt),
-            State::AwaitShares(s) => Some(&s.attempt),
-            State::AwaitMasked(s) => Some(&s.shared.attempt),
-            State::AwaitCommits(s) => Some(&s.shared.attempt),
-            State::AwaitReveals(s) => Some(&s.shared.attempt),
-            State::AwaitUnmask(s) => Some(&s.attempt),
-            State::AwaitSketches(s) => Some(&s.attempt),
-            State::AwaitResults(s) => Some(&s.attempt),
-            State::Gathering { .. } | State::Closing { .. } | State::Finished | State::Stuck => None,
-        }
-    }
-
-    /// The silos of the phase that have not done their part yet.
-    pub fn missing(&self) -> Vec<SiloId> {
-        fn without<'a, V>(
-            ids: impl Iterator<Item = SiloId>,
-            done: &'a BTreeMap<SiloId, V>,
-            gone: &'a BTreeSet<SiloId>,
-        ) -> Vec<SiloId> {
-            ids.filter(|id| !done.contains_key(id) && !gone.contains(id)).collect()
-        }
-        let none = BTreeSet::new();
-        match self {
-            State::AwaitAdverts(s) => without(s.asked.iter().copied(), &s.adverts, &s.gone),
-            State::AwaitShares(s) => without(s.adverts.ids(), &s.dealings, &s.gone),
-            State::AwaitMasked(s) => without(s.shared.headers.ids(), &s.masked, &s.gone),
-            State::AwaitCommits(s) => without(s.list.survivors().iter().copied(), &s.votes, &none),
-            State::AwaitReveals(s) => s.unanswered(),
-            State::AwaitSketches(s) => without(s.list.survivors().iter().copied(), &s.answers, &none),
-            _ => Vec::new(),
-        }
     }
 }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use blindsum_crypto::{
     AbandonCertificate, Advert, CommitCertificate, Dealing, Digest, Evidence, JournalMark, MaskedHeader, OpenedSecret,
-    ResultCertificate, SiloId, SurvivorList,
+    ResultCertificate, SiloId, SumProof, SurvivorList,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::message::{AttemptId, Payload};
+use crate::message::{AttemptId, CoordinatorMessage, Envelope, Payload, RoundResult};
 
 /// One record. Encode with [`crate::codec::encode`], or keep `Masked.payload` and `Result.sum` beside it as raw bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +130,21 @@ pub struct StoredResult {
     pub sum: Payload,
 }
 
+impl StoredResult {
+    /// P6: the result with its votes, or with what a silo checks it with before it votes.
+    pub(super) fn envelope(
+        &self,
+        certificate: Option<ResultCertificate>,
+        proof: Option<SumProof>,
+        payload: Payload,
+    ) -> Envelope<CoordinatorMessage> {
+        let StoredResult { at, bind, list, commits, .. } = self;
+        let (at, bind, list, commits) = (*at, *bind, list.clone(), commits.clone());
+        let result = RoundResult { at, bind, list, commits, certificate, proof: proof.map(Box::new) };
+        Envelope::with(CoordinatorMessage::Result(result), payload)
+    }
+}
+
 /// An attempt past its commit point, as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredAttempt {
@@ -144,7 +159,7 @@ pub(crate) struct StoredAttempt {
 /// Why a store cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("store record {position}: {problem}; restore the store from a backup or start the job afresh")]
-pub struct StoreError {
+pub struct StoreReplayError {
     /// Which record, from 1.
     pub position: usize,
     /// What is wrong.
@@ -177,10 +192,10 @@ impl StoreState {
     ///
     /// # Errors
     /// Names the first record that no run of the machine writes at that place.
-    pub fn replay(records: impl IntoIterator<Item = StoreRecord>) -> Result<StoreState, StoreError> {
+    pub fn replay(records: impl IntoIterator<Item = StoreRecord>) -> Result<StoreState, StoreReplayError> {
         let mut state = StoreState::default();
         for (index, record) in records.into_iter().enumerate() {
-            state.apply(record).map_err(|problem| StoreError { position: index + 1, problem })?;
+            state.apply(record).map_err(|problem| StoreReplayError { position: index + 1, problem })?;
         }
         Ok(state)
     }

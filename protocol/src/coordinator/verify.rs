@@ -13,13 +13,13 @@ use crate::message::Hello;
 use crate::plan::Plan;
 
 /// Dealer → who complains about it, and how.
-pub(super) type Complaints = BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>;
+pub(super) type ComplaintsByDealer = BTreeMap<SiloId, BTreeMap<SiloId, Complaint>>;
 
 /// SA-01: a message comes from the silo that it names.
 pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
     if Check::SameSender.finds(sender != named) {
-        let what = format!("silo {sender}: it sent a message in the name of silo {named}");
-        return Err(VerifyError { rule: "SA-01", what, blamed: Some(sender) });
+        let what = format!("it sent a message in the name of silo {named}");
+        return Err(VerifyError::of(Check::SameSender, sender, what));
     }
     Ok(())
 }
@@ -27,8 +27,8 @@ pub(super) fn same(sender: SiloId, named: SiloId) -> Result<(), VerifyError> {
 /// SA-07: the second message of a kind is fine if it repeats the first (after a reconnect); it changes nothing then.
 pub(super) fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, VerifyError> {
     if Check::OneMessage.finds(!repeated) {
-        let what = format!("silo {silo}: it sent a second, different {what} in one attempt");
-        return Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) });
+        let what = format!("it sent a second, different {what} in one attempt");
+        return Err(VerifyError::of(Check::OneMessage, silo, what));
     }
     Ok(false)
 }
@@ -36,21 +36,21 @@ pub(super) fn second(silo: SiloId, repeated: bool, what: &str) -> Result<bool, V
 /// SA-07: COMMIT or ABANDON, never both; a silo of which one is known has just sent the other.
 pub(super) fn both_votes(silo: SiloId) -> Result<bool, VerifyError> {
     if Check::OneVote.finds(true) {
-        let what = format!("silo {silo}: it voted both COMMIT and ABANDON in one attempt");
-        return Err(VerifyError { rule: "SA-07", what, blamed: Some(silo) });
+        let what = "it voted both COMMIT and ABANDON in one attempt".into();
+        return Err(VerifyError::of(Check::OneVote, silo, what));
     }
     Ok(false)
 }
 
 /// SA-03: a dealer with more than c complainers: at least one of them is honest, and honest silos complain only about
 /// dealers that broke the rules.
-pub(super) fn convicted(complaints: &Complaints, c: u16) -> Option<SiloId> {
+pub(super) fn convicted(complaints: &ComplaintsByDealer, c: u16) -> Option<SiloId> {
     let convicts = |by: &BTreeMap<SiloId, Complaint>| Check::ComplaintsConvict.finds(by.len() > usize::from(c));
     complaints.iter().find(|(_, by)| convicts(by)).map(|(dealer, _)| *dealer)
 }
 
 /// SA-09: a dealer of whose shares fewer than t survivors hold good ones: its secret could not be rebuilt.
-pub(super) fn too_few_shares(complaints: &Complaints, survivors: &[SiloId], t: u16) -> Option<SiloId> {
+pub(super) fn too_few_shares(complaints: &ComplaintsByDealer, survivors: &[SiloId], t: u16) -> Option<SiloId> {
     let good = |by: &BTreeMap<SiloId, Complaint>| survivors.iter().filter(|id| !by.contains_key(id)).count();
     let lacks = |by: &BTreeMap<SiloId, Complaint>| Check::EnoughGoodShares.finds(good(by) < usize::from(t));
     complaints.iter().find(|(_, by)| lacks(by)).map(|(dealer, _)| *dealer)
@@ -81,7 +81,7 @@ mod tests {
     }
 
     /// Silos 1 to `count` complain about silo 7; one complains about silo 8.
-    fn complaints(count: u16) -> Complaints {
+    fn complaints(count: u16) -> ComplaintsByDealer {
         let by = |dealer: u16, silos: Vec<SiloId>| {
             let complaint = |silo| Complaint {
                 silo,
@@ -100,7 +100,7 @@ mod tests {
             assert_eq!(convicted(&complaints(c), c), None);
             assert_eq!(convicted(&complaints(c + 1), c), Some(SiloId(7)));
         }
-        assert_eq!(convicted(&Complaints::new(), 0), None);
+        assert_eq!(convicted(&ComplaintsByDealer::new(), 0), None);
     }
 
     #[test]

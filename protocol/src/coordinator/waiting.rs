@@ -4,6 +4,7 @@ use blindsum_crypto::SiloId;
 
 use crate::coordinator::api::Phase;
 use crate::coordinator::machine::CoordinatorMachine;
+use crate::coordinator::stage::Stage;
 
 /// Whom and what the machine waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl CoordinatorMachine {
     /// What is waited for; nothing once the job is over.
     pub fn waiting(&self) -> Option<Waiting> {
         let (phase, round) = (self.phase(), self.round());
-        let taking_part = self.own.roster.ids().filter(|id| !self.excluded.contains(id) && !self.guilty.contains(id));
+        let taking_part = self.own.roster.ids().filter(|id| !self.excluded.contains(id) && !self.barred.contains(id));
         let (expected, missing, attempt): (Vec<SiloId>, Vec<SiloId>, _) = match phase {
             Phase::Finished => return None,
             Phase::Gathering => {
@@ -36,7 +37,10 @@ impl CoordinatorMachine {
                 let missing = all.iter().copied().filter(|&id| !self.is_ready(id)).collect();
                 (all, missing, None)
             }
-            _ => (taking_part.collect(), self.state.missing(), self.state.attempt().map(|attempt| attempt.at.attempt)),
+            _ => {
+                let missing = self.stage().map(Stage::missing).unwrap_or_default();
+                (taking_part.collect(), missing, self.attempt().map(|attempt| attempt.at.attempt))
+            }
         };
         Some(Waiting { phase, round, attempt, expected, missing, needed: self.own.quorum.m, until_ms: self.wakes_at() })
     }

@@ -13,9 +13,9 @@ use crate::silo::work::threads;
 use crate::step::{Step, step};
 
 /// Work to run on a blocking thread.
-pub struct CoordinatorWork(pub(crate) Task);
+pub struct CoordinatorWork(pub(crate) CoordinatorTask);
 
-pub(crate) enum Task {
+pub(crate) enum CoordinatorTask {
     /// Rebuilds the secrets, takes the remaining masks off the sum and applies it.
     Unmask(Box<Unmask>),
     /// Subset sums of masked inputs under the rows of this key.
@@ -38,10 +38,10 @@ pub(crate) struct Unmask {
 /// Finished work, to be handed back.
 pub struct CoordinatorWorkDone {
     pub(crate) at: AttemptId,
-    pub(crate) done: Done,
+    pub(crate) done: CoordinatorDone,
 }
 
-pub(crate) enum Done {
+pub(crate) enum CoordinatorDone {
     Unmasked(Box<Result<Unmasked, UnmaskError>>),
     /// In the order of the inputs.
     Summed(Result<Vec<Vec<u32>>, String>),
@@ -74,19 +74,21 @@ impl CoordinatorWork {
     /// What it is, for logs.
     pub fn name(&self) -> &'static str {
         match self.0 {
-            Task::Unmask(_) => "unmask",
-            Task::Sums { .. } => "sums",
+            CoordinatorTask::Unmask(_) => "unmask",
+            CoordinatorTask::Sums { .. } => "sums",
         }
     }
 
     /// Does it, on as many threads as the machine has.
     pub fn run(self) -> CoordinatorWorkDone {
         match self.0 {
-            Task::Unmask(unmask) => CoordinatorWorkDone { at: unmask.at, done: Done::Unmasked(Box::new(unmask.run())) },
-            Task::Sums { at, kind, plan, key, inputs } => {
+            CoordinatorTask::Unmask(unmask) => {
+                CoordinatorWorkDone { at: unmask.at, done: CoordinatorDone::Unmasked(Box::new(unmask.run())) }
+            }
+            CoordinatorTask::Sums { at, kind, plan, key, inputs } => {
                 let sums = |input: &Payload| sketch::subset_sums_of(plan.params(kind), &key, input, threads());
                 let values = inputs.iter().map(sums).collect::<Result<_, _>>();
-                CoordinatorWorkDone { at, done: Done::Summed(values.map_err(|e| e.to_string())) }
+                CoordinatorWorkDone { at, done: CoordinatorDone::Summed(values.map_err(|e| e.to_string())) }
             }
         }
     }
@@ -127,8 +129,8 @@ impl fmt::Debug for CoordinatorWork {
 impl fmt::Debug for CoordinatorWorkDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.done {
-            Done::Unmasked(_) => "CoordinatorWorkDone(unmask)",
-            Done::Summed(_) => "CoordinatorWorkDone(sums)",
+            CoordinatorDone::Unmasked(_) => "CoordinatorWorkDone(unmask)",
+            CoordinatorDone::Summed(_) => "CoordinatorWorkDone(sums)",
         })
     }
 }

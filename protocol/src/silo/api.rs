@@ -13,7 +13,7 @@ use crate::silo::work::SiloWork;
 
 /// Everything a silo's machine starts from. The organisation's policy (which n, c, m, privacy it accepts) is the
 /// service's: it decides before it makes a machine for this plan.
-pub struct SiloConfig {
+pub struct SiloSetup {
     /// This silo's place in the roster.
     pub me: SiloId,
     /// Its identity key, which must be the roster's.
@@ -85,21 +85,21 @@ pub struct TrainOutcome {
     /// The request's round.
     pub round: u32,
     /// The update, or that there is none (the service logs why).
-    pub result: Result<LocalUpdate, TrainFailure>,
+    pub result: Result<MeasuredUpdate, TrainFailure>,
 }
 
 /// A local update. Its `Debug` shows no values.
 #[derive(Clone)]
-pub struct LocalUpdate {
+pub struct MeasuredUpdate {
     /// Local minus global adapter, in the order of what the round trains; empty for [`RoundKind::Evaluate`].
     pub update: Vec<f32>,
     /// Held-out counts of the global adapter the round starts from; ignored with metrics off.
     pub held_out: HeldOutCounts,
 }
 
-impl fmt::Debug for LocalUpdate {
+impl fmt::Debug for MeasuredUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LocalUpdate({} coordinates)", self.update.len())
+        write!(f, "MeasuredUpdate({} coordinates)", self.update.len())
     }
 }
 
@@ -118,7 +118,7 @@ pub enum SiloOutput {
     Train(TrainRequest),
     /// Run on a blocking thread; hand back with `handle_work_done`.
     Work(SiloWork),
-    /// The federation has a new global adapter. Keep it durably (it is [`SiloConfig::held`] after a restart).
+    /// The federation has a new global adapter. Keep it durably (it is [`SiloSetup::held`] after a restart).
     Adopt(Adoption),
     /// For the log.
     Event(SiloEvent),

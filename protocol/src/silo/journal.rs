@@ -85,7 +85,7 @@ pub enum JournalEntry {
 /// Why a journal cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("journal entry {position}: {problem}; do not edit a journal, and never restore it from an old copy")]
-pub struct JournalError {
+pub struct JournalReplayError {
     /// Which entry, from 1.
     pub position: u64,
     /// What is wrong.
@@ -165,10 +165,10 @@ impl JournalState {
     ///
     /// # Errors
     /// Names the first entry that no run of the machine writes at that place.
-    pub fn replay<'a>(entries: impl IntoIterator<Item = &'a JournalEntry>) -> Result<JournalState, JournalError> {
+    pub fn replay<'a>(entries: impl IntoIterator<Item = &'a JournalEntry>) -> Result<JournalState, JournalReplayError> {
         let mut state = JournalState::default();
         for entry in entries {
-            state.apply(entry).map_err(|problem| JournalError { position: state.mark.length + 1, problem })?;
+            state.apply(entry).map_err(|problem| JournalReplayError { position: state.mark.length + 1, problem })?;
         }
         Ok(state)
     }

@@ -23,15 +23,15 @@ use rand_core::CryptoRng;
 use crate::limits::Limits;
 use crate::message::{AttemptId, CoordinatorMessage, DeclineReason, Envelope, Hello, Payload, SiloMessage};
 use crate::plan::{Plan, RoundKind};
-use crate::silo::api::{SetupError, SiloConfig, SiloEvent, SiloOutput, TrainOutcome};
+use crate::silo::api::{SetupError, SiloEvent, SiloOutput, SiloSetup, TrainOutcome};
 use crate::silo::journal::{JournalEntry, JournalState};
 use crate::silo::result::Results;
-use crate::silo::session::{Head, Session};
+use crate::silo::session::{Session, SessionHead};
 use crate::silo::verify;
-use crate::silo::work::{Done, Input, SiloWork, SiloWorkDone, Task};
+use crate::silo::work::{Input, SiloDone, SiloTask, SiloWork, SiloWorkDone};
 
 /// What never changes while the machine runs.
-pub(super) struct Own {
+pub(super) struct SiloTerms {
     pub me: SiloId,
     pub identity: IdentityKey,
     pub roster: Arc<Roster>,
@@ -39,7 +39,7 @@ pub(super) struct Own {
     pub quorum: Quorum,
 }
 
-impl Own {
+impl SiloTerms {
     pub fn rules<'a>(&'a self, ctx: &'a Digest) -> Rules<'a> {
         Rules { roster: &self.roster, ctx, quorum: &self.quorum }
     }
@@ -60,8 +60,8 @@ pub(super) enum Update {
     Training {
         round: u32,
     },
-    /// Being rounded to integers.
-    Encoding {
+    /// Being checked; how it is rounded is being drawn.
+    Preparing {
         round: u32,
     },
     /// Ready to be masked; kept for a retry that SA-13 allows, with the attempts in which it went out.
@@ -76,14 +76,14 @@ impl Update {
     pub fn round(&self) -> Option<u32> {
         match self {
             Update::None => None,
-            Update::Training { round } | Update::Encoding { round } | Update::Ready { round, .. } => Some(*round),
+            Update::Training { round } | Update::Preparing { round } | Update::Ready { round, .. } => Some(*round),
         }
     }
 }
 
 /// The silo's machine. See [`crate`] for how a driver runs it.
 pub struct SiloMachine {
-    pub(super) own: Arc<Own>,
+    pub(super) own: Arc<SiloTerms>,
     pub(super) rng: Box<dyn CryptoRng + Send>,
     pub(super) journal: JournalState,
     pub(super) held: Held,
@@ -105,8 +105,8 @@ impl SiloMachine {
     ///
     /// # Errors
     /// [`SetupError`] where key, roster, plan, journal and kept adapter do not belong together.
-    pub fn new(config: SiloConfig, rng: Box<dyn CryptoRng + Send>, _now_ms: u64) -> Result<SiloMachine, SetupError> {
-        let SiloConfig { me, identity, roster, plan, journal, held } = config;
+    pub fn new(config: SiloSetup, rng: Box<dyn CryptoRng + Send>, _now_ms: u64) -> Result<SiloMachine, SetupError> {
+        let SiloSetup { me, identity, roster, plan, journal, held } = config;
         if roster.entry(me).is_none_or(|entry| entry.identity != identity.public()) {
             return Err(SetupError::Identity(me));
         }
@@ -128,7 +128,7 @@ impl SiloMachine {
         let limits = Limits::new(&plan);
         let quorum = plan.quorum();
         let mut machine = SiloMachine {
-            own: Arc::new(Own { me, identity, roster, plan, quorum }),
+            own: Arc::new(SiloTerms { me, identity, roster, plan, quorum }),
             rng,
             journal,
             held,
@@ -216,10 +216,10 @@ impl SiloMachine {
         let kind = self.own.plan.kind(round).unwrap_or(RoundKind::Evaluate);
         match outcome.result {
             Ok(update) => {
-                self.update = Update::Encoding { round };
+                self.update = Update::Preparing { round };
                 let rng = Box::new(self.seeded_rng());
                 let plan = Arc::clone(&self.own.plan);
-                self.output(SiloOutput::Work(SiloWork(Task::Encode { round, kind, plan, update, rng })));
+                self.output(SiloOutput::Work(SiloWork(SiloTask::Prepare { round, kind, plan, update, rng })));
             }
             Err(_) => self.no_update("training failed; the reason is above in this log"),
         }
@@ -228,9 +228,9 @@ impl SiloMachine {
     /// Takes finished work.
     pub fn handle_work_done(&mut self, done: SiloWorkDone, now_ms: u64) {
         match done.0 {
-            Done::Encoded { round, input } => {
-                if !matches!(self.update, Update::Encoding { round: r } if r == round) {
-                    return self.ignore("an encoded update of a round that is over");
+            SiloDone::Prepared { round, input } => {
+                if !matches!(self.update, Update::Preparing { round: r } if r == round) {
+                    return self.ignore("a prepared update of a round that is over");
                 }
                 match input {
                     Ok(input) => {
@@ -240,9 +240,9 @@ impl SiloMachine {
                     Err(why) => self.no_update(&why),
                 }
             }
-            Done::Masked { at, packed } => self.on_masked(at, packed, now_ms),
-            Done::Sketched { at, sum_hash, values } => self.on_sketched(at, sum_hash, values),
-            Done::Applied { at, step } => self.on_applied(at, step),
+            SiloDone::Masked { at, packed } => self.on_masked(at, packed, now_ms),
+            SiloDone::Sketched { at, sum_hash, values } => self.on_sketched(at, sum_hash, values),
+            SiloDone::Applied { at, step } => self.on_applied(at, step),
         }
     }
 
@@ -340,7 +340,7 @@ impl SiloMachine {
 
     fn no_update(&mut self, why: &str) {
         self.update = Update::None;
-        if let Session::AwaitUpdate(Head { at, .. }) = &self.session {
+        if let Session::AwaitUpdate(SessionHead { at, .. }) = &self.session {
             let at = *at;
             self.session = Session::Idle;
             self.decline(at, DeclineReason::CannotTrain, why);

@@ -12,10 +12,10 @@ mod vote;
 pub mod work;
 
 pub use api::{
-    Adoption, AdoptionReport, HeldResult, LocalUpdate, SetupError, SiloConfig, SiloEvent, SiloOutput, TrainFailure,
+    Adoption, AdoptionReport, HeldResult, MeasuredUpdate, SetupError, SiloEvent, SiloOutput, SiloSetup, TrainFailure,
     TrainOutcome, TrainRequest,
 };
-pub use journal::{JournalEntry, JournalError, JournalState};
+pub use journal::{JournalEntry, JournalReplayError, JournalState};
 pub use machine::SiloMachine;
 pub use verify::Inadmissible;
 pub use work::{SiloWork, SiloWorkDone};

@@ -15,7 +15,7 @@ use crate::plan::RoundKind;
 use crate::silo::api::{SiloEvent, SiloOutput, TrainRequest};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{SiloMachine, Update};
-use crate::silo::session::{AwaitAdverts, Head, Session};
+use crate::silo::session::{AwaitAdverts, Session, SessionHead};
 use crate::silo::verify;
 
 impl SiloMachine {
@@ -43,7 +43,7 @@ impl SiloMachine {
         let silent = !unproven.is_empty();
         if silent {
             // SA-13: two sums over one update give their difference
-            if kind == RoundKind::Evaluate || !self.own.plan.job().is_private() {
+            if !kind.trains() || !self.own.plan.job().is_private() {
                 let why = format!("its masked input of attempt {} may still enter a sum", list(&unproven));
                 return self.decline(at, DeclineReason::AwaitsResult, why);
             }
@@ -60,7 +60,8 @@ impl SiloMachine {
         let params = self.own.plan.params(kind);
         let deadline = now_ms + params.training_deadline_ms + params.phase_deadline_ms;
         let train_by = now_ms + params.training_deadline_ms;
-        self.session = Session::AwaitUpdate(Head { at, kind, ctx, silent, deadline: Some(deadline), reply: None });
+        self.session =
+            Session::AwaitUpdate(SessionHead { at, kind, ctx, silent, deadline: Some(deadline), reply: None });
         if self.update.round() != Some(at.round) {
             self.update = Update::Training { round: at.round };
             let global = self.held.global.clone();

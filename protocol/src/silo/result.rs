@@ -16,7 +16,7 @@ use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{Held, SiloMachine, Update};
 use crate::silo::session::Session;
 use crate::silo::verify;
-use crate::silo::work::{SiloWork, SumCheck, Task};
+use crate::silo::work::{SiloTask, SiloWork, SumCheck};
 use crate::step::Step;
 
 /// The round in progress's result, as far as it has got.
@@ -82,7 +82,7 @@ impl SiloMachine {
                 });
                 self.results.applying = Some((at, certificate));
                 let (plan, global) = (self.own.plan.clone(), self.held.global.clone());
-                let task = Task::Apply { at, kind, plan, t3, survivors, payload, check, global };
+                let task = SiloTask::Apply { at, kind, plan, t3, survivors, payload, check, global };
                 self.output(SiloOutput::Work(SiloWork(task)));
             }
         }

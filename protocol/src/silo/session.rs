@@ -5,7 +5,7 @@
 
 use blindsum_crypto::advert::SessionSecrets;
 use blindsum_crypto::share::{self, HeldPair, HeldShares};
-use blindsum_crypto::verify::{self, DeliveryError, VerifiedAdverts, VerifiedHeaders};
+use blindsum_crypto::verify::{self, Check, DeliveryError, VerifiedAdverts, VerifiedHeaders};
 use blindsum_crypto::{
     Advert, Complaint, Delivery, Digest, JournalMark, MaskedHeader, ShareHeader, SiloId, Sketch, masked,
 };
@@ -16,10 +16,10 @@ use crate::silo::api::{SiloEvent, SiloOutput};
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::{SiloMachine, Update};
 use crate::silo::verify::counts_agreed;
-use crate::silo::work::{SiloWork, Task};
+use crate::silo::work::{SiloTask, SiloWork};
 
 /// What every state of a session carries.
-pub(super) struct Head {
+pub(super) struct SessionHead {
     pub at: AttemptId,
     pub kind: RoundKind,
     pub ctx: Digest,
@@ -34,7 +34,7 @@ pub(super) struct Head {
 /// A session, named for what it awaits.
 pub(super) enum Session {
     Idle,
-    AwaitUpdate(Head),
+    AwaitUpdate(SessionHead),
     AwaitAdverts(AwaitAdverts),
     AwaitShares(AwaitShares),
     AwaitMask(AwaitMask),
@@ -46,27 +46,27 @@ pub(super) enum Session {
 }
 
 pub(super) struct AwaitAdverts {
-    pub head: Head,
+    pub head: SessionHead,
     pub secrets: SessionSecrets,
     pub advert: Advert,
 }
 
 pub(super) struct AwaitShares {
-    head: Head,
+    head: SessionHead,
     secrets: SessionSecrets,
     adverts: VerifiedAdverts,
     header: ShareHeader,
-    own_pair: Option<HeldPair>,
+    own_pair: HeldPair,
 }
 
 pub(super) struct AwaitMask {
-    head: Head,
+    head: SessionHead,
     headers: VerifiedHeaders,
     shares: HeldShares,
 }
 
 pub(super) struct AwaitList {
-    pub head: Head,
+    pub head: SessionHead,
     pub headers: VerifiedHeaders,
     pub shares: HeldShares,
     pub masked: MaskedHeader,
@@ -75,7 +75,7 @@ pub(super) struct AwaitList {
 
 /// A session after the COMMIT vote.
 pub(super) struct Voted {
-    pub head: Head,
+    pub head: SessionHead,
     /// The masked input, for its sketch; gone after a restart.
     pub packed: Option<Payload>,
     /// H(S) of the one sum that a sketch was made for, and the sketch once it is there.
@@ -83,7 +83,7 @@ pub(super) struct Voted {
 }
 
 impl Session {
-    pub fn head(&self) -> Option<&Head> {
+    pub fn head(&self) -> Option<&SessionHead> {
         match self {
             Session::Idle => None,
             Session::AwaitUpdate(head) => Some(head),
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// Keeps the head alone; the rest, with its secrets, is erased.
-    pub fn into_head(self) -> Option<Head> {
+    pub fn into_head(self) -> Option<SessionHead> {
         match self {
             Session::Idle => None,
             Session::AwaitUpdate(head) => Some(head),
@@ -125,7 +125,7 @@ impl SiloMachine {
             Err(e) => {
                 self.refuse(at, e.to_string());
                 let signed = |silo| adverts.iter().any(|a| a.silo == silo && verify::advert(&rules, a).is_ok());
-                if let Some(silo) = e.blamed.filter(|silo| e.rule == "SA-07" && signed(*silo)) {
+                if let Some(silo) = e.blamed.filter(|silo| e.check == Check::JournalForward && signed(*silo)) {
                     self.refuse_for_good(silo);
                 }
                 return;
@@ -133,7 +133,7 @@ impl SiloMachine {
         };
         head.silent |= !counts_agreed(&adverts);
         let dealt = share::deal(&own.identity, own.me, &secrets, &adverts, own.quorum.t, &mut *self.rng);
-        let (dealing, dealt) = match dealt {
+        let (dealing, own_pair) = match dealt {
             Ok(dealt) => dealt,
             Err(e) => return self.refuse(at, e.to_string()),
         };
@@ -142,7 +142,6 @@ impl SiloMachine {
             return;
         }
         let header = dealing.header.clone();
-        let own_pair = dealt.own();
         head.deadline = Some(now_ms + 2 * own.plan.params(head.kind).phase_deadline_ms);
         let message = Envelope::bare(SiloMessage::Shares { at, dealing });
         self.reply(head, message, "shares", |head| {
@@ -177,9 +176,7 @@ impl SiloMachine {
             return self.refuse(at, "the update of this round is gone".into());
         };
         let mut shares = HeldShares::new(own.me);
-        if let Some(pair) = own_pair {
-            shares.insert(pair);
-        }
+        shares.insert(own_pair);
         for delivery in &deliveries {
             if let Some(pair) = self.check_delivery(at, &head.ctx, delivery, &headers, &adverts, &secrets) {
                 shares.insert(pair);
@@ -190,7 +187,7 @@ impl SiloMachine {
         let (kind, silent, plan) = (head.kind, head.silent, own.plan.clone());
         self.event(SiloEvent::Phase(at, "its own mask"));
         self.session = Session::AwaitMask(AwaitMask { head, headers, shares });
-        self.output(SiloOutput::Work(SiloWork(Task::Mask { at, kind, silent, plan, input, streams })));
+        self.output(SiloOutput::Work(SiloWork(SiloTask::Mask { at, kind, silent, plan, input, streams })));
         // b, σ, mask secret and channel key are erased here; the seeds with the work value
         drop(secrets);
     }
@@ -255,10 +252,10 @@ impl SiloMachine {
     /// Sends a phase's message and enters the state that awaits its answer.
     pub(super) fn reply(
         &mut self,
-        mut head: Head,
+        mut head: SessionHead,
         message: Envelope<SiloMessage>,
         awaited: &'static str,
-        next: impl FnOnce(Head) -> Session,
+        next: impl FnOnce(SessionHead) -> Session,
     ) {
         let at = head.at;
         head.reply = Some(message.clone());

@@ -11,7 +11,7 @@ use crate::silo::api::SiloOutput;
 use crate::silo::machine::SiloMachine;
 use crate::silo::session::{Session, Voted};
 use crate::silo::verify;
-use crate::silo::work::{SiloWork, Task};
+use crate::silo::work::{SiloTask, SiloWork};
 
 impl SiloMachine {
     /// The coordinator has fixed S.
@@ -45,7 +45,7 @@ impl SiloMachine {
                 let (kind, packed) = (voted.head.kind, packed.clone());
                 voted.sketch = Some((sum_hash, None));
                 let (plan, key) = (self.own.plan.clone(), transcript::rows_key(&t3, &sum_hash));
-                let task = Task::Sketch { at, kind, plan, key, sum_hash, packed };
+                let task = SiloTask::Sketch { at, kind, plan, key, sum_hash, packed };
                 self.output(SiloOutput::Work(SiloWork(task)));
             }
         }

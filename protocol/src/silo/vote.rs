@@ -12,7 +12,7 @@ use crate::plan::RoundKind;
 use crate::silo::api::SiloEvent;
 use crate::silo::journal::JournalEntry;
 use crate::silo::machine::SiloMachine;
-use crate::silo::session::{AwaitList, Head, Session, Voted};
+use crate::silo::session::{AwaitList, Session, SessionHead, Voted};
 use crate::silo::verify;
 
 impl SiloMachine {
@@ -126,7 +126,7 @@ impl SiloMachine {
             Some(c) => {
                 let reply = Some(Envelope::bare(SiloMessage::Commit { at: c.at, vote: c.vote }));
                 let kind = self.own.plan.kind(c.at.round).unwrap_or(RoundKind::Evaluate);
-                let head = Head { at: c.at, kind, ctx: c.ctx, silent: false, deadline: None, reply };
+                let head = SessionHead { at: c.at, kind, ctx: c.ctx, silent: false, deadline: None, reply };
                 Session::AwaitCertificate(Voted { head, packed: None, sketch: None })
             }
         }

@@ -14,28 +14,28 @@ use zeroize::Zeroizing;
 use crate::message::{AttemptId, Payload};
 use crate::metrics;
 use crate::plan::{Plan, RoundKind};
-use crate::silo::api::LocalUpdate;
+use crate::silo::api::MeasuredUpdate;
 use crate::silo::verify::proof_of;
 use crate::step::{Step, step};
 
 /// One silo's input before masking: its update with the keys that round it (one per fixed-point segment), and its counts.
 /// The same integers come of it in every attempt that sends it. Erased on drop.
-pub(crate) struct Encoded {
+pub(crate) struct PlainInput {
     update: Zeroizing<Vec<f32>>,
     roundings: Vec<Rounding>,
     counts: Zeroizing<Vec<u32>>,
 }
 
 /// Shared between attempts.
-pub(crate) type Input = Arc<Encoded>;
+pub(crate) type Input = Arc<PlainInput>;
 
 /// Work to run on a blocking thread. Its `Debug` shows no values.
-pub struct SiloWork(pub(crate) Task);
+pub struct SiloWork(pub(crate) SiloTask);
 
-pub(crate) enum Task {
+pub(crate) enum SiloTask {
     /// Checks the update and draws how it is rounded to integers.
-    Encode { round: u32, kind: RoundKind, plan: Arc<Plan>, update: LocalUpdate, rng: Box<ChaCha20Rng> },
-    /// Adds all masks to the encoded update and packs it.
+    Prepare { round: u32, kind: RoundKind, plan: Arc<Plan>, update: MeasuredUpdate, rng: Box<ChaCha20Rng> },
+    /// Rounds the update, adds all masks and packs it.
     Mask { at: AttemptId, kind: RoundKind, silent: bool, plan: Arc<Plan>, input: Input, streams: Vec<Stream> },
     /// Subset sums of the own masked input.
     Sketch { at: AttemptId, kind: RoundKind, plan: Arc<Plan>, key: Digest, sum_hash: Digest, packed: Payload },
@@ -63,10 +63,10 @@ pub(crate) struct SumCheck {
 }
 
 /// Finished work, to be handed back.
-pub struct SiloWorkDone(pub(crate) Done);
+pub struct SiloWorkDone(pub(crate) SiloDone);
 
-pub(crate) enum Done {
-    Encoded { round: u32, input: Result<Input, String> },
+pub(crate) enum SiloDone {
+    Prepared { round: u32, input: Result<Input, String> },
     Masked { at: AttemptId, packed: Result<Vec<u8>, String> },
     Sketched { at: AttemptId, sum_hash: Digest, values: Result<Vec<u32>, String> },
     Applied { at: AttemptId, step: Result<Step, String> },
@@ -76,32 +76,32 @@ impl SiloWork {
     /// What it is, for logs.
     pub fn name(&self) -> &'static str {
         match self.0 {
-            Task::Encode { .. } => "encode",
-            Task::Mask { .. } => "mask",
-            Task::Sketch { .. } => "sketch",
-            Task::Apply { .. } => "apply",
+            SiloTask::Prepare { .. } => "prepare",
+            SiloTask::Mask { .. } => "mask",
+            SiloTask::Sketch { .. } => "sketch",
+            SiloTask::Apply { .. } => "apply",
         }
     }
 
     /// Does it. Uses as many threads as the machine has, for as long as it takes (a second for 10⁷ coordinates).
     pub fn run(self) -> SiloWorkDone {
         SiloWorkDone(match self.0 {
-            Task::Encode { round, kind, plan, update, mut rng } => {
-                Done::Encoded { round, input: encode(&plan, kind, update, &mut rng) }
+            SiloTask::Prepare { round, kind, plan, update, mut rng } => {
+                SiloDone::Prepared { round, input: prepare(&plan, kind, update, &mut rng) }
             }
-            Task::Mask { at, kind, silent, plan, input, streams } => {
+            SiloTask::Mask { at, kind, silent, plan, input, streams } => {
                 let packed = mask(&plan, kind, silent, &input, &streams).map_err(|e| e.to_string());
-                Done::Masked { at, packed }
+                SiloDone::Masked { at, packed }
             }
-            Task::Sketch { at, kind, plan, key, sum_hash, packed } => {
+            SiloTask::Sketch { at, kind, plan, key, sum_hash, packed } => {
                 let values = sketch::subset_sums_of(plan.params(kind), &key, &packed, threads());
-                Done::Sketched { at, sum_hash, values: values.map_err(|e| e.to_string()) }
+                SiloDone::Sketched { at, sum_hash, values: values.map_err(|e| e.to_string()) }
             }
-            Task::Apply { at, kind, plan, t3, survivors, payload, check, global } => {
+            SiloTask::Apply { at, kind, plan, t3, survivors, payload, check, global } => {
                 let (sum, opened) = payload.split_at(plan.params(kind).packed_bytes().min(payload.len()));
                 let checked = check.map_or(Ok(()), |check| check.run(&plan, kind, &t3, sum, opened));
                 let step = checked.and_then(|()| step(&plan, at, kind, &t3, survivors, sum, &global));
-                Done::Applied { at, step }
+                SiloDone::Applied { at, step }
             }
         })
     }
@@ -120,9 +120,9 @@ impl SumCheck {
 
 /// Checks the update, draws the keys that round it, and makes the counts. The integers themselves are made with the masks,
 /// the same in every attempt.
-fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20Rng) -> Result<Input, String> {
+fn prepare(plan: &Plan, kind: RoundKind, update: MeasuredUpdate, rng: &mut ChaCha20Rng) -> Result<Input, String> {
     let params = plan.params(kind);
-    let LocalUpdate { update, held_out } = update;
+    let MeasuredUpdate { update, held_out } = update;
     let update = Zeroizing::new(update);
     let expected = params.lanes() - plan.metrics_len();
     if update.len() != expected {
@@ -142,7 +142,7 @@ fn encode(plan: &Plan, kind: RoundKind, update: LocalUpdate, rng: &mut ChaCha20R
             }
         }
     }
-    Ok(Arc::new(Encoded { update, roundings, counts }))
+    Ok(Arc::new(PlainInput { update, roundings, counts }))
 }
 
 /// The masked input, packed; `silent` leaves the held-out counts out.
@@ -150,7 +150,7 @@ fn mask(
     plan: &Plan,
     kind: RoundKind,
     silent: bool,
-    input: &Encoded,
+    input: &PlainInput,
     streams: &[Stream],
 ) -> Result<Vec<u8>, EncodeError> {
     let params = plan.params(kind);
@@ -187,10 +187,10 @@ impl fmt::Debug for SiloWork {
 impl fmt::Debug for SiloWorkDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Done::Encoded { .. } => "SiloWorkDone(encode)",
-            Done::Masked { .. } => "SiloWorkDone(mask)",
-            Done::Sketched { .. } => "SiloWorkDone(sketch)",
-            Done::Applied { .. } => "SiloWorkDone(apply)",
+            SiloDone::Prepared { .. } => "SiloWorkDone(prepare)",
+            SiloDone::Masked { .. } => "SiloWorkDone(mask)",
+            SiloDone::Sketched { .. } => "SiloWorkDone(sketch)",
+            SiloDone::Applied { .. } => "SiloWorkDone(apply)",
         })
     }
 }

@@ -14,7 +14,7 @@ use blindsum_crypto::{
     transcript,
 };
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, StoreRecord, StoreState,
+    CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, StoreRecord, StoreState,
 };
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage, codec, evidence};
 use blindsum_testkit::cluster::{Cluster, Crash};
@@ -261,7 +261,7 @@ fn every_signed_misdeed_leaves_evidence_and_costs_its_silo_the_job_and_nobody_el
             checks::check(&cluster);
             let found = convicted(&cluster);
             assert!(
-                matches!(&found[..], [(n, Guilt { silo: VICTIM, rule: r, .. })] if *n == name && *r == rule),
+                matches!(&found[..], [(n, Guilt { silo: VICTIM, check, .. })] if *n == name && check.rule() == rule),
                 "{name}: {found:?} {:?}",
                 cluster.last_events()
             );
@@ -341,7 +341,7 @@ fn a_job_with_too_few_silos_left_says_so_and_says_it_again_after_a_restart() {
 fn restored(cluster: &Cluster, change: impl Fn(&mut StoreRecord)) -> Result<Vec<CoordinatorOutput>, String> {
     let mut records = records(cluster);
     records.iter_mut().for_each(change);
-    let config = CoordinatorConfig {
+    let config = CoordinatorSetup {
         roster: Arc::clone(&cluster.setup.roster),
         plan: Arc::clone(&cluster.setup.plan),
         store: StoreState::replay(records).unwrap(),

@@ -148,7 +148,7 @@ fn a_wrong_value_is_named_with_its_remedy() {
         ("schema = 1", "schema = 2", "`schema`", "schema = 1"),
         ("rounds = 20", "rounds = 0", "`rounds`", "1 to 10000"),
         ("\"wards\"", "\"The Wards\"", "`federation`", "lower-case"),
-        ("abababab", "ABABABAB", "model.config_sha256", "sha256sum"),
+        ("abababab", "ABABABAB", "config_sha256", "sha256sum"),
         ("[\"negative\", \"positive\"]", "[\"a\", \"a\"]", "model.labels", "once"),
         ("[\"negative\", \"positive\"]", "[\"a\"]", "model.labels", "2 to 1,000"),
         ("local_steps = 5", "local_steps = 0", "training.local_steps", "1 to"),

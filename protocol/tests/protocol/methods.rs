@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::SiloId;
 use blindsum_protocol::job::Job;
-use blindsum_protocol::silo::{HeldResult, JournalState, SiloConfig, SiloMachine};
+use blindsum_protocol::silo::{HeldResult, JournalState, SiloMachine, SiloSetup};
 use blindsum_protocol::{Plan, RoundKind, SiloMessage, codec};
 use blindsum_testkit::cluster::{Cluster, Crash, KillWhen};
 use blindsum_testkit::{NONE, Setup, boxed_rng, checks, job_text};
@@ -44,7 +44,7 @@ fn check(cluster: &Cluster, lost: SiloId) {
         round += 1;
         assert_eq!(report.round, round);
         if report.kind.trains() {
-            let range = plan.layout().trained(plan.layout().phase(round));
+            let range = plan.layout().trained(plan.layout().training_kind(round));
             let mut sum = vec![0.0; range.len()];
             for &silo in &report.survivors {
                 let (update, _) = cluster.setup.update(silo, round, 1);
@@ -103,15 +103,15 @@ fn under_rolora_only_the_matrix_that_was_trained_travels() {
     let setup = setup("method = \"rolora\"", "");
     let plan = &setup.plan;
     let kinds: Vec<RoundKind> = (1..=5).map(|round| plan.kind(round).unwrap()).collect();
-    use RoundKind::{Evaluate, Train, TrainA};
-    assert_eq!(kinds, [Train, TrainA, Train, TrainA, Evaluate]);
+    use RoundKind::{Evaluate, TrainA, TrainB};
+    assert_eq!(kinds, [TrainB, TrainA, TrainB, TrainA, Evaluate]);
     let names = |kind| plan.params(kind).segments.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(Train), ["lora_B", "head", "metrics"]);
+    assert_eq!(names(TrainB), ["lora_B", "head", "metrics"]);
     assert_eq!(names(TrainA), ["head", "lora_A", "metrics"]);
-    assert_ne!(plan.params(Train).hash(), plan.params(TrainA).hash());
+    assert_ne!(plan.params(TrainB).hash(), plan.params(TrainA).hash());
     let both = self::setup("method = \"lora\"", "").plan;
-    assert_eq!(both.kind(2), Some(Train));
-    assert_eq!(both.params(Train).segments.len(), 4);
+    assert_eq!(both.kind(2), Some(RoundKind::TrainBoth));
+    assert_eq!(both.params(RoundKind::TrainBoth).segments.len(), 4);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_kept_state_of_another_round_is_refused() {
     let process = &cluster.silos[1];
     let entries: Vec<_> = process.journal.iter().map(|bytes| codec::decode(bytes, 1 << 20).unwrap()).collect();
     let start = |held: HeldResult| {
-        let config = SiloConfig {
+        let config = SiloSetup {
             me: SiloId(1),
             identity: setup.identity(SiloId(1)),
             roster: Arc::clone(&setup.roster),

@@ -39,7 +39,7 @@ fn the_coordinate_bound_is_the_worst_case_of_the_job() {
 fn sa10_the_ring_is_sized_from_n_and_the_metrics_ring_is_full() {
     for (n, bits) in [(3, 18), (4, 18), (5, 19), (16, 20), (100, 23)] {
         let plan = plan_of(&derived(DP), n).unwrap();
-        let params = plan.params(RoundKind::Train);
+        let params = plan.params(RoundKind::TrainB);
         let rings: Vec<(&str, u8)> = params.segments.iter().map(|s| (s.name.as_str(), s.ring_bits)).collect();
         assert_eq!(rings, [("lora_B", bits), ("head", bits), ("metrics", 32)], "n = {n}");
         assert!(params.noise && !plan.params(RoundKind::Evaluate).noise);
@@ -52,7 +52,7 @@ fn sa10_the_ring_is_sized_from_n_and_the_metrics_ring_is_full() {
 #[test]
 fn four_silos_at_sixteen_bits_send_at_most_2_4_bytes_per_coordinate() {
     let plan = plan_of(&derived(DP), 4).unwrap();
-    let bytes = plan.params(RoundKind::Train).packed_bytes() as f64;
+    let bytes = plan.params(RoundKind::TrainB).packed_bytes() as f64;
     let metrics = 20.0;
     assert!((bytes - metrics) / plan.layout().len() as f64 <= 2.4);
 }
@@ -60,10 +60,10 @@ fn four_silos_at_sixteen_bits_send_at_most_2_4_bytes_per_coordinate() {
 #[test]
 fn a_closing_round_exists_exactly_where_metrics_are_on() {
     let with = plan_of(&job_text(2, NONE, "held-out"), 4).unwrap();
-    assert_eq!((with.kind(2), with.kind(3)), (Some(RoundKind::Train), Some(RoundKind::Evaluate)));
+    assert_eq!((with.kind(2), with.kind(3)), (Some(RoundKind::TrainB), Some(RoundKind::Evaluate)));
     assert_eq!((with.kind(0), with.kind(4)), (None, None));
     let without = plan_of(&job_text(2, NONE, "off"), 4).unwrap();
-    assert_eq!((without.kind(2), without.kind(3)), (Some(RoundKind::Train), None));
+    assert_eq!((without.kind(2), without.kind(3)), (Some(RoundKind::TrainB), None));
 }
 
 #[test]

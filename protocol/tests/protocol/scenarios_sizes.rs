@@ -103,9 +103,9 @@ fn session(n: u16, d: u32, drops: u16) {
     let mut dealings = BTreeMap::new();
     let mut own = Vec::new();
     for (i, key) in keys.iter().enumerate() {
-        let (dealing, dealt) = share::deal(key, id(i), &secrets[i], &adverts, quorum.t, &mut rng).unwrap();
+        let (dealing, pair) = share::deal(key, id(i), &secrets[i], &adverts, quorum.t, &mut rng).unwrap();
         dealings.insert(id(i), verify::dealing(&rules, dealing, &adverts).unwrap());
-        own.push(dealt.own().unwrap());
+        own.push(pair);
     }
     let headers = dealings.values().map(|d| d.header().header().clone()).collect();
     let headers = verify::headers(&rules, headers, &adverts, None).unwrap();
@@ -122,7 +122,7 @@ fn session(n: u16, d: u32, drops: u16) {
         mask::apply(&mut lanes, &streams, 2);
         let packed = packing::pack(&params, &lanes).unwrap();
         let header = MaskedHeader::sign(&keys[i], &ctx, &headers.bind(), id(i), &packed);
-        let y = verify::masked(&rules, header, packed, &params, &headers).unwrap();
+        let y = verify::masked(&rules, header, &packed, &params, &headers).unwrap();
         unmask::accumulate(&mut acc, &y, &params).unwrap();
         list.push(header);
     }

@@ -178,7 +178,7 @@ fn sa12_a_federation_id_longer_than_a_name_is_no_message() {
     let context = |length: usize| {
         let setup = Setup::new(4, &job_text(1, NONE, "held-out"));
         let (at, digest) = (AttemptId { round: 1, attempt: 1 }, setup.plan.job_digest());
-        let context = setup.plan.context(at, RoundKind::Train, digest, digest);
+        let context = setup.plan.context(at, RoundKind::TrainB, digest, digest);
         let context = Context { federation_id: "f".repeat(length), ..context };
         let open = CoordinatorMessage::Open(Open { context, abandoned: Vec::new() });
         CoordinatorMessage::decode(&codec::encode(&open).unwrap(), &Limits::new(&setup.plan))

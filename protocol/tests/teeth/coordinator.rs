@@ -13,7 +13,7 @@ use blindsum_crypto::{
     transcript,
 };
 use blindsum_protocol::coordinator::{
-    CoordinatorConfig, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, StoreState,
+    CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, StoreState,
 };
 use blindsum_protocol::limits::{Limits, Wire};
 use blindsum_protocol::message::{Hello, RoundResult};
@@ -157,7 +157,7 @@ fn is_welcome(change: fn(&mut Hello)) -> bool {
     let setup = setup();
     let (roster, plan) = (Arc::clone(&setup.roster), Arc::clone(&setup.plan));
     let mut machine =
-        CoordinatorMachine::new(CoordinatorConfig { roster, plan, store: StoreState::default() }, 0).unwrap();
+        CoordinatorMachine::new(CoordinatorSetup { roster, plan, store: StoreState::default() }, 0).unwrap();
     let mut hello = Hello {
         roster_hash: setup.plan.roster_hash(),
         job_digest: setup.plan.job_digest(),

@@ -14,13 +14,14 @@ use blindsum_crypto::{
 };
 use blindsum_protocol::message::{Abandoned, MaskedBack, Open, RoundResult};
 use blindsum_protocol::silo::{
-    HeldResult, JournalEntry, JournalState, LocalUpdate, SetupError, SiloConfig, SiloMachine, SiloOutput, TrainOutcome,
+    HeldResult, JournalEntry, JournalState, MeasuredUpdate, SetupError, SiloMachine, SiloOutput, SiloSetup,
+    TrainOutcome,
 };
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, Payload, RoundKind, SiloMessage};
 
 use blindsum_testkit::{Setup, boxed_rng};
 
-pub const KIND: RoundKind = RoundKind::Train;
+pub const KIND: RoundKind = RoundKind::TrainB;
 
 pub fn attempt(round: u32, attempt: u32) -> AttemptId {
     AttemptId { round, attempt }
@@ -88,7 +89,7 @@ impl Script {
         self.lives += 1;
         let (roster, plan) = (Arc::clone(&self.setup.roster), Arc::clone(&self.setup.plan));
         let journal = JournalState::replay(journal).expect("a journal that replays");
-        let config = SiloConfig { me, identity: self.setup.identity(me), roster, plan, journal, held };
+        let config = SiloSetup { me, identity: self.setup.identity(me), roster, plan, journal, held };
         SiloMachine::new(config, boxed_rng(self.lives), 0)
     }
 
@@ -136,7 +137,7 @@ impl Script {
                     let run = if self.fresh { s.trainings } else { 1 };
                     let (update, held_out) = self.setup.update(silo, 1, run);
                     let outcome =
-                        TrainOutcome { round: request.at.round, result: Ok(LocalUpdate { update, held_out }) };
+                        TrainOutcome { round: request.at.round, result: Ok(MeasuredUpdate { update, held_out }) };
                     s.machine.handle_trained(outcome, 0);
                 }
                 SiloOutput::Work(work) => {

@@ -178,6 +178,6 @@ fn sa14_teeth_a_false_model_is_adopted_on_forged_few_or_repeated_votes() {
     bites(&[Check::ResultSignature], || {
         adopts(|_| ids(&ALL).into_iter().map(|silo| ResultVote { silo, signature: Signature([0; 64]) }).collect())
     });
-    bites(&[Check::QuorumOfVotes], || adopts(|vote| vec![vote]));
-    bites(&[Check::DistinctVotes], || adopts(|vote| vec![vote; 3]));
+    bites(&[Check::ResultQuorum], || adopts(|vote| vec![vote]));
+    bites(&[Check::ResultQuorum], || adopts(|vote| vec![vote; 3]));
 }

@@ -9,8 +9,8 @@ use blindsum_adapter::provenance;
 use blindsum_certs::{Credentials, Role, roster};
 use blindsum_engine::local::{TrainSpec, os_rng};
 use blindsum_files::probe;
-use blindsum_protocol::silo::{SiloConfig as MachineConfig, SiloMachine};
-use blindsum_service::{Check, Document, ExitCode};
+use blindsum_protocol::silo::{SiloMachine, SiloSetup};
+use blindsum_service::{Checklist, Document, ExitCode};
 
 use super::{AgentError, data, held, read_journal, setup, torch};
 use crate::config::SiloConfig;
@@ -20,7 +20,7 @@ use crate::policy;
 /// Tries everything and prints what was found; the code is that of the first problem.
 #[must_use]
 pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
-    let mut check = Check::default();
+    let mut check = Checklist::default();
     check.find("settings", setup::settings(config, document), |()| format!("coordinator {}", config.coordinator));
     let credentials = check.find("keys", Credentials::load(&config.credentials_dir, Role::Silo), |found| {
         format!("the certificate of {:?}, valid until {}", found.info.name, found.info.until())
@@ -99,7 +99,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
                 let held = held::load_for(plan, &dir.join("adapter"))?;
                 let round = held.as_ref().map_or(0, |held| held.round);
                 let (roster, plan) = (roster.into(), plan.clone().into());
-                let machine = MachineConfig { me, identity, roster, plan, journal, held };
+                let machine = SiloSetup { me, identity, roster, plan, journal, held };
                 SiloMachine::new(machine, Box::new(os_rng()?), 0)
                     .map_err(|e| AgentError::State { path: dir.clone(), problem: e.to_string() })?;
                 Ok(round)
@@ -136,7 +136,7 @@ fn output(dir: &Path, plan: &blindsum_protocol::Plan) -> Result<(), AgentError> 
     Ok(probe::writable(dir)?)
 }
 
-fn needs<T>(check: &mut Check, what: &str, needed: &str) -> Option<T> {
+fn needs<T>(check: &mut Checklist, what: &str, needed: &str) -> Option<T> {
     check.not_tried(what, needed);
     None
 }

@@ -53,8 +53,8 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
     let columns = config.data.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
     // the model's files were checked against the job
-    let tokenizer = &job.model.tokenizer_sha256;
-    let key = |sha256: &Digest| StoreKey::new(&sha256.0, tokenizer, &columns, goal, max_tokens);
+    let tokenizer = job.model.tokenizer_sha256.to_string();
+    let key = |sha256: &Digest| StoreKey::new(&sha256.0, &tokenizer, &columns, goal, max_tokens);
     let rows = |path: &Path, name: &str| -> Result<(Store, Digest), AgentError> {
         let before = sha256_of(path)?;
         if let Some(file) = TokenFile::open(&config.state_dir.join(name), key(&before)) {

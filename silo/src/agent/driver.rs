@@ -20,16 +20,17 @@ use std::time::{Duration, Instant};
 use blindsum_crypto::Roster;
 use blindsum_files::{ExitCode, Exits, StateDir};
 use blindsum_protocol::codec;
-use blindsum_protocol::plan::Plan;
+use blindsum_protocol::plan::{Plan, round_name};
 use blindsum_protocol::silo::{
     Adoption, HeldResult, JournalEntry, SiloEvent, SiloMachine, SiloOutput, SiloWorkDone, TrainFailure, TrainOutcome,
     TrainRequest,
 };
-use blindsum_service::{Ended, Stop, Work, blocking};
+use blindsum_service::{Ended, Heartbeat, Stop, Work, blocking};
 use blindsum_transport::CloseCode;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
+use crate::agent::doing::{self, Doing, Steps};
 use crate::agent::error::AgentError;
 use crate::agent::events;
 use crate::agent::keep::Keep;
@@ -53,6 +54,8 @@ pub(crate) struct Driver<S: Seams> {
     pub seams: Option<S>,
     pub started: Instant,
     pub stop: Stop,
+    pub heartbeat: Heartbeat,
+    pub doing: Doing,
     pub work: Work<SiloWorkDone>,
     /// Held for its lock.
     pub _state: StateDir,
@@ -63,13 +66,15 @@ pub(crate) struct Training {
     pub idle: Option<Trainer>,
     pub running: Work<(Trainer, TrainRequest, Trained)>,
     pub cancel: Arc<AtomicBool>,
+    pub steps: Steps,
     /// Asked for while an older one was running.
     pub next: Option<TrainRequest>,
 }
 
 impl Training {
-    pub fn new(trainer: Trainer) -> Self {
-        Self { idle: Some(trainer), running: Work::default(), cancel: Arc::default(), next: None }
+    pub fn new(trainer: Trainer, steps: u32) -> Self {
+        let (idle, cancel, steps) = (Some(trainer), Arc::default(), Steps::new(steps));
+        Self { idle, running: Work::default(), cancel, steps, next: None }
     }
 
     fn start(&mut self, request: TrainRequest) {
@@ -79,9 +84,10 @@ impl Training {
             return;
         };
         self.cancel = Arc::default();
-        let cancel = self.cancel.clone();
+        self.steps.set(0);
+        let (cancel, steps) = (self.cancel.clone(), self.steps.clone());
         self.running.start(move || {
-            let result = trainer.run(&request, &cancel);
+            let result = trainer.run(&request, &cancel, &steps);
             (trainer, request, result)
         });
     }
@@ -120,6 +126,7 @@ impl<S: Seams> Driver<S> {
                 info!(event = "stopping", "stopping; a restart goes on from the journal");
                 return Ok(Ended::Stopped);
             }
+            let training = !self.training.running.is_empty();
             let timer = self.machine.poll_timeout().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
             tokio::select! {
                 () = self.stop.stopped() => {}
@@ -135,6 +142,9 @@ impl<S: Seams> Driver<S> {
                 done = self.training.running.next() => {
                     let (trainer, request, result) = done?;
                     self.trained(trainer, &request, result)?;
+                }
+                () = self.heartbeat.due(doing::silence(training)) => {
+                    self.doing.log(training.then_some(&self.training.steps));
                 }
                 () = tokio::time::sleep(timer.unwrap_or(Duration::from_secs(3600))) => {
                     let now = self.now();
@@ -156,6 +166,7 @@ impl<S: Seams> Driver<S> {
         match event {
             LinkEvent::Up(coordinator) => {
                 info!(event = "connected", coordinator, "connected to {coordinator}");
+                self.now_doing("connected; the coordinator opens the next round when enough silos are there");
                 self.machine.handle_connected(now);
             }
             LinkEvent::Message(envelope) => {
@@ -164,12 +175,32 @@ impl<S: Seams> Driver<S> {
             }
             LinkEvent::Down(why) => {
                 warn!(event = "disconnected", why, "{why}");
+                self.now_doing("the connection to the coordinator is lost; dialling again");
                 self.machine.handle_disconnected(now);
             }
             LinkEvent::Over => return over(self.held_round, self.plan.last_round()).map(Some),
             LinkEvent::Ended(error) => return Err(error),
         }
         Ok(None)
+    }
+
+    /// Begins something that was just said in the log.
+    fn now_doing(&mut self, what: impl Into<String>) {
+        self.doing = Doing::new(what);
+        self.heartbeat.spoke();
+    }
+
+    /// What a silo waits for after an event, in words.
+    fn note(&mut self, event: &SiloEvent) {
+        match event {
+            SiloEvent::Joined(at) => self.now_doing(format!("{at}: training, or waiting for the others' keys")),
+            SiloEvent::Phase(..) => self.now_doing(event.to_string()),
+            SiloEvent::Committed(at, _) => self.now_doing(format!("{at}: waiting for the others' votes and the sum")),
+            SiloEvent::Declined(..) | SiloEvent::Left(..) | SiloEvent::Abandoned(_) => {
+                self.now_doing("waiting for the next attempt to be opened");
+            }
+            SiloEvent::Ignored(_) | SiloEvent::Misbehaviour(_) | SiloEvent::Restored(..) | SiloEvent::Forked(_) => {}
+        }
     }
 
     async fn execute(&mut self, output: SiloOutput) -> Result<Option<Ended>, AgentError> {
@@ -216,6 +247,7 @@ impl<S: Seams> Driver<S> {
             SiloOutput::Adopt(adoption) => self.adopt(adoption).await?,
             SiloOutput::Event(event) => {
                 events::log(&event);
+                self.note(&event);
                 if let SiloEvent::Restored(at, what) = event {
                     return Err(AgentError::Restored { at, what });
                 }
@@ -257,6 +289,10 @@ impl<S: Seams> Driver<S> {
         let round = held.round;
         blocking(move || keep.keep(&held, &plan)).await??;
         self.held_round = round;
+        self.now_doing(format!(
+            "{} is adopted; waiting for the next one to be opened",
+            round_name(round, self.plan.job().rounds)
+        ));
         Ok(())
     }
 

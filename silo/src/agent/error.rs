@@ -11,7 +11,7 @@ use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
 use blindsum_privacy::DeriveError;
 use blindsum_protocol::AttemptId;
-use blindsum_service::{ConfigError, Fault};
+use blindsum_service::{ConfigError, LostThread};
 use blindsum_transport::TransportError;
 
 use crate::agent::held::HeldError;
@@ -107,7 +107,7 @@ pub enum AgentError {
     Local(#[from] LocalError),
     /// A thread of this program ended in a way that it never should.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Fault(#[from] LostThread),
     /// A bug of this program.
     #[error("internal error: {0}. This is a bug; please report it with the log")]
     Internal(String),

@@ -12,12 +12,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blindsum_crypto::Digest;
+use blindsum_crypto::{Digest, sha256};
 use blindsum_files::{ExitCode, Exits, FileError};
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::HeldResult;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 /// Longest first line, bytes.
 const MAX_HEADER: usize = 1024;
@@ -60,7 +59,7 @@ struct Header {
     round: u32,
     result_hash: Digest,
     coordinates: usize,
-    sha256: String,
+    sha256: Digest,
 }
 
 /// Replaces the kept adapter at `path`; durable on return.
@@ -75,7 +74,7 @@ pub fn save(path: &Path, job: Digest, held: &HeldResult) -> Result<(), HeldError
         round: held.round,
         result_hash: held.result_hash,
         coordinates: held.global.len(),
-        sha256: hex::encode(Sha256::digest(&values)),
+        sha256: sha256(&values),
     };
     let mut bytes = serde_json::to_vec(&header).expect("a struct of numbers and strings becomes JSON");
     bytes.push(b'\n');
@@ -123,7 +122,7 @@ pub fn load(
     if header.coordinates != coordinates || values.len() != coordinates * 4 {
         return Err(invalid("its length is not the job's"));
     }
-    if header.sha256 != hex::encode(Sha256::digest(values)) {
+    if header.sha256 != sha256(values) {
         return Err(invalid("it is damaged"));
     }
     let read = |four: &[u8]| f32::from_le_bytes([four[0], four[1], four[2], four[3]]);

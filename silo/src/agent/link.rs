@@ -116,7 +116,7 @@ impl Link {
 }
 
 /// Why a connection ended, for [`keep_up`].
-enum Over {
+enum Ending {
     /// Dial again.
     Again(String),
     /// End with this event, if any.
@@ -147,12 +147,12 @@ async fn keep_up(
             break;
         }
         match serve(connection, number, &events, &mut commands).await {
-            Over::Again(why) => {
+            Ending::Again(why) => {
                 if events.send((number, LinkEvent::Down(why))).await.is_err() {
                     break;
                 }
             }
-            Over::End(event) => {
+            Ending::End(event) => {
                 if let Some(event) = event {
                     drop(events.send((number, *event)).await);
                 }
@@ -173,7 +173,7 @@ async fn serve(
     number: u64,
     events: &mpsc::Sender<(u64, LinkEvent)>,
     commands: &mut mpsc::UnboundedReceiver<(u64, Command)>,
-) -> Over {
+) -> Ending {
     let error = loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -184,19 +184,19 @@ async fn serve(
                 }
                 Some((meant_for, Command::Close(code, reason))) if meant_for == number => {
                     connection.close(code, &reason);
-                    return Over::Again("the connection was closed by this side".into());
+                    return Ending::Again("the connection was closed by this side".into());
                 }
                 Some((_, Command::Finish(code))) => {
                     connection.finish(code, "").await;
-                    return Over::End(None);
+                    return Ending::End(None);
                 }
                 Some(_) => {}
-                None => return Over::End(None),
+                None => return Ending::End(None),
             },
             message = connection.recv() => match message {
                 Ok(envelope) => {
                     if events.send((number, LinkEvent::Message(envelope))).await.is_err() {
-                        return Over::End(None);
+                        return Ending::End(None);
                     }
                 }
                 Err(error) => break error,
@@ -204,9 +204,9 @@ async fn serve(
         }
     };
     match error {
-        TransportError::ClosedByPeer { code: CloseCode::Finished, .. } => Over::End(Some(Box::new(LinkEvent::Over))),
-        error if error.retry() => Over::Again(error.to_string()),
-        error => Over::End(Some(Box::new(ended(error)))),
+        TransportError::ClosedByPeer { code: CloseCode::Finished, .. } => Ending::End(Some(Box::new(LinkEvent::Over))),
+        error if error.retry() => Ending::Again(error.to_string()),
+        error => Ending::End(Some(Box::new(ended(error)))),
     }
 }
 

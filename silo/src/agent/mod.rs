@@ -14,6 +14,7 @@
 
 mod check;
 mod data;
+mod doing;
 mod driver;
 mod error;
 mod events;
@@ -32,8 +33,8 @@ use blindsum_adapter::provenance;
 use blindsum_engine::{Engine, EngineError};
 use blindsum_files::{StateDir, probe};
 use blindsum_protocol::codec;
-use blindsum_protocol::silo::{JournalEntry, JournalState, SiloConfig as MachineConfig, SiloMachine};
-use blindsum_service::{Ended, Stop, Work, blocking};
+use blindsum_protocol::silo::{JournalEntry, JournalState, SiloMachine, SiloSetup};
+use blindsum_service::{Ended, Heartbeat, Stop, Work, blocking};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -45,6 +46,7 @@ pub use seams::{NoSeams, Seams};
 pub use setup::{Prepared, prepare};
 pub use torch::{open_torch, torch};
 
+use crate::agent::doing::Doing;
 use crate::agent::driver::{Driver, Training};
 use crate::agent::keep::Keep;
 use crate::agent::link::Link;
@@ -149,7 +151,7 @@ impl<S: Seams> Agent<S> {
         }
         let rng = blindsum_engine::local::os_rng()?;
         let machine = SiloMachine::new(
-            MachineConfig { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
+            SiloSetup { me, identity, roster: roster.clone(), plan: plan.clone(), journal: entries, held },
             Box::new(rng),
             0,
         )
@@ -160,6 +162,7 @@ impl<S: Seams> Agent<S> {
             base_model: config.model_dir.display().to_string(),
         };
         let trainer = Trainer::new(plan.clone(), engine, rows, spec, ledger)?;
+        let training = Training::new(trainer, plan.job().training.local_steps);
         let link = Link::start(&config.coordinator, &credentials, &plan, connect_timeout, stop.clone())?;
         Ok(Driver {
             machine,
@@ -168,7 +171,9 @@ impl<S: Seams> Agent<S> {
             journal: Some(journal),
             keep,
             held_round,
-            training: Training::new(trainer),
+            training,
+            heartbeat: Heartbeat::default(),
+            doing: Doing::new(format!("no connection to {} yet", config.coordinator)),
             link,
             seams: Some(seams),
             started: Instant::now(),

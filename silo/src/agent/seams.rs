@@ -3,7 +3,7 @@
 //! The shipped binary uses [`NoSeams`] and is built without the feature `harness`, so that it has no way to set others; no switch of its configuration or command line reaches any of this. The harness
 //! in `tests/` has implementations that pause, kill, or record, in binaries of its own.
 
-use blindsum_protocol::silo::{LocalUpdate, SiloOutput, TrainRequest};
+use blindsum_protocol::silo::{MeasuredUpdate, SiloOutput, TrainRequest};
 
 use crate::journal::{JournalError, JournalFile};
 
@@ -28,7 +28,7 @@ pub trait Seams: Send + 'static {
     }
 
     /// After local training, before the machine gets the update.
-    fn local_update(&mut self, request: &TrainRequest, update: &mut LocalUpdate) {
+    fn local_update(&mut self, request: &TrainRequest, update: &mut MeasuredUpdate) {
         let _ = (request, update);
     }
 }

@@ -161,9 +161,9 @@ pub(super) fn covers(config: &SiloConfig, plan: &Plan, rows: &Rows, privacy: Opt
     };
     Some(Covers {
         schema: 1,
-        job: plan.job_digest().to_string(),
+        job: plan.job_digest(),
         train_file: config.data.train.display().to_string(),
-        train_sha256: rows.train_sha256.to_string(),
+        train_sha256: rows.train_sha256,
         records: rows.train.len() as u64,
         sampling_rate: privacy.q,
         noise_multiplier: privacy.noise_multiplier,

@@ -18,10 +18,11 @@ use blindsum_engine::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, o
 use blindsum_engine::{self as engine, Engine, EngineError};
 use blindsum_protocol::HeldOutCounts;
 use blindsum_protocol::plan::Plan;
-use blindsum_protocol::silo::{LocalUpdate, TrainRequest};
+use blindsum_protocol::silo::{MeasuredUpdate, TrainRequest};
 use tracing::{debug, info};
 
 use crate::agent::data::Rows;
+use crate::agent::doing::Steps;
 use crate::agent::error::AgentError;
 use crate::ledger::{Ledger, LedgerError};
 
@@ -31,7 +32,7 @@ const CHUNK: usize = 256;
 /// How a request ended.
 pub(crate) enum Trained {
     /// With an update.
-    Update(LocalUpdate),
+    Update(MeasuredUpdate),
     /// It cannot be done; says why.
     Failed(AgentError),
     /// The ledger cannot be written: the agent must end, as with its journal.
@@ -62,8 +63,8 @@ impl Trainer {
     }
 
     /// Does what the machine asks for.
-    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Trained {
-        match self.update(request, cancel) {
+    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool, steps: &Steps) -> Trained {
+        match self.update(request, cancel, steps) {
             Ok(update) => Trained::Update(update),
             Err(AgentError::Local(LocalError::Stopped)) => Trained::Cancelled,
             Err(error @ AgentError::Ledger(LedgerError::Io { .. })) => Trained::Fatal(error),
@@ -71,7 +72,12 @@ impl Trainer {
         }
     }
 
-    fn update(&mut self, request: &TrainRequest, cancel: &AtomicBool) -> Result<LocalUpdate, AgentError> {
+    fn update(
+        &mut self,
+        request: &TrainRequest,
+        cancel: &AtomicBool,
+        progress: &Steps,
+    ) -> Result<MeasuredUpdate, AgentError> {
         let go_on = || !cancel.load(Ordering::Relaxed);
         let (round, attempt) = (request.at.round, request.at.attempt);
         // the machine hands out states of this plan only
@@ -79,7 +85,7 @@ impl Trainer {
         let adapter = plan.state().adapter(&request.global);
         let held_out = self.measure(adapter, &go_on)?;
         if !request.kind.trains() {
-            return Ok(LocalUpdate { update: Vec::new(), held_out });
+            return Ok(MeasuredUpdate { update: Vec::new(), held_out });
         }
         if !go_on() {
             return Err(LocalError::Stopped.into());
@@ -91,6 +97,7 @@ impl Trainer {
         let started = std::time::Instant::now();
         let mut before_step = |done: u32| {
             debug!(event = "training_step", round, attempt, done, steps, "step");
+            progress.set(done);
             go_on()
         };
         let local = self.local.round(&mut *self.engine, round, adapter, &mut rng, &mut before_step)?;
@@ -108,7 +115,7 @@ impl Trainer {
                 "trained; these numbers come from training rows and stay here"
             ),
         }
-        Ok(LocalUpdate { update: local.values, held_out })
+        Ok(MeasuredUpdate { update: local.values, held_out })
     }
 
     /// Writes the debit and says what is spent.

@@ -5,9 +5,9 @@ use super::*;
 fn covers() -> Covers {
     Covers {
         schema: 1,
-        job: "aa".into(),
+        job: Digest([0xaa; 32]),
         train_file: "train.jsonl".into(),
-        train_sha256: "bb".into(),
+        train_sha256: Digest([0xbb; 32]),
         records: 2000,
         sampling_rate: 0.02,
         noise_multiplier: 1.0,
@@ -56,9 +56,9 @@ fn a_debit_past_the_limit_is_refused_and_not_written() {
 fn another_job_other_data_and_another_mechanism_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(&dir, covers()).unwrap().debit(1, 1, 5).unwrap();
-    let error = open(&dir, Covers { job: "cc".into(), ..covers() }).unwrap_err();
+    let error = open(&dir, Covers { job: Digest([0xcc; 32]), ..covers() }).unwrap_err();
     assert!(matches!(error, LedgerError::OtherJob { .. }), "{error}");
-    let error = open(&dir, Covers { train_sha256: "dd".into(), ..covers() }).unwrap_err();
+    let error = open(&dir, Covers { train_sha256: Digest([0xdd; 32]), ..covers() }).unwrap_err();
     assert!(matches!(error, LedgerError::OtherData { .. }), "{error}");
     assert!(error.to_string().contains("new job with a new state_dir"), "{error}");
     let error = open(&dir, Covers { records: 1999, ..covers() }).unwrap_err();

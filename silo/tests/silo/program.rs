@@ -70,6 +70,22 @@ impl Silo {
         self.dir.path().join(name)
     }
 
+    /// Every file and folder, with its size.
+    fn files(&self) -> Vec<(PathBuf, u64)> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.dir.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let meta = entry.metadata().unwrap();
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                }
+                found.push((entry.path(), if meta.is_dir() { 0 } else { meta.len() }));
+            }
+        }
+        found.sort();
+        found
+    }
+
     fn replace(&self, file: &str, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from), "{file} has no {from}");
@@ -108,10 +124,167 @@ impl Silo {
 #[test]
 fn a_good_configuration_is_checked_without_a_trace() {
     let silo = Silo::new();
+    let before = silo.files();
     let (code, log) = silo.ends(&["check"]);
     assert_eq!(code, 0, "{log}");
-    assert!(log.contains("fingerprint") && log.contains("m = 3"), "{log}");
-    assert!(!silo.path("state").exists());
+    assert!(log.contains("fingerprint") && log.contains("m = 3") && !log.contains("PROBLEM"), "{log}");
+    assert_eq!(silo.files(), before);
+}
+
+#[test]
+fn a_bare_file_name_is_a_file_of_the_current_folder() {
+    let silo = Silo::new();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-silo"));
+    let output = program.args(["check", "--config", "silo.toml"]).current_dir(silo.dir.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn check_tries_everything_that_run_needs_and_names_the_remedy() {
+    let silo = Silo::new();
+    silo.replace("silo.toml", "# output_dir", "output_dir");
+    let address = std::fs::read_to_string(silo.path("silo.toml")).unwrap();
+    let address = address.lines().find_map(|line| line.strip_prefix("coordinator = ")).unwrap().to_owned();
+    for wrong in ["\"localhost\"", "\"https://localhost:4433\"", "\"localhost:99999\"", "\":4433\""] {
+        silo.replace("silo.toml", &format!("coordinator = {address}"), &format!("coordinator = {wrong}"));
+        let (code, said) = silo.ends(&["check"]);
+        assert!(code == 2 && said.contains("`coordinator`") && said.contains("host:port"), "{wrong}: {code} {said}");
+        assert!(said.contains("1 problem"), "what does not depend on it is tried too: {said}");
+        silo.replace("silo.toml", &format!("coordinator = {wrong}"), &format!("coordinator = {address}"));
+    }
+
+    std::fs::create_dir(silo.path("state")).unwrap();
+    std::fs::set_permissions(silo.path("state"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 7 && said.contains("chmod 700"), "{code} {said}");
+    std::fs::set_permissions(silo.path("state"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    if std::os::unix::fs::chown(silo.path("state"), Some(12345), None).is_ok() {
+        let (code, said) = silo.ends(&["check"]);
+        assert!(code == 7 && said.contains("belongs to user 12345"), "{code} {said}");
+    }
+    std::fs::remove_dir(silo.path("state")).unwrap();
+
+    // Where nobody can write, as root too: below a file.
+    silo.replace("silo.toml", "output_dir = \"adapter\"", "output_dir = \"job.toml/adapter\"");
+    for command in ["check", "run"] {
+        let (code, said) = silo.ends(&[command]);
+        assert!(code == 7 && said.contains("job.toml/adapter"), "{command}: {code} {said}");
+    }
+    assert!(!std::fs::exists(silo.path("state/ledger.jsonl")).unwrap(), "nothing was spent");
+    silo.replace("silo.toml", "job.toml/adapter", "adapter");
+
+    // The ledger is opened for this very file; what was changed under it is found before the start.
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5, "{code} {log}");
+    silo.replace("data/train.jsonl", "good", "bad");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 6 && said.contains("not the one that the privacy ledger"), "{code} {said}");
+    silo.replace("data/train.jsonl", "bad", "good");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 0 && said.contains("nothing adopted yet"), "{code} {said}");
+
+    // Several problems at once, the code of the first.
+    silo.replace("silo.toml", "device = \"cpu\"", "device = \"tpu\"");
+    std::fs::rename(silo.path("model"), silo.path("away")).unwrap();
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 2 && said.contains("2 problems") && said.contains("not tried"), "{code} {said}");
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_reported_where_it_stands() {
+    let silo = Silo::new();
+    for (from, to, key) in [
+        ("rounds = 20", "rounds = 0", "rounds"),
+        ("local_steps = 5", "local_steps = 0", "training.local_steps"),
+        ("clip_norm = ", "clip_norm = -", "privacy.clip_norm"),
+        ("value_bits = 16", "value_bits = 60", "aggregation.value_bits"),
+        ("lora_alpha = ", "lora_alpha = -", "lora.lora_alpha"),
+        ("federation = \"clinics\"", "federation = \"banks\"", "federation"),
+        ("max_sequence_tokens = 128", "max_sequence_tokens = 4096", "model.max_sequence_tokens"),
+    ] {
+        silo.replace("job.toml", from, to);
+        let text = std::fs::read_to_string(silo.path("job.toml")).unwrap();
+        let line = 1 + text.lines().position(|line| line.contains(to)).unwrap();
+        let (code, log) = silo.ends(&["run"]);
+        let place = format!("job.toml:{line}: `{key}`");
+        assert!(code == 2 && log.contains(&place), "{place}: {code} {log}");
+        silo.replace("job.toml", to, from);
+    }
+}
+
+#[test]
+fn held_out_rows_that_are_the_training_rows_are_refused() {
+    let silo = Silo::new();
+    let held_out = silo.path("data/validation.jsonl");
+    for how in ["copy", "link", "symlink"] {
+        std::fs::remove_file(&held_out).unwrap();
+        let train = silo.path("data/train.jsonl");
+        match how {
+            "copy" => drop(std::fs::copy(&train, &held_out).unwrap()),
+            "link" => std::fs::hard_link(&train, &held_out).unwrap(),
+            _ => std::os::unix::fs::symlink(&train, &held_out).unwrap(),
+        }
+        let (code, log) = silo.ends(&["run"]);
+        assert!(code == 3 && log.contains("validation.jsonl") && log.contains("train.jsonl"), "{how}: {code} {log}");
+    }
+    assert!(!silo.path("state").exists(), "nothing was written");
+}
+
+#[test]
+fn the_folder_of_another_job_is_refused_before_anything_is_trained() {
+    let silo = Silo::new();
+    silo.replace("silo.toml", "# output_dir", "output_dir");
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5 && silo.path("adapter/job.json").exists(), "{code} {log}");
+    silo.replace("job.toml", "rounds = 20", "rounds = 21");
+    silo.replace("silo.toml", "state_dir = \"state\"", "state_dir = \"state-of-the-second\"");
+    for command in ["check", "run"] {
+        let (code, log) = silo.ends(&[command]);
+        assert!(code == 7 && log.contains("another folder"), "{command}: {code} {log}");
+    }
+    assert!(!silo.path("state-of-the-second/ledger.jsonl").exists(), "nothing was spent");
+    // Its state directory is another matter, with a remedy of its own.
+    silo.replace("silo.toml", "output_dir = \"adapter\"", "output_dir = \"adapter-of-the-second\"");
+    silo.replace("silo.toml", "state-of-the-second", "state");
+    let (code, log) = silo.ends(&["run"]);
+    assert!(matches!(code, 6 | 7) && log.contains("state_dir") && !log.contains("remove the file"), "{code} {log}");
+}
+
+#[test]
+fn a_fatal_error_is_heard_whatever_the_log_level_and_a_bad_level_is_an_error() {
+    let silo = Silo::new();
+    let (code, log) = silo.ends(&["run", "--log-level", "warning"]);
+    assert!(code == 2 && log.contains("warning") && log.contains("warn,"), "{code} {log}");
+    silo.replace("silo.toml", "max_epsilon = 8.0", "max_epsilon = 1.0");
+    for level in ["off", "error", "blindsum_protocol=error"] {
+        let (code, log) = silo.ends(&["run", "--log-level", level]);
+        assert!(code == 6 && log.contains("policy.max_epsilon"), "{level}: {code} {log}");
+    }
+}
+
+#[test]
+fn a_hang_up_stops_it_in_order() {
+    let silo = Silo::new();
+    let mut child = silo.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains("\"event\":\"engine\"")), "{:?}", child.wait());
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = log.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(129), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("\"event\":\"stopping\"")), "{rest:?}");
+}
+
+#[test]
+fn a_silo_that_waits_says_for_what() {
+    let silo = Silo::new();
+    let mut child = silo.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = log.find(|line| line.contains("\"event\":\"waiting_for\"")).unwrap();
+    assert!(line.contains("no connection to localhost:"), "{line}");
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -255,7 +428,7 @@ async fn a_signal_while_it_trains_stops_it_in_order_and_its_debit_stands() {
     let mut connection = listener.accept().await.unwrap().unwrap();
     assert!(matches!(connection.recv().await.unwrap().message, SiloMessage::Hello(_)));
     let at = AttemptId { round: 1, attempt: 1 };
-    let context = plan.context(at, RoundKind::Train, plan.job_digest(), plan.model_hash(&plan.initial_global()));
+    let context = plan.context(at, RoundKind::TrainB, plan.job_digest(), plan.model_hash(&plan.initial_global()));
     let open = CoordinatorMessage::Open(Open { context, abandoned: Vec::new() });
     connection.send(Envelope::bare(open)).await.unwrap();
 

@@ -22,7 +22,7 @@ async fn a_masked_vector_takes_at_most_2_4_bytes_per_coordinate_for_four_silos_a
         line.control_up_bytes / 4,
         line.control_down_bytes / 4,
     );
-    assert_eq!(line.masked_input_bytes, plan.params(RoundKind::Train).packed_bytes() as u64);
+    assert_eq!(line.masked_input_bytes, plan.params(RoundKind::TrainB).packed_bytes() as u64);
     assert_eq!(line.payload_up_bytes, SILOS.len() as u64 * line.masked_input_bytes);
     assert!(per_coordinate <= 2.4, "{per_coordinate} bytes a coordinate");
 }

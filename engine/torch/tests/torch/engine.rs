@@ -1,6 +1,6 @@
 //! What the torch engine promises whatever the model: grouping changes nothing, clips hold, errors name their cause.
 
-use blindsum_adapter::{Adapter, Head, Phase, Task};
+use blindsum_adapter::{Adapter, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -17,7 +17,7 @@ fn an_empty_batch_gives_zeros() {
     for head in [Head::Frozen, Head::Trained] {
         let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, head);
         for clip in [None, Some(1.0)] {
-            let result = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[], clip).unwrap();
+            let result = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[], clip).unwrap();
             assert_eq!(result.sum, vec![0.0; engine.layout().len()]);
             assert!(result.losses.is_empty() && result.norms.is_empty());
         }
@@ -33,14 +33,15 @@ fn a_batch_is_the_sum_of_its_examples_however_it_is_grouped() {
         let batch: Vec<&Example> = owned.iter().collect();
         let alone: Vec<Vec<f32>> = batch
             .iter()
-            .map(|e| engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[e], None).unwrap().sum)
+            .map(|e| engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[e], None).unwrap().sum)
             .collect();
         let mut sum = vec![0.0f32; adapter.len()];
         for gradient in &alone {
             sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
         }
-        let plain = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None).unwrap();
-        let counted = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
+        let plain = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None).unwrap();
+        let counted =
+            engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
         assert!(distance(&plain.sum, &sum) < 1e-5, "{}", distance(&plain.sum, &sum));
         assert!(distance(&counted.sum, &sum) < 1e-5, "{}", distance(&counted.sum, &sum));
         for (found, gradient) in counted.norms.iter().zip(&alone) {
@@ -60,21 +61,21 @@ fn each_example_is_clipped_on_its_own() {
         let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, head);
         let owned = examples(&LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let free = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
+        let free = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
         let mut norms = free.norms.clone();
         norms.sort_by(f64::total_cmp);
         let clip = norms[norms.len() / 2];
         let mut expected = vec![0.0f32; adapter.len()];
         for example in &batch {
-            let one = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[example], Some(clip)).unwrap();
-            let own = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[example], None).unwrap().sum;
+            let one = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[example], Some(clip)).unwrap();
+            let own = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[example], None).unwrap().sum;
             assert!(norm(&one.sum) <= clip, "{} above {clip}", norm(&one.sum));
             let factor = (clip / norm(&own)).min(1.0) as f32;
             let scaled: Vec<f32> = own.iter().map(|x| x * factor).collect();
             assert!(distance(&one.sum, &scaled) < 1e-5);
             expected.iter_mut().zip(&scaled).for_each(|(e, s)| *e += s);
         }
-        let clipped = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(clip)).unwrap();
+        let clipped = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(clip)).unwrap();
         assert!(distance(&clipped.sum, &expected) < 1e-5);
         assert!(distance(&clipped.sum, &free.sum) > 1e-2, "the clip must matter for this test to say anything");
     }
@@ -85,7 +86,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Trained);
     let owned = examples(&[9, 40, 70]);
     let batch: Vec<&Example> = owned.iter().collect();
-    let gradient = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None).unwrap().sum;
+    let gradient = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None).unwrap().sum;
     let step = 1e-2 / norm(&gradient);
     let mut loss_at = |sign: f64| {
         let moved: Vec<f32> = adapter.iter().zip(&gradient).map(|(a, g)| a + (sign * step) as f32 * g).collect();
@@ -102,7 +103,7 @@ fn an_adapter_that_overflows_contributes_zero_under_a_clip() {
     let huge: Vec<f32> = adapter.iter().map(|x| x * 1e38).collect();
     let owned = examples(&[5, 6, 7]);
     let batch: Vec<&Example> = owned.iter().collect();
-    let result = engine.gradient_sum(Adapter::of(&huge), Phase::B, &batch, Some(1.0)).unwrap();
+    let result = engine.gradient_sum(Adapter::of(&huge), RoundKind::TrainB, &batch, Some(1.0)).unwrap();
     assert!(result.norms.iter().any(|n| !n.is_finite()), "the case must be reached: {:?}", result.norms);
     assert!(result.sum.iter().all(|x| x.is_finite()) && norm(&result.sum) <= 3.0);
 }
@@ -114,8 +115,8 @@ fn bf16_follows_f32() {
     let owned = examples(&LENGTHS);
     let batch: Vec<&Example> = owned.iter().collect();
     let (x, y) = (
-        fast.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
-        exact.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
+        fast.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
+        exact.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
     );
     let far = distance(&x.unwrap().sum, &y.unwrap().sum);
     assert!(far > 0.0 && far < 0.05, "{far}");
@@ -126,7 +127,7 @@ fn what_does_not_fit_the_model_is_refused() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Frozen);
     let refused = |engine: &mut TorchEngine, adapter: &[f32], ids: Vec<u32>, label: u32, word: &str| {
         let error = engine
-            .gradient_sum(Adapter::of(adapter), Phase::B, &[&Example::labelled(ids, label)], None)
+            .gradient_sum(Adapter::of(adapter), RoundKind::TrainB, &[&Example::labelled(ids, label)], None)
             .unwrap_err()
             .to_string();
         assert!(error.contains(word), "{error}");

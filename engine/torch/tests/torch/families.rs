@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_adapter::{Adapter, Family, Head, LoraConfig, Method, Phase, Task, a_stack, init_a, init_head};
+use blindsum_adapter::{Adapter, Family, Head, LoraConfig, Method, RoundKind, Task, a_stack, init_a, init_head};
 use blindsum_engine::data::{Example, Tokens, read_texts};
 use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -38,9 +38,10 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             // without a clip no gradient is taken apart by example: one backward pass over this example
             let alone: Vec<Vec<f32>> = batch
                 .iter()
-                .map(|e| engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[e], None).unwrap().sum)
+                .map(|e| engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[e], None).unwrap().sum)
                 .collect();
-            let free = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
+            let free =
+                engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
             assert_eq!(free.norms.len(), count);
             for (found, gradient) in free.norms.iter().zip(&alone) {
                 // a text that is all prompt has no gradient
@@ -56,7 +57,8 @@ fn per_example_gradients_are_those_of_each_example_alone() {
                     let factor = (clip / norm(gradient).max(1e-30)).min(1.0) as f32;
                     expected.iter_mut().zip(gradient).for_each(|(e, g)| *e += factor * g);
                 }
-                let found = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(clip)).unwrap().sum;
+                let found =
+                    engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(clip)).unwrap().sum;
                 if count == 0 {
                     assert_eq!(found, expected);
                 } else {
@@ -74,7 +76,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let (_dir, mut engine, adapter) = family_engine(family, task, head, OPTIONS);
         let owned = examples_for(task, &[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let gradient = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None).unwrap().sum;
+        let gradient = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None).unwrap().sum;
         // all coordinates together, then each of the head's weights by itself, so that a small one is seen
         let base = engine.layout().head_ranges().map_or(0, |ranges| ranges.weight.start);
         let parts = if head == Head::Trained { engine.layout().head_parts() } else { Vec::new() };
@@ -114,8 +116,8 @@ fn bf16_follows_f32() {
             continue; // a unit near the kink of the head's ReLU has its whole gradient in one format and none in the other
         }
         let (x, y) = (
-            fast.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
-            exact.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, None),
+            fast.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
+            exact.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
         );
         let far = distance(&x.unwrap().sum, &y.unwrap().sum);
         assert!(far > 0.0 && far < 0.05, "{family:?} {task:?} {head:?}: gradient {far}");
@@ -215,8 +217,8 @@ fn computing_layers_again_gives_the_same_gradients() {
         let batch: Vec<&Example> = owned.iter().collect();
         for clip in [None, Some(0.5)] {
             let (x, y) = (
-                again.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, clip).unwrap(),
-                plain.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, clip).unwrap(),
+                again.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, clip).unwrap(),
+                plain.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, clip).unwrap(),
             );
             let far = distance(&x.sum, &y.sum);
             assert!(far < 1e-6, "{family:?} {task:?} {head:?}: {far}");
@@ -261,11 +263,12 @@ fn a_shared_engine_computes_the_same() {
 fn an_example_for_another_task_is_refused() {
     let (_dir, mut labels, adapter) = family_engine(Family::Llama, Task::classify(3), Head::Frozen, OPTIONS);
     let text = Example::text(vec![5, 6], 0);
-    let error = labels.gradient_sum(Adapter::of(&adapter), Phase::B, &[&text], None).unwrap_err().to_string();
+    let error = labels.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&text], None).unwrap_err().to_string();
     assert!(error.contains("without a label"), "{error}");
     let (_dir, mut texts, adapter) = family_engine(Family::Llama, Task::CausalLm, Head::Frozen, OPTIONS);
     let labelled = Example::labelled(vec![5, 6], 0);
-    let error = texts.gradient_sum(Adapter::of(&adapter), Phase::B, &[&labelled], None).unwrap_err().to_string();
+    let error =
+        texts.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&labelled], None).unwrap_err().to_string();
     assert!(error.contains("continue texts"), "{error}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, Phase, TaskKind};
+use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, RoundKind, TaskKind};
 use blindsum_engine::data::{Example, Tokens, read_texts};
 use blindsum_engine::{Engine, Precision};
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -97,9 +97,9 @@ fn check(golden: Golden, dir: &Path, limit: f64) {
     let all: Vec<&Example> = examples.iter().collect();
     let logits = engine.logits(Adapter::of(&adapter), &all).unwrap();
     let mut worst = [0.0f64; 3];
-    let together = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &all, Some(f64::INFINITY)).unwrap();
+    let together = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &all, Some(f64::INFINITY)).unwrap();
     for (k, case) in golden.cases.iter().enumerate() {
-        let alone = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[&examples[k]], None).unwrap();
+        let alone = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&examples[k]], None).unwrap();
         for (found, expected) in logits[k].iter().zip(&case.logits) {
             close("logit", f64::from(*found), *expected, limit, 0.0);
             worst[0] = worst[0].max((f64::from(*found) - expected).abs());
@@ -207,7 +207,7 @@ fn bf16_stays_near_f32_on_minilm() {
         setup(read("minilm.json"), &dir, Head::Frozen, Precision::Bf16);
     let all: Vec<&Example> = examples.iter().collect();
     let logits = engine.logits(Adapter::of(&adapter), &all).unwrap();
-    let norms = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &all, Some(f64::INFINITY)).unwrap().norms;
+    let norms = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &all, Some(f64::INFINITY)).unwrap().norms;
     let (mut worst_logit, mut worst_norm) = (0.0f64, 0.0f64);
     for (k, case) in golden.cases.iter().enumerate() {
         for (found, expected) in logits[k].iter().zip(&case.logits) {

@@ -2,7 +2,7 @@
 //! too, and untouched what a round does not train.
 
 use blindsum_adapter::training::Optimizer;
-use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, LoraConfig, Method, Phase, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, LoraConfig, Method, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalTrainer, StepPrivacy, TrainSpec};
 use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
@@ -24,13 +24,13 @@ struct Case {
     task: Task,
     _dir: tempfile::TempDir,
     engine: TorchEngine,
-    phase: Phase,
+    kind: RoundKind,
     values: Vec<f32>,
     folded: Vec<f32>,
 }
 
 impl Case {
-    fn new(of: (Family, Task, Head), method: Method, phase: Phase, folded: usize, options: EngineSettings) -> Case {
+    fn new(of: (Family, Task, Head), method: Method, kind: RoundKind, folded: usize, options: EngineSettings) -> Case {
         let (family, task, head) = of;
         let dir = tempfile::tempdir().unwrap();
         write_model(dir.path(), tiny_config(family), &family_tensors(family));
@@ -47,24 +47,24 @@ impl Case {
         let numbers = |seed, len| uniform(seed, len).into_iter().map(|u| 0.1 * u as f32).collect::<Vec<f32>>();
         let (values, folded) = (numbers(999, layout.len()), numbers(998, folded * layout.b_len()));
         let engine = open_with(dir.path(), &layout, &FrozenParts::from_seed(&layout), options);
-        let name = format!("{family:?} {task:?} {head:?} {method:?} {phase:?} {}", folded.len());
-        Case { name, task, _dir: dir, engine, phase, values, folded }
+        let name = format!("{family:?} {task:?} {head:?} {method:?} {kind:?} {}", folded.len());
+        Case { name, task, _dir: dir, engine, kind, values, folded }
     }
 
     fn gradient(&mut self, batch: &[&Example], clip: Option<f64>) -> (Vec<f32>, Vec<f64>) {
         let adapter = Adapter { values: &self.values, folded: &self.folded };
-        let result = self.engine.gradient_sum(adapter, self.phase, batch, clip).unwrap();
+        let result = self.engine.gradient_sum(adapter, self.kind, batch, clip).unwrap();
         (result.sum, result.norms)
     }
 }
 
 fn cases(options: EngineSettings) -> impl Iterator<Item = Case> {
     let methods = [
-        (Method::Lora, Phase::Both, 0),
-        (Method::RoLora, Phase::B, 0),
-        (Method::RoLora, Phase::A, 0),
-        (Method::FfaLora, Phase::B, 1),
-        (Method::FfaLora, Phase::B, 2),
+        (Method::Lora, RoundKind::TrainBoth, 0),
+        (Method::RoLora, RoundKind::TrainB, 0),
+        (Method::RoLora, RoundKind::TrainA, 0),
+        (Method::FfaLora, RoundKind::TrainB, 1),
+        (Method::FfaLora, RoundKind::TrainB, 2),
     ];
     let heads = |task| match task {
         Task::SequenceClassification { .. } => vec![Head::Frozen, Head::Trained],
@@ -73,18 +73,18 @@ fn cases(options: EngineSettings) -> impl Iterator<Item = Case> {
     let of_family = |family| tasks(family).into_iter().map(move |task| (family, task));
     let models = Family::ALL.into_iter().flat_map(of_family);
     let models = models.flat_map(move |(family, task)| heads(task).into_iter().map(move |head| (family, task, head)));
-    let all = move |of| methods.map(|(method, phase, folded)| Case::new(of, method, phase, folded, options));
+    let all = move |of| methods.map(|(method, kind, folded)| Case::new(of, method, kind, folded, options));
     models.flat_map(all)
 }
 
-fn bert(head: Head, method: Method, phase: Phase, folded: usize) -> Case {
-    Case::new((Family::Bert, Task::classify(3), head), method, phase, folded, OPTIONS)
+fn bert(head: Head, method: Method, kind: RoundKind, folded: usize) -> Case {
+    Case::new((Family::Bert, Task::classify(3), head), method, kind, folded, OPTIONS)
 }
 
 #[test]
 fn per_example_gradients_are_those_of_each_example_alone() {
     for mut case in cases(OPTIONS) {
-        let trained = case.engine.layout().trained(case.phase);
+        let trained = case.engine.layout().trained(case.kind);
         for count in [0, 1, LENGTHS.len()] {
             let owned = examples_for(case.task, &LENGTHS[..count]);
             let batch: Vec<&Example> = owned.iter().collect();
@@ -117,11 +117,11 @@ fn per_example_gradients_are_those_of_each_example_alone() {
 }
 
 /// The parts of what is trained whose slope is looked at by itself: A and B of each module, and all together.
-fn directions(layout: &AdapterLayout, phase: Phase) -> Vec<std::ops::Range<usize>> {
-    let mut ranges = vec![layout.trained(phase)];
+fn directions(layout: &AdapterLayout, kind: RoundKind) -> Vec<std::ops::Range<usize>> {
+    let mut ranges = vec![layout.trained(kind)];
     for i in 0..layout.modules().len() {
-        ranges.extend(phase.b().then(|| layout.b_range(i)));
-        ranges.extend(phase.a().then(|| layout.a_range(i).unwrap()));
+        ranges.extend(kind.trains_b().then(|| layout.b_range(i)));
+        ranges.extend(kind.trains_a().then(|| layout.a_range(i).unwrap()));
     }
     ranges
 }
@@ -132,8 +132,8 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let owned = examples_for(case.task, &[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
         let (gradient, _) = case.gradient(&batch, None);
-        let base = case.engine.layout().trained(case.phase).start;
-        for range in directions(case.engine.layout(), case.phase) {
+        let base = case.engine.layout().trained(case.kind).start;
+        for range in directions(case.engine.layout(), case.kind) {
             let part = &gradient[range.start - base..range.end - base];
             let expected = norm(part).powi(2);
             // a unit of DistilBERT's head may cross the kink of its ReLU on the way: then a shorter one is taken
@@ -180,7 +180,7 @@ fn bf16_follows_f32() {
 
 #[test]
 fn a_folded_part_and_a_newest_of_zero_compute_what_it_computed_before() {
-    let mut case = bert(Head::Frozen, Method::FfaLora, Phase::B, 1);
+    let mut case = bert(Head::Frozen, Method::FfaLora, RoundKind::TrainB, 1);
     let owned = examples(&LENGTHS);
     let batch: Vec<&Example> = owned.iter().collect();
     let zeros = vec![0.0; case.values.len()];
@@ -195,7 +195,7 @@ fn a_folded_part_and_a_newest_of_zero_compute_what_it_computed_before() {
 
 #[test]
 fn an_adapter_of_other_lengths_is_refused() {
-    let mut case = bert(Head::Frozen, Method::Lora, Phase::Both, 0);
+    let mut case = bert(Head::Frozen, Method::Lora, RoundKind::TrainBoth, 0);
     let b = case.engine.layout().b_len();
     for adapter in [
         Adapter::of(&case.values[..b]),
@@ -208,9 +208,9 @@ fn an_adapter_of_other_lengths_is_refused() {
 
 #[test]
 fn a_round_moves_only_what_it_trains_and_an_empty_one_nothing() {
-    for (round, phase) in [(1, Phase::B), (2, Phase::A)] {
+    for (round, kind) in [(1, RoundKind::TrainB), (2, RoundKind::TrainA)] {
         for rows in [0, 5] {
-            let mut case = bert(Head::Trained, Method::RoLora, phase, 0);
+            let mut case = bert(Head::Trained, Method::RoLora, kind, 0);
             let privacy = StepPrivacy::None { max_grad_norm: 1.0 };
             let learning_rate = 0.1.into();
             let spec =
@@ -219,7 +219,7 @@ fn a_round_moves_only_what_it_trains_and_an_empty_one_nothing() {
             let mut rng = ChaCha20Rng::seed_from_u64(1);
             let adapter = Adapter::of(&case.values);
             let update = trainer.round(&mut case.engine, round, adapter, &mut rng, &mut |_| true).unwrap();
-            assert_eq!(update.values.len(), case.engine.layout().trained(phase).len());
+            assert_eq!(update.values.len(), case.engine.layout().trained(kind).len());
             assert_eq!(update.values.iter().any(|&x| x != 0.0), rows > 0);
         }
     }

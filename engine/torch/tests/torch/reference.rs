@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use blindsum_adapter::{Adapter, BaseShape, Head, Phase, Task};
+use blindsum_adapter::{Adapter, BaseShape, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::{Engine, Precision};
 use blindsum_torch::FrozenParts;
@@ -64,7 +64,8 @@ fn real_models_agree_with_hugging_face() {
             .collect();
         let batch: Vec<&Example> = examples.iter().collect();
         let logits = engine.logits(Adapter::of(&adapter), &batch).unwrap();
-        let together = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &batch, Some(f64::INFINITY)).unwrap();
+        let together =
+            engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
         let mut worst = [0.0f64; 4];
         for (k, case) in reference.examples.iter().enumerate() {
             for (found, expected) in logits[k].iter().zip(&case.logits) {
@@ -72,7 +73,7 @@ fn real_models_agree_with_hugging_face() {
             }
             worst[1] = worst[1].max((f64::from(together.losses[k]) - case.loss).abs());
             worst[2] = worst[2].max((together.norms[k] / reference.example_grad_norms[k] - 1.0).abs());
-            let alone = engine.gradient_sum(Adapter::of(&adapter), Phase::B, &[batch[k]], None).unwrap().sum;
+            let alone = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[batch[k]], None).unwrap().sum;
             for (m, expected) in case.grad_norm_by_module.iter().enumerate() {
                 worst[3] = worst[3].max((norm(&alone[layout.b_range(m)]) / expected - 1.0).abs());
             }

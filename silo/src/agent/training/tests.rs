@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use blindsum_adapter::training::Optimizer;
-use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Phase, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, RoundKind, Task};
 use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
 use blindsum_engine::GradientSum;
 use blindsum_engine::data::{Columns, Goal, StoreKey};
@@ -12,7 +12,6 @@ use blindsum_engine::local::StepPrivacy;
 use blindsum_files::{ExitCode, Exits};
 use blindsum_protocol::AttemptId;
 use blindsum_protocol::job::Job;
-use blindsum_protocol::plan::RoundKind;
 
 use super::*;
 use crate::ledger::Covers;
@@ -28,7 +27,7 @@ impl Engine for Still {
     fn gradient_sum(
         &mut self,
         adapter: Adapter<'_>,
-        _: Phase,
+        _: RoundKind,
         batch: &[&Example],
         clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {
@@ -51,7 +50,7 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
     let layout = AdapterLayout::new(&shape, &job.lora, Task::classify(2)).unwrap();
     let request = TrainRequest {
         at: AttemptId { round: 1, attempt: 1 },
-        kind: RoundKind::Train,
+        kind: RoundKind::TrainB,
         global: Arc::from(vec![0.0; layout.len()]),
         deadline_ms: 1000,
     };
@@ -74,9 +73,9 @@ fn a_ledger_that_cannot_be_written_ends_the_agent() {
     let dir = tempfile::tempdir().unwrap();
     let covers = Covers {
         schema: 1,
-        job: "aa".into(),
+        job: Digest([0xaa; 32]),
         train_file: "train.jsonl".into(),
-        train_sha256: "bb".into(),
+        train_sha256: Digest([0xbb; 32]),
         records: 2,
         sampling_rate: 0.02,
         noise_multiplier: 1.0,
@@ -88,7 +87,7 @@ fn a_ledger_that_cannot_be_written_ends_the_agent() {
     let mut ledger = Ledger::open(&dir.path().join("ledger.jsonl"), covers).unwrap();
     ledger.break_disk(b"");
     let (mut trainer, request) = trainer(DP, Some(ledger));
-    match trainer.run(&request, &AtomicBool::new(false)) {
+    match trainer.run(&request, &AtomicBool::new(false), &Steps::new(1)) {
         Trained::Fatal(error) => assert_eq!(error.exit_code(), ExitCode::Storage),
         _ => panic!("a full disk is no reason to decline and go on"),
     }
@@ -120,7 +119,7 @@ fn logged(privacy: StepPrivacy) -> String {
         .finish();
     let (mut trainer, request) = trainer(privacy, None);
     tracing::subscriber::with_default(subscriber, || {
-        assert!(matches!(trainer.run(&request, &AtomicBool::new(false)), Trained::Update(_)));
+        assert!(matches!(trainer.run(&request, &AtomicBool::new(false), &Steps::new(1)), Trained::Update(_)));
     });
     String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
 }

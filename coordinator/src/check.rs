@@ -1,0 +1,86 @@
+//! `blindsum-coordinator check`: everything that `run` will need, tried without a trace.
+//!
+//! Contract: accepts no connection and leaves nothing behind; the steps are those of [`crate::setup`] and of the service's
+//! start, so that what is found in order here is what `run` finds.
+
+use blindsum_adapter::provenance;
+use blindsum_certs::{Credentials, Role, roster};
+use blindsum_files::probe;
+use blindsum_protocol::plan::Plan;
+use blindsum_service::{Checklist, ExitCode};
+use blindsum_transport::try_listen;
+
+use crate::config::CoordinatorConfig;
+use crate::error::CoordinatorError;
+use crate::setup;
+use crate::store::Store;
+
+/// Tries everything and prints what was found; the code is that of the first problem.
+#[must_use]
+pub fn check(config: &CoordinatorConfig) -> ExitCode {
+    let mut check = Checklist::default();
+    check.find("listen", try_listen(config.listen), |()| format!("{} (UDP) is free", config.listen));
+    check.find("keys", Credentials::load(&config.credentials_dir, Role::Coordinator), |found| {
+        format!(
+            "the certificate of {:?} for {}, valid until {}",
+            found.info.name,
+            found.info.hosts.join(", "),
+            found.info.until()
+        )
+    });
+    let roster = check.find("roster", roster::load(&config.roster), |roster| {
+        format!("{} silos of federation {:?}, fingerprint {}", roster.len(), roster.federation_id(), roster.hash())
+    });
+    let job = check.find("job", setup::job(config), |(job, _)| {
+        format!("{:?}, {} rounds, digest {}", job.name, job.rounds, job.digest())
+    });
+    let shape = match &job {
+        Some((job, _)) => check.find("base model", setup::shape(config, job), |_| "as the job pins it".to_owned()),
+        None => needs(&mut check, "base model", "the job"),
+    };
+    let plan = match (&job, &shape, &roster) {
+        (Some(job), Some(shape), Some(roster)) => check.find("plan", setup::plan(job, shape, roster), |plan| {
+            let quorum = plan.quorum();
+            format!(
+                "{} trained coordinates; a round needs m = {} of {} silos and withstands {} colluders",
+                plan.layout().len(),
+                quorum.m,
+                quorum.n,
+                quorum.c
+            )
+        }),
+        _ => needs(&mut check, "plan", "job, base model and roster"),
+    };
+    match &plan {
+        Some(plan) => {
+            check.find("state_dir", state(config, plan), |()| {
+                let there = if config.state_dir.exists() { "is there" } else { "can be made" };
+                format!("{} {there}", config.state_dir.display())
+            });
+            check.find("output_dir", output(config, plan), |()| {
+                format!("{} can be written", config.output_dir.display())
+            });
+        }
+        None => {
+            check.not_tried("state_dir", "the plan");
+            check.not_tried("output_dir", "the plan");
+        }
+    }
+    check.end()
+}
+
+fn state(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorError> {
+    probe::state_dir(&config.state_dir)?;
+    Store::look(&config.state_dir.join("store.sqlite"), plan.job_digest())?;
+    Ok(())
+}
+
+fn output(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorError> {
+    provenance::look(&config.output_dir, &plan.job().output_name())?;
+    Ok(probe::writable(&config.output_dir)?)
+}
+
+fn needs<T>(check: &mut Checklist, what: &str, needed: &str) -> Option<T> {
+    check.not_tried(what, needed);
+    None
+}
