@@ -85,7 +85,7 @@ test: libtorch inputs
 
 # Part of `make test`, alone.
 schedules:
-	$(CARGO) test $(PROFILE) -p blindsum-protocol --test schedules
+	$(CARGO) test $(PROFILE) -p blindsum-protocol --test protocol -- schedules::
 
 lint-fast: prerequisites
 	$(CARGO) fmt --all --check

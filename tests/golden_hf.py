@@ -7,7 +7,7 @@
     python3 tests/golden_hf.py .demo/models/all-MiniLM-L6-v2 > engine/torch/tests/golden/minilm.json
 
 needs torch==2.11.0, transformers and peft. `tiny` is a BERT of two layers whose weights are a formula (below), which
-engine/torch/tests/kit/mod.rs repeats, so that `cargo test` needs neither Python nor a download; `tiny-all` adapts every
+testkit/src/models.rs repeats, so that `cargo test` needs neither Python nor a download; `tiny-all` adapts every
 linear layer of it instead of PEFT's default. `tiny-FAMILY` and `tiny-FAMILY-all` are the same in the other families
 (roberta, distilbert, llama, mistral, qwen2, gpt2); `-lm` after a decoder's name gives it the task of continuing texts:
 

@@ -131,7 +131,3 @@ fn write_all_new(files: &[NewFile<'_>]) -> Result<(), CertsError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "folder_tests.rs"]
-mod tests;

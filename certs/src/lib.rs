@@ -21,7 +21,6 @@ pub mod credentials;
 pub mod error;
 pub mod folder;
 pub mod inspect;
-pub mod mint;
 pub mod names;
 mod paper;
 pub mod request;

@@ -72,11 +72,6 @@ fn internal(e: rustls::Error) -> CertsError {
 /// The coordinator's end: asks every peer for a silo certificate of this federation that was not revoked.
 pub fn coordinator_config(credentials: &Credentials) -> Result<ServerConfig, CertsError> {
     require_role(credentials, Role::Coordinator)?;
-    coordinator_config_for_any_role(credentials)
-}
-
-/// The same without the own role being checked: tests use it to show that the peer refuses.
-pub(crate) fn coordinator_config_for_any_role(credentials: &Credentials) -> Result<ServerConfig, CertsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(internal)?
@@ -92,11 +87,6 @@ pub(crate) fn coordinator_config_for_any_role(credentials: &Credentials) -> Resu
 /// A silo's end: accepts only a coordinator certificate of this federation for the host that it dialled.
 pub fn silo_config(credentials: &Credentials) -> Result<ClientConfig, CertsError> {
     require_role(credentials, Role::Silo)?;
-    silo_config_for_any_role(credentials)
-}
-
-/// The same without the own role being checked: tests use it to show that the peer refuses.
-pub(crate) fn silo_config_for_any_role(credentials: &Credentials) -> Result<ClientConfig, CertsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(internal)?
@@ -184,12 +174,3 @@ pub(crate) fn check_own_certificate(credentials: &Credentials) -> Result<(), Cer
     };
     fail(kind, text)
 }
-
-/// Names of the key exchanges, best first; for tests and `show`.
-pub fn key_exchanges() -> Vec<String> {
-    provider().kx_groups.iter().map(|group| format!("{:?}", group.name())).collect()
-}
-
-#[cfg(test)]
-#[path = "tls_tests.rs"]
-mod tests;

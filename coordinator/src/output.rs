@@ -248,5 +248,4 @@ fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
 }
 
 #[cfg(test)]
-#[path = "output_tests.rs"]
 mod tests;

@@ -6,14 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use blindsum_certs::authority::Validity;
 use blindsum_certs::credentials::{IDENTITY_KEY_FILE, load_identity};
-use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
-use blindsum_certs::request::Request;
-use blindsum_certs::{Role, roster};
+use blindsum_certs::roster;
 use blindsum_crypto::evidence::{Fault, Over};
 use blindsum_crypto::{AbandonVote, CommitVote, Context, Digest, Evidence, SiloId, sha256};
 use blindsum_protocol::Job;
+use blindsum_testkit::enrol;
 
 const MODEL: &str = r#"{"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 16,
     "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
@@ -25,20 +23,7 @@ impl Federation {
     fn new() -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path();
-        let year = Validity::days(365).unwrap();
-        let authority = AuthorityFolder::init(&dir.join("authority"), "clinics", year).unwrap();
-        let made = coordinator_init(&dir.join("keys"), "hub", &["localhost".to_owned()]).unwrap();
-        let request = Request::from_pem(&std::fs::read_to_string(made.csr).unwrap()).unwrap();
-        let signed = dir.join("hub.pem");
-        authority.sign(&request, Role::Coordinator, year, false, &signed).unwrap();
-        install(&dir.join("keys"), &signed, &authority.certificate_path(), None).unwrap();
-        let silo = |name: &str| {
-            let made = silo_init(&dir.join(name), name).unwrap();
-            IdentityFile::load(&made.identity.unwrap()).unwrap()
-        };
-        let names = ["a", "b", "c", "d"];
-        let roster = roster::make("clinics", 1, names.map(silo).to_vec()).unwrap();
-        std::fs::write(dir.join("roster.toml"), roster::to_toml(&roster).unwrap()).unwrap();
+        enrol::federation(dir, "clinics", &["a", "b", "c", "d"]);
         std::fs::create_dir(dir.join("model")).unwrap();
         std::fs::write(dir.join("model/config.json"), MODEL).unwrap();
         std::fs::write(dir.join("model/tokenizer.json"), "{}").unwrap();
@@ -46,7 +31,9 @@ impl Federation {
         let job = pin(job, "config_sha256", &sha256(MODEL.as_bytes()).to_string());
         let job = pin(&job, "tokenizer_sha256", &sha256(b"{}").to_string());
         std::fs::write(dir.join("job.toml"), job).unwrap();
-        let config = include_str!("../coordinator.sample.toml").replace("0.0.0.0:4433", "127.0.0.1:0");
+        let config = include_str!("../coordinator.sample.toml")
+            .replace("0.0.0.0:4433", "127.0.0.1:0")
+            .replace("credentials_dir = \"keys\"", "credentials_dir = \"hub\"");
         std::fs::write(dir.join("coordinator.toml"), config).unwrap();
         Federation(temporary)
     }
@@ -182,7 +169,7 @@ fn what_is_wrong_is_said_with_its_exit_code() {
     assert!(code == 3 && log.contains("another base model"), "{code} {log}");
     federation.replace("model/config.json", "0 ", "0");
 
-    let key = federation.path("keys/tls.key");
+    let key = federation.path("hub/tls.key");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let (code, log) = federation.ends("run");
     assert!(code == 4 && log.contains("tls.key"), "{code} {log}");
@@ -260,7 +247,7 @@ fn evidence_is_judged_offline_without_configuration_model_or_keys() {
     let federation = Federation::new();
     let file = both_votes(&federation);
     std::fs::remove_dir_all(federation.path("model")).unwrap();
-    std::fs::remove_dir_all(federation.path("keys")).unwrap();
+    std::fs::remove_dir_all(federation.path("hub")).unwrap();
     let (code, said, _) = verdict(&federation, &file.to_string());
     assert!(code == 0 && said.contains("b is at fault") && said.contains("SA-07"), "{code} {said}");
 

@@ -215,8 +215,7 @@ fn check_length(found: usize, segment: &Segment) -> Result<(), EncodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask;
-    use crate::testing::rng;
+    use crate::testing::{keystream, rng};
     use proptest::prelude::*;
 
     fn segment(length: u32, value_bits: u8, bound: f64, n: u16) -> Segment {
@@ -365,8 +364,7 @@ mod tests {
         let s = segment(values.len() as u32, 16, 1.0, 4);
         let (whole, _) = encode_all(&values, &s, 3);
         let rounding = Rounding::draw(&mut rng(3));
-        let mut words = vec![0; values.len()];
-        mask::add_stream(&mut words, &MaskSeed::from_bytes(rounding.0), Sign::Add);
+        let words = keystream(MaskSeed::from_bytes(rounding.0), values.len());
         assert!(rounded_by(&values, &words, &s) == whole);
         let (mut parts, mut first) = (vec![0; values.len()], 0);
         let mut encoder = Quantiser::new(&s, &rounding).unwrap();

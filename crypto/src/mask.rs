@@ -55,11 +55,6 @@ pub struct Stream {
     pub sign: Sign,
 }
 
-/// Applies one mask to lanes that start at coordinate 0.
-pub fn add_stream(acc: &mut [u32], seed: &MaskSeed, sign: Sign) {
-    apply_range(acc, 0, &[Stream { seed: seed.clone(), sign }]);
-}
-
 /// Applies all masks to the coordinates `first_lane..first_lane + acc.len()`, of which `acc` holds the lanes.
 pub fn apply_range(acc: &mut [u32], first_lane: usize, streams: &[Stream]) {
     Keystreams::new(streams).apply(acc, first_lane);

@@ -10,7 +10,6 @@ use blindsum_protocol::silo::{JournalEntry, JournalState, SiloSetup, SiloMachine
 use blindsum_protocol::{CoordinatorMessage, Envelope, Job, JobFile, Plan, RoundKind, SiloMessage, codec};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::common;
 use crate::input::Input;
 use crate::world::World;
 
@@ -81,7 +80,7 @@ pub fn journal(bytes: &[u8]) {
         journal,
         held: None,
     };
-    let Ok(mut machine) = SiloMachine::new(config, common::boxed_rng(1), 0) else { return };
+    let Ok(mut machine) = SiloMachine::new(config, blindsum_testkit::boxed_rng(1), 0) else { return };
     machine.handle_connected(1);
     machine.handle_timeout(u64::MAX / 2);
     assert!(machine.poll_timeout().is_none_or(|at| at > u64::MAX / 2), "a silo's timer does not move on");

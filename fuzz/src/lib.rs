@@ -47,8 +47,3 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("texts", decode::texts),
     ("verify", verify::run),
 ];
-
-#[doc(hidden)]
-// the protocol's test files, of which only a part is used here
-#[allow(missing_docs, dead_code)]
-pub mod common;

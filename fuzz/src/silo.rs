@@ -21,9 +21,9 @@ use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts};
 
 use crate::input::Input;
 use crate::operations::{MOST, OPERATION};
+use crate::silo::watch::Watch;
 use crate::tamper::Tamper;
 use crate::world::World;
-use crate::{common, silo::watch::Watch};
 
 /// What an operation does; the corpus is written in these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub fn rounds_held(bytes: &[u8]) -> u32 {
         let tamper = Tamper::read(&mut input);
         run.operation(What::ALL[usize::from(what % What::KINDS)], a, b, tamper);
     }
-    let rounds = run.machine.rounds_held();
+    let rounds = run.held.as_ref().map_or(0, |held| held.round);
     run.end();
     rounds
 }
@@ -290,6 +290,6 @@ fn machine(
         journal,
         held,
     };
-    let rng = common::boxed_rng(0x51_10 + life);
+    let rng = blindsum_testkit::boxed_rng(0x51_10 + life);
     SiloMachine::new(config, rng, 0)
 }

@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock};
 use blindsum_crypto::{Digest, IdentityKey, SegmentKind, SiloId, fixed_point, packing, transcript};
 use blindsum_protocol::Plan;
 use blindsum_protocol::limits::Limits;
-
-use crate::common::{DP, NONE, Setup, job_text};
+use blindsum_testkit::{DP, NONE, Setup, job_text};
 
 /// Silos of the federation.
 pub const SILOS: u16 = 4;

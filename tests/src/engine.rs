@@ -8,6 +8,7 @@
 use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
 use blindsum_engine::data::Example;
 use blindsum_engine::{Engine, EngineError, GradientSum};
+use blindsum_testkit::bert::Noise;
 
 /// Grid points per unit.
 pub const GRID: f64 = 65536.0;
@@ -17,31 +18,6 @@ pub const BOUND: f64 = 32767.0 / GRID;
 pub const BATCH: u32 = 8;
 /// Largest grid points of one step; two steps stay inside the bound.
 const STEP: i32 = 8000;
-
-/// Small reproducible numbers (SplitMix64).
-#[derive(Debug, Clone)]
-pub struct Noise(u64);
-
-impl Noise {
-    /// A stream of its own for each seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0xD134_2543_DE82_EF95))
-    }
-
-    /// The next 64 bits.
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    }
-
-    /// A whole number from `low` to `high`, both included.
-    pub fn between(&mut self, low: i32, high: i32) -> i32 {
-        let span = u64::try_from(i64::from(high) - i64::from(low) + 1).unwrap();
-        low + i32::try_from(self.draw() % span).unwrap()
-    }
-}
 
 /// The engine.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ pub mod cluster;
 pub mod engine;
 pub mod expect;
 pub mod federation;
-pub mod model;
 pub mod process;
 pub mod promises;
 pub mod relay;

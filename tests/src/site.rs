@@ -11,10 +11,6 @@ use std::sync::Arc;
 
 use blindsum_adapter::training::{Optimizer, Schedule};
 use blindsum_adapter::{AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, TaskKind, peft};
-use blindsum_certs::authority::Validity;
-use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
-use blindsum_certs::request::Request;
-use blindsum_certs::{Role, roster};
 use blindsum_coordinator::config::CoordinatorConfig;
 use blindsum_coordinator::output::HistoryLine;
 use blindsum_crypto::{Roster, VerifySum, sha256};
@@ -26,9 +22,9 @@ use blindsum_protocol::plan::Plan;
 use blindsum_protocol::server::{ServerOptimizer, ServerSection};
 use blindsum_service::Document;
 use blindsum_silo::config::SiloConfig;
+use blindsum_testkit::{bert, enrol};
 
 use crate::engine::{BATCH, BOUND};
-use crate::model;
 
 /// The silos' names, in roster order.
 pub const SILOS: [&str; 4] = ["east", "north", "south", "west"];
@@ -83,8 +79,8 @@ impl Site {
     pub fn new(terms: Terms) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path();
-        model::write(&dir.join("model"));
-        let roster = enrol(dir);
+        bert::write(&dir.join("model"));
+        let roster = enrol::federation(dir, "harness", &SILOS);
         for (i, name) in SILOS.iter().enumerate() {
             let data = dir.join(format!("{name}-data"));
             std::fs::create_dir_all(&data).unwrap();
@@ -188,30 +184,9 @@ fn shape(model: &Path) -> BaseShape {
 }
 
 /// Keys and certificates by the steps of the README; returns the roster.
-fn enrol(dir: &Path) -> Roster {
-    let year = Validity::days(365).unwrap();
-    let authority = AuthorityFolder::init(&dir.join("authority"), "harness", year).unwrap();
-    let certify = |member: &str, csr: &Path, role: Role| {
-        let request = Request::from_pem(&std::fs::read_to_string(csr).unwrap()).unwrap();
-        let signed = dir.join(format!("{member}.pem"));
-        authority.sign(&request, role, year, false, &signed).unwrap();
-        install(&dir.join(member), &signed, &authority.certificate_path(), None).unwrap();
-    };
-    let hosts = ["localhost", "127.0.0.1"].map(str::to_owned);
-    certify("hub", &coordinator_init(&dir.join("hub"), "hub", &hosts).unwrap().csr, Role::Coordinator);
-    let identities = SILOS.map(|name| {
-        let made = silo_init(&dir.join(name), name).unwrap();
-        certify(name, &made.csr, Role::Silo);
-        IdentityFile::load(&made.identity.unwrap()).unwrap()
-    });
-    let roster = roster::make("harness", 1, identities.to_vec()).unwrap();
-    std::fs::write(dir.join("roster.toml"), roster::to_toml(&roster).unwrap()).unwrap();
-    roster
-}
-
 fn rows(count: usize, salt: usize) -> String {
     let row = |i: usize| {
-        let (text, label) = (format!("{} {}", model::word(i), model::word(7 * i + salt)), ["bad", "good"][i % 2]);
+        let (text, label) = (format!("{} {}", bert::word(i), bert::word(7 * i + salt)), ["bad", "good"][i % 2]);
         format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n")
     };
     (0..count).map(row).collect()

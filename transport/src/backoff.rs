@@ -12,11 +12,6 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `base` and never waits longer than `cap`.
-    pub fn new(base: Duration, cap: Duration) -> Backoff {
-        Backoff { base, cap, tries: 0 }
-    }
-
     /// The next delay; `random` in [0, 1) shortens it.
     pub fn next(&mut self, random: f64) -> Duration {
         let full = self.base.saturating_mul(1u32 << self.tries.min(20)).min(self.cap);
@@ -33,7 +28,7 @@ impl Backoff {
 impl Default for Backoff {
     /// Half a second to half a minute.
     fn default() -> Backoff {
-        Backoff::new(Duration::from_millis(500), Duration::from_secs(30))
+        Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30), tries: 0 }
     }
 }
 

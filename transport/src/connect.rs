@@ -45,16 +45,7 @@ pub struct Dialer<C: Codec> {
 impl<C: Codec> Dialer<C> {
     /// Prepares to dial `address`, `host:port` (IPv6 as `[::1]:7443`); the host must stand in the coordinator's certificate.
     pub fn new(address: &str, credentials: &Credentials, codec: C, settings: Settings) -> Result<Self, TransportError> {
-        Self::with_tls(address, tls::silo_config(credentials)?, codec, settings)
-    }
-
-    /// Like [`Dialer::new`], with a TLS configuration of one's own: for tests of what the coordinator refuses.
-    pub fn with_tls(
-        address: &str,
-        tls: rustls::ClientConfig,
-        codec: C,
-        settings: Settings,
-    ) -> Result<Self, TransportError> {
+        let tls = tls::silo_config(credentials)?;
         let (host, port) = split(address)?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| TransportError::Misuse(e.to_string()))?;
         let mut quic = ClientConfig::new(Arc::new(crypto));
@@ -70,13 +61,6 @@ impl<C: Codec> Dialer<C> {
             endpoints: [None, None],
             connected: None,
         })
-    }
-
-    /// Replaces the delays between tries.
-    #[must_use]
-    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
     }
 
     fn unreachable(&self, why: impl Into<String>) -> TransportError {

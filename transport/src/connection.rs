@@ -84,15 +84,6 @@ impl Closer {
     }
 }
 
-/// Counters of one connection, for reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// UDP payload bytes sent, everything included.
-    pub bytes_sent: u64,
-    /// UDP payload bytes received.
-    pub bytes_received: u64,
-}
-
 /// A connection whose both ends accepted each other. Dropping it closes at once; [`Connection::finish`] sends what is
 /// queued first.
 pub struct Connection<C: Codec> {
@@ -133,12 +124,6 @@ impl<C: Codec> Connection<C> {
     /// A handle that closes this connection from elsewhere.
     pub fn closer(&self) -> Closer {
         self.closer.clone()
-    }
-
-    /// Bytes so far.
-    pub fn traffic(&self) -> Traffic {
-        let stats = self.closer.quic.stats();
-        Traffic { bytes_sent: stats.udp_tx.bytes, bytes_received: stats.udp_rx.bytes }
     }
 
     fn encode(&self, envelope: Envelope<C::Out>) -> Result<Outgoing, TransportError> {

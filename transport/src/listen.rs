@@ -80,17 +80,6 @@ pub fn listen<C: Codec>(
     settings: Settings,
 ) -> Result<Listener<C>, TransportError> {
     let tls = tls::coordinator_config(credentials)?;
-    listen_with(address, tls, names, codec, settings)
-}
-
-/// Like [`listen`], with a TLS configuration of one's own: for tests of what silos refuse.
-pub fn listen_with<C: Codec>(
-    address: SocketAddr,
-    tls: rustls::ServerConfig,
-    names: impl IntoIterator<Item = String>,
-    codec: C,
-    settings: Settings,
-) -> Result<Listener<C>, TransportError> {
     let crypto = QuicServerConfig::try_from(tls).map_err(|e| TransportError::Misuse(e.to_string()))?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server

@@ -89,6 +89,13 @@ impl TryRng for Replay {
 }
 impl TryCryptoRng for Replay {}
 
+/// The keystream of a seed: what its mask adds to lanes from coordinate 0 on.
+pub(crate) fn keystream(seed: mask::MaskSeed, lanes: usize) -> Vec<u32> {
+    let mut stream = vec![0; lanes];
+    mask::apply_range(&mut stream, 0, &[mask::Stream { seed, sign: mask::Sign::Add }]);
+    stream
+}
+
 pub(crate) fn ids(silos: &[u16]) -> Vec<SiloId> {
     silos.iter().map(|&i| SiloId(i)).collect()
 }

@@ -255,8 +255,7 @@ fn subset_sums_follow_the_keystream_bit_by_bit_on_any_number_of_threads() {
     let kit = Kit::new(4, 5000, 1);
     let key = sha256(b"rows");
     let lanes: Vec<u32> = (0..kit.params.lanes() as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
-    let mut stream = vec![0u32; 4 * lanes.len()];
-    mask::add_stream(&mut stream, &mask::MaskSeed::from_bytes(key.0), mask::Sign::Add);
+    let stream = keystream(mask::MaskSeed::from_bytes(key.0), 4 * lanes.len());
     let mut expected = vec![0u32; 2 * ROWS];
     for (segment, (_, range)) in kit.params.ranges().enumerate() {
         for k in range {

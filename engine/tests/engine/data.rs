@@ -1,10 +1,9 @@
 //! Data files as organisations have them, good and bad; and nothing of a bad row in what is said about it.
 
 use blindsum_engine::data::{self, Columns, DataError, Dataset, Goal, MAX_ROW_BYTES, Target, Tokens};
+use blindsum_testkit::models::write_tokenizer;
 
 use std::path::PathBuf;
-
-use crate::models::write_tokenizer;
 
 /// A word that stands in the bad rows and must stand nowhere else.
 const SECRET: &str = "xylophone";

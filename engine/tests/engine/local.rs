@@ -5,10 +5,9 @@ use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, RoundKind, Task}
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalError, LocalTrainer, LocalUpdate, StepPrivacy, TrainSpec, os_rng};
 use blindsum_engine::{Engine, EngineError, GradientSum};
+use blindsum_testkit::models::{TINY_CONFIG, lora, norm};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-
-use crate::models::{TINY_CONFIG, lora, norm};
 
 /// An engine whose every example has the same gradient, `slope` in each coordinate; notes what it was asked.
 struct Constant {

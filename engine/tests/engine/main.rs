@@ -4,4 +4,3 @@
 mod data;
 mod local;
 mod model;
-mod models;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use blindsum_engine::model::{self, ModelDir};
+use blindsum_testkit::models::{TINY_CONFIG, Tensors, tiny_tensors, write_model, write_tokenizer};
 use sha2::{Digest, Sha256};
-
-use crate::models::{TINY_CONFIG, Tensors, tiny_tensors, write_model, write_tokenizer};
 
 const INDEX: &str = "model.safetensors.index.json";
 

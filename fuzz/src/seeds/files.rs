@@ -3,10 +3,10 @@
 use blindsum_certs::authority::{Authority, Revoked, Validity};
 use blindsum_certs::names::Role;
 use blindsum_certs::request::{Request, new_request};
+use blindsum_testkit::{DP, NONE, job_text};
 
 use super::Seed;
 use crate::adapter::{CONFIG, saved};
-use crate::common::{DP, NONE, job_text};
 use crate::world::World;
 
 /// Everything that these targets start from.

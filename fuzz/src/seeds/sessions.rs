@@ -8,10 +8,10 @@ use std::rc::Rc;
 use blindsum_crypto::SiloId;
 use blindsum_protocol::coordinator::StoreRecord;
 use blindsum_protocol::{CoordinatorMessage, SiloMessage, codec};
+use blindsum_testkit::cluster::{Cluster, KillWhen};
+use blindsum_testkit::{DP, NONE, Setup, job_text};
 
 use super::Seed;
-use crate::common::cluster::{Cluster, KillWhen};
-use crate::common::{DP, NONE, Setup, job_text};
 use crate::input::piece;
 use crate::{verify, world::SILOS};
 

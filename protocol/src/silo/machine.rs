@@ -268,11 +268,6 @@ impl SiloMachine {
         self.outputs.pop_front()
     }
 
-    /// Rounds whose certified result this silo holds.
-    pub fn rounds_held(&self) -> u32 {
-        self.held.round
-    }
-
     pub(super) fn hello(&mut self) {
         let hello = Hello {
             roster_hash: self.own.plan.roster_hash(),

@@ -19,8 +19,8 @@ use blindsum_protocol::limits::{Limits, Wire};
 use blindsum_protocol::message::{Hello, RoundResult};
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, SiloMessage, codec};
 
-use crate::common::cluster::Cluster;
-use crate::common::{NONE, Setup, job_text, rng};
+use blindsum_testkit::cluster::Cluster;
+use blindsum_testkit::{NONE, Setup, job_text, rng};
 
 const LIAR: SiloId = SiloId(1);
 const FIRST: AttemptId = AttemptId { round: 1, attempt: 1 };

@@ -4,8 +4,8 @@ use blindsum_crypto::teeth::bites;
 use blindsum_crypto::verify::Check;
 use blindsum_protocol::silo::{JournalEntry, JournalState};
 
-use crate::common::{DP, NONE, job_text};
 use crate::script::{Script, attempt, ids};
+use blindsum_testkit::{DP, NONE, job_text};
 
 /// Begin, Joined, Peers, Masked, Committed, of attempt 1.
 fn honest() -> Vec<JournalEntry> {

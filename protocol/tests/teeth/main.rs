@@ -1,8 +1,6 @@
 //! What each check of the two machines is good for: switched off, the attack goes through (`blindsum_crypto::teeth`).
 #![allow(clippy::unwrap_used)]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod coordinator;
 mod journal;
 mod retries;

@@ -7,8 +7,8 @@ use blindsum_protocol::message::Abandoned;
 use blindsum_protocol::silo::JournalEntry;
 use blindsum_protocol::{CoordinatorMessage, SiloMessage};
 
-use crate::common::{DP, NONE, job_text};
 use crate::script::{Script, Session, attempt, ids};
+use blindsum_testkit::{DP, NONE, job_text};
 
 const ALL: [u16; 4] = [0, 1, 2, 3];
 const THREE: [u16; 3] = [0, 1, 2];

@@ -19,7 +19,7 @@ use blindsum_protocol::silo::{
 };
 use blindsum_protocol::{AttemptId, CoordinatorMessage, Envelope, HeldOutCounts, Payload, RoundKind, SiloMessage};
 
-use crate::common::{Setup, boxed_rng};
+use blindsum_testkit::{Setup, boxed_rng};
 
 pub const KIND: RoundKind = RoundKind::TrainB;
 

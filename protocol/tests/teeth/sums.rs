@@ -9,8 +9,8 @@ use blindsum_crypto::{
 use blindsum_protocol::CoordinatorMessage;
 use blindsum_protocol::message::{MaskedBack, RoundResult};
 
-use crate::common::{NONE, job_text};
 use crate::script::{KIND, Script, Summed, attempt, ids};
+use blindsum_testkit::{NONE, job_text};
 
 const ALL: [u16; 4] = [0, 1, 2, 3];
 

@@ -156,5 +156,4 @@ impl Trainer {
 }
 
 #[cfg(test)]
-#[path = "training_tests.rs"]
 mod tests;

@@ -5,8 +5,7 @@ use std::process::{Command, Output};
 
 use blindsum_adapter::Family;
 use blindsum_engine::model::ModelDir;
-
-use crate::models::{family_tensors, tiny_config, uniform, write_model, write_tokenizer};
+use blindsum_testkit::models::{family_tensors, tiny_config, uniform, write_model, write_tokenizer};
 
 /// A word that stands in bad rows and must never be shown.
 const SECRET: &str = "xylophone";

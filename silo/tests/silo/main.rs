@@ -2,6 +2,4 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
-#[path = "../../../engine/tests/engine/models.rs"]
-mod models;
 mod program;

@@ -7,20 +7,17 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use blindsum_certs::authority::Validity;
-use blindsum_certs::folder::{AuthorityFolder, IdentityFile, coordinator_init, install, silo_init};
-use blindsum_certs::request::Request;
-use blindsum_certs::{Credentials, Role, roster};
+use blindsum_certs::{Credentials, Role};
 use blindsum_crypto::sha256;
 use blindsum_protocol::message::{AttemptId, CoordinatorMessage, Envelope, Open, SiloMessage};
 use blindsum_protocol::{Limits, Plan, RoundKind};
 use blindsum_service::config;
 use blindsum_silo::agent::prepare;
 use blindsum_silo::config::SiloConfig;
+use blindsum_testkit::enrol;
+use blindsum_testkit::models::{TINY_CONFIG, tiny_tensors, write_model};
 use blindsum_transport::codec::CoordinatorCodec;
 use blindsum_transport::{Listener, Settings, listen};
-
-use crate::models::{TINY_CONFIG, tiny_tensors, write_model};
 
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
     "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
@@ -37,25 +34,7 @@ impl Silo {
     fn new() -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path();
-        let year = Validity::days(365).unwrap();
-        let authority = AuthorityFolder::init(&dir.join("authority"), "clinics", year).unwrap();
-        let certify = |name: &str, csr: PathBuf, role: Role| {
-            let request = Request::from_pem(&std::fs::read_to_string(csr).unwrap()).unwrap();
-            let signed = dir.join(format!("{name}.pem"));
-            authority.sign(&request, role, year, false, &signed).unwrap();
-            install(&dir.join(name), &signed, &authority.certificate_path(), None).unwrap();
-        };
-        let hub = coordinator_init(&dir.join("hub"), "hub", &["localhost".to_owned()]).unwrap();
-        certify("hub", hub.csr, Role::Coordinator);
-        let mut identities = Vec::new();
-        for name in ["a", "b", "c", "d"] {
-            let made = silo_init(&dir.join(name), name).unwrap();
-            certify(name, made.csr.clone(), Role::Silo);
-            identities.push(IdentityFile::load(&made.identity.unwrap()).unwrap());
-        }
-        let roster = roster::make("clinics", 1, identities).unwrap();
-        std::fs::write(dir.join("roster.toml"), roster::to_toml(&roster).unwrap()).unwrap();
-
+        enrol::federation(dir, "clinics", &["a", "b", "c", "d"]);
         std::fs::create_dir(dir.join("model")).unwrap();
         write_model(&dir.join("model"), TINY_CONFIG, &tiny_tensors());
         std::fs::write(dir.join("model/tokenizer.json"), TOKENIZER).unwrap();

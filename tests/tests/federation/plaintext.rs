@@ -136,6 +136,6 @@ async fn every_update_is_found_in_the_coordinators_memory_and_store_when_masks_a
 
 /// Random grid points, as the exact engine makes them.
 fn grid_update(length: usize, seed: u64) -> Vec<f32> {
-    let mut noise = blindsum_tests::engine::Noise::new(seed);
+    let mut noise = blindsum_testkit::bert::Noise::new(seed);
     (0..length).map(|_| (f64::from(noise.between(-16000, 16000)) / blindsum_tests::engine::GRID) as f32).collect()
 }

@@ -1,5 +1,6 @@
 //! A silo's process started from an old copy of its state directory, or without any: who finds out, how its process ends,
-//! and what its log tells the operator. The same for machines in one process, entry by entry: protocol/tests/restored.rs.
+//! and what its log tells the operator. The same for machines in one process, entry by entry:
+//! protocol/tests/protocol/restored.rs.
 
 use std::path::Path;
 

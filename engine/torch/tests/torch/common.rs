@@ -7,7 +7,7 @@ use blindsum_engine::data::Example;
 use blindsum_engine::{ComputeDevice, EngineSettings, Precision};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
-pub use crate::models::*;
+pub use blindsum_testkit::models::*;
 
 pub fn open(dir: &Path, layout: &AdapterLayout, frozen: &FrozenParts, precision: Precision) -> TorchEngine {
     open_with(dir, layout, frozen, EngineSettings { precision, ..OPTIONS })

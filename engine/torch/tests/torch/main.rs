@@ -8,6 +8,4 @@ mod families;
 mod golden;
 mod local;
 mod methods;
-#[path = "../../../tests/engine/models.rs"]
-mod models;
 mod reference;
