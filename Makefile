@@ -69,12 +69,13 @@ compare: inputs build
 INSTALLED = $(DESTDIR)$(PREFIX)
 install: build
 	@test -n "$(PREFIX)" || { echo "where to? make install PREFIX=/usr/local (programs go to bin/, libraries to lib/blindsum/)" >&2; exit 2; }
-	@install -d "$(INSTALLED)/bin" "$(INSTALLED)/lib/blindsum"
+	@install -d "$(INSTALLED)/bin" "$(INSTALLED)/lib/blindsum" "$(INSTALLED)/share/blindsum"
 	@install -m 0755 target/release/blindsum-certs target/release/blindsum-coordinator target/release/blindsum-silo "$(INSTALLED)/bin"
+	@install -m 0644 coordinator/coordinator.sample.toml silo/silo.sample.toml protocol/job.sample.toml "$(INSTALLED)/share/blindsum"
 	@libraries=$$(ldd target/release/blindsum-silo | awk '$$1 ~ /^lib(torch|c10|gomp|cudart|cupti)/ { print $$3 }'); \
 	  test -n "$$libraries" || { echo "install: target/release/blindsum-silo finds no libtorch" >&2; exit 1; }; \
 	  install -m 0644 $$libraries "$(INSTALLED)/lib/blindsum"
-	@echo "installed in $(INSTALLED): bin/blindsum-certs, bin/blindsum-coordinator, bin/blindsum-silo; lib/blindsum/ (libtorch)"
+	@echo "installed in $(INSTALLED): bin/blindsum-certs, bin/blindsum-coordinator, bin/blindsum-silo; lib/blindsum/ (libtorch); share/blindsum/ (samples)"
 
 # Three runs: in the first, tests can switch checks off; in the second, a harness looks into both services; in the third, the
 # programs under test are those that are shipped.

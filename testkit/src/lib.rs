@@ -9,6 +9,7 @@
 //! simulate runs one list of operations            checks, judge  what must be true after it
 //! mint     authority, certificates and roster in memory: certificates in a repository expire
 //! enrol    the same on disk, by the steps that people take
+//! documented  the commands of the docs, typed on machines that are folders
 //! models   a tiny model of each family by formula       bert     a tiny BERT that knows sixty words
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod bend;
 pub mod bert;
 pub mod checks;
 pub mod cluster;
+pub mod documented;
 pub mod enrol;
 pub mod judge;
 pub mod liar;
