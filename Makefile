@@ -17,7 +17,9 @@ MUTANTS_VERSION := 27.1.0
 # The crates whose tests switch checks off (crypto/src/teeth.rs).
 TEETH := -p blindsum-crypto -p blindsum-protocol
 
-.PHONY: help demo compare install test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
+FIGURES := target/release/blindsum-figures
+
+.PHONY: figures long help demo compare install test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -36,6 +38,9 @@ help:
 	@echo "make bench-crypto  masks, rounding, packing, shares: one core (part of make bench, without libtorch)"
 	@echo "make bench-flower  the same work through Flower, side by side (fetches flwr with pip)"
 	@echo "make model       the protocol under a model checker: every lie of a coordinator, up to five silos (minutes, 7 GB)"
+	@echo "make figures     rerun what a topic claims in figures: TOPIC=house [ROW=name] [FORMAT=markdown]"
+	@echo "make long        everything that is too long for the gate, step by step; goes on where it was stopped (hours)"
+	@echo "                 STEP=name,… these alone; SECONDS=… each fuzz target; FORCE=1 again; REPORT=1 the report alone"
 	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
@@ -165,6 +170,16 @@ model: prerequisites
 
 experiment: inputs build
 	@target/release/blindsum-demo experiment $(ARGS)
+
+# A question wrongly put ends with 2, a bar that is missed or a command that failed with 1 (make itself says 2 of both).
+figures: libtorch
+	@$(CARGO) build --quiet $(PROFILE) -p blindsum-experiments
+	@$(FIGURES) show $(TOPIC) $(if $(ROW),--row $(ROW)) $(if $(FORMAT),--format $(FORMAT))
+
+# Results are kept in .long, which make clean leaves alone: they took hours.
+long: prerequisites
+	@$(CARGO) build --quiet $(PROFILE) -p blindsum-experiments
+	@$(FIGURES) long $(if $(STEP),--step $(STEP)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(FORCE),--force) $(if $(REPORT),--report)
 
 clean:
 	rm -rf target fuzz/target fuzz/work fuzz/artifacts .libtorch .demo .tools
