@@ -203,7 +203,7 @@ impl Worker {
         }
         let label = |&i: &usize| match batch[i].target {
             Target::Label(label) => i64::from(label),
-            Target::After(_) => 0, // refused before
+            Target::After(_) | Target::Unknown => 0, // refused before
         };
         let targets = indices(&packed.members.iter().map(label).collect::<Vec<_>>(), self.device())?;
         let (logits, mut head) = head.forward(features)?;
