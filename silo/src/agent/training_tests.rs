@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, RoundKind, Task};
-use blindsum_crypto::{IdentityKey, Roster, RosterEntry};
+use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
 use blindsum_engine::GradientSum;
 use blindsum_engine::local::StepPrivacy;
 use blindsum_files::{ExitCode, Exits};
