@@ -74,7 +74,7 @@ impl Exits for ModelError {
 }
 
 /// What to do where one is missing.
-const REMEDY: &str = "the base model's directory must hold config.json, tokenizer.json and the weights as \
+const REMEDY: &str = "a base model's directory holds config.json, tokenizer.json and, for training, the weights as \
                       model.safetensors, model.safetensors.index.json with its shards, or pytorch_model.bin";
 
 /// A Hugging Face directory.
