@@ -14,12 +14,14 @@ FLOWER_VERSION := 1.41.0
 
 MUTANTS := .tools/bin/cargo-mutants
 MUTANTS_VERSION := 27.1.0
+# What links libtorch.
+LIBTORCH_PACKAGES := -p blindsum-torch -p blindsum-silo -p blindsum-tests -p blindsum-demo
 # The crates whose tests switch checks off (crypto/src/teeth.rs).
 TEETH := -p blindsum-crypto -p blindsum-protocol
 
 FIGURES := target/release/blindsum-figures
 
-.PHONY: figures long help demo compare install test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
+.PHONY: check-fast figures long help demo compare install test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -28,6 +30,7 @@ help:
 	@echo "make test        set up and run every test"
 	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back (part of make test)"
 	@echo "make schedules   ten thousand runs of the protocol with generated faults and lies, and their counts (part of make test)"
+	@echo "make check-fast  compile everything that needs no libtorch, without it: the quick loop on those crates"
 	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
@@ -88,10 +91,14 @@ test: libtorch inputs
 schedules:
 	$(CARGO) test $(PROFILE) -p blindsum-protocol --test protocol -- schedules::
 
-lint-fast: prerequisites
+lint-fast: prerequisites check-fast
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@.ci/purity
+
+# Everything that needs no libtorch compiles without one, which a LIBTORCH that leads nowhere proves.
+check-fast: prerequisites
+	LIBTORCH=/nowhere $(CARGO) check $(PROFILE) --workspace $(LIBTORCH_PACKAGES:-p=--exclude)
 
 # Part of `make test`, alone and with what it counts.
 crash: libtorch

@@ -15,6 +15,7 @@
 
 use std::ops::Range;
 
+use blindsum_files::{ExitCode, Exits};
 use thiserror::Error;
 
 use crate::hash::FieldHasher;
@@ -70,6 +71,12 @@ pub enum LayoutError {
         "the adapter would have {0} trained coordinates, at most {MAX_LEN}; choose a smaller r or fewer target_modules"
     )]
     TooLarge(usize),
+}
+
+impl Exits for LayoutError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Usage
+    }
 }
 
 impl LayoutError {

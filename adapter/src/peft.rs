@@ -13,15 +13,17 @@
 //! With g generations PEFT sees one adapter of rank g·r and alpha g·`lora_alpha`: the same scaling. [`load`] trusts nothing: sizes are bounded before reading, names, shapes and types are
 //! those of the layout, every number is finite.
 
-mod files;
 mod tensors;
 
 use std::path::{Path, PathBuf};
 
+use blindsum_files::{ExitCode, Exits, FileError, read_public, write_atomic};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Adapter, AdapterLayout, BaseShape, LayoutError, LoraConfig, MAX_GENERATIONS, Targets, TaskKind};
+use crate::{
+    Adapter, AdapterLayout, BaseShape, LayoutError, LoraConfig, MAX_GENERATIONS, Targets, TaskKind, a_stack, init_head,
+};
 
 const META_FILE: &str = "blindsum.json";
 const CONFIG_FILE: &str = "adapter_config.json";
@@ -33,13 +35,8 @@ const MAX_JSON_BYTES: u64 = 1 << 20;
 #[derive(Debug, Error)]
 pub enum PeftError {
     /// The file system refused.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// The file or folder concerned.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file does not hold what an adapter holds.
     #[error("{path}: {why}", path = path.display())]
     Invalid {
@@ -59,6 +56,19 @@ pub enum PeftError {
     /// What is to be saved contradicts itself; a bug of the caller.
     #[error("cannot save the adapter: {0}")]
     Inconsistent(String),
+}
+
+impl Exits for PeftError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            // what is to be read is not there, or is no adapter
+            PeftError::File(FileError::Missing { .. } | FileError::TooLarge { .. })
+            | PeftError::Invalid { .. }
+            | PeftError::Layout { .. } => ExitCode::Data,
+            PeftError::File(e) => e.exit_code(),
+            PeftError::Inconsistent(_) => ExitCode::Internal,
+        }
+    }
 }
 
 impl PeftError {
@@ -195,11 +205,21 @@ pub fn save(
     let (task, labels, lora) = (layout.task().kind(), meta.labels.clone(), layout.lora().clone());
     let meta_file = MetaFile { schema: 1, task, labels, lora, generations };
     let config = ConfigFile::of(layout, generations, &meta.base_model_name_or_path)?;
-    files::create_dir(dir)?;
-    files::replace(dir, META_FILE, &to_json(&meta_file)?)?;
-    files::replace(dir, CONFIG_FILE, &to_json(&config)?)?;
-    files::replace(dir, WEIGHTS_FILE, &weights)?;
-    files::sync_dir(dir)
+    std::fs::create_dir_all(dir).map_err(|e| FileError::from_io("make the folder", dir, e))?;
+    let (meta_file, config) = (to_json(&meta_file)?, to_json(&config)?);
+    for (name, bytes) in [(META_FILE, meta_file), (CONFIG_FILE, config), (WEIGHTS_FILE, weights)] {
+        write_atomic(&dir.join(name), &bytes, 0o644)?;
+    }
+    Ok(())
+}
+
+/// The same for an adapter of a job, whose A and head are those that its layout's seed gives.
+///
+/// # Errors
+/// As [`save`].
+pub fn export(dir: &Path, layout: &AdapterLayout, adapter: Adapter<'_>, meta: &PeftMeta) -> Result<(), PeftError> {
+    let a = a_stack(layout, adapter.generations(layout).unwrap_or(1));
+    save(dir, layout, &a, &init_head(layout), adapter, meta)
 }
 
 /// Reads the adapter that [`save`] wrote into `dir`, for a base model of this shape.
@@ -228,7 +248,7 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
     check_config(&config, &layout, generations).map_err(|why| PeftError::invalid(&config_path, why))?;
 
     let weights_path = dir.join(WEIGHTS_FILE);
-    let bytes = files::read_bounded(&weights_path, tensors::max_file_bytes(&layout, generations as usize))?;
+    let bytes = read_public(&weights_path, tensors::max_file_bytes(&layout, generations as usize))?;
     let tensors::Parts { a, head, values, folded } = tensors::from_bytes(&bytes, &layout, generations as usize)
         .map_err(|why| PeftError::invalid(&weights_path, why))?;
     let meta = PeftMeta { base_model_name_or_path: config.base_model_name_or_path, labels: meta_file.labels };
@@ -270,6 +290,6 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, PeftError> {
 }
 
 fn from_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, PeftError> {
-    let bytes = files::read_bounded(path, MAX_JSON_BYTES)?;
+    let bytes = read_public(path, MAX_JSON_BYTES)?;
     serde_json::from_slice(&bytes).map_err(|e| PeftError::invalid(path, e.to_string()))
 }

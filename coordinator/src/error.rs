@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use blindsum_adapter::peft::PeftError;
 use blindsum_adapter::provenance::ClaimError;
 use blindsum_certs::error::CertsError;
+use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
 use blindsum_service::{ConfigError, LostThread};
 use blindsum_transport::TransportError;
@@ -18,8 +19,8 @@ pub enum CoordinatorError {
     #[error("{0}")]
     Config(String),
     /// The base model's files are missing or not the job's.
-    #[error("{0}")]
-    Model(String),
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Keys and certificates.
     #[error(transparent)]
     Credentials(#[from] CertsError),
@@ -81,9 +82,11 @@ impl Exits for CoordinatorError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Toml(_) => ExitCode::Usage,
-            Self::Model(_) | Self::Malformed(_) => ExitCode::Data,
+            Self::Model(e) => e.exit_code(),
+            Self::Adapter(e) => e.exit_code(),
+            Self::Malformed(_) => ExitCode::Data,
             Self::Credentials(e) => e.exit_code(),
-            Self::File { .. } | Self::Files(_) | Self::Adapter(_) | Self::Store(_) => ExitCode::Storage,
+            Self::File { .. } | Self::Files(_) | Self::Store(_) => ExitCode::Storage,
             Self::StateDir(e) => e.exit_code(),
             Self::Output(e) => e.exit_code(),
             Self::Listen(e) => e.exit_code(),

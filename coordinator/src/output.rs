@@ -83,7 +83,6 @@ pub struct Output {
     dir: PathBuf,
     model_dir: PathBuf,
     history: File,
-    head: (Vec<f32>, Vec<f32>),
     meta: PeftMeta,
     /// The last round in the history.
     newest: u32,
@@ -126,12 +125,10 @@ impl Output {
             newest = line.round;
             best = better(best, line.accuracy.filter(|_| line.round > 1));
         }
-        let layout = plan.layout();
         Ok(Self {
             dir: dir.to_owned(),
             model_dir: model_dir.to_owned(),
             history,
-            head: blindsum_adapter::init_head(layout),
             meta: PeftMeta { base_model_name_or_path: base_model_name, labels: plan.job().model.labels.clone() },
             newest,
             best,
@@ -184,8 +181,7 @@ impl Output {
     fn write_last(&self, global: &[f32], plan: &Plan) -> Result<(), CoordinatorError> {
         let last = self.dir.join("last");
         let (layout, adapter) = (plan.layout(), plan.state().adapter(global));
-        let a = blindsum_adapter::a_stack(layout, adapter.generations(layout).unwrap_or(1));
-        peft::save(&last, layout, &a, &self.head, adapter, &self.meta)?;
+        peft::export(&last, layout, adapter, &self.meta)?;
         self.copy(&self.model_dir, &last, &TOKENIZER_FILES, true)
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_crypto::{IdentityKey, Roster, RosterEntry, SegmentKind, fixed_point};
 use blindsum_engine::data::Example;
-use blindsum_engine::local::{LocalTrainer, TrainSpec, os_rng};
+use blindsum_engine::local::{LocalError, LocalTrainer, LocalUpdate, TrainSpec, os_rng, whole_job};
 use blindsum_engine::{Engine, best};
 use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
@@ -67,60 +67,40 @@ pub fn train(arm: Arm, job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar:
 }
 
 fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &Steps) -> Result<Vec<f32>> {
-    let (spec, _) = TrainSpec::derive(&job.local_training(), rows.len())?;
-    let trainer = LocalTrainer::new(rows.to_vec(), spec)?;
+    let trainer = trainer(job, rows)?;
     let state = state(job, engine)?;
-    let mut now = state.initial();
-    let mut rng = os_rng()?;
-    for round in 1..=job.rounds {
-        let update = trainer.round(engine, round, state.adapter(&now), &mut rng, &mut |_| bar.tick())?;
-        let sum: Vec<f64> = update.values.iter().map(|&x| f64::from(x)).collect();
-        now = state.step(&now, &sum, 1, round);
-    }
-    Ok(now)
+    Ok(whole_job(&[trainer], engine, &state, job.rounds, &mut || bar.tick(), &mut |_, took| Ok(took[0].sum()))?)
+}
+
+fn trainer(job: &Job, rows: &[Example]) -> Result<LocalTrainer> {
+    let (spec, _) = TrainSpec::derive(&job.local_training(), rows.len())?;
+    Ok(LocalTrainer::new(rows.to_vec(), spec)?)
 }
 
 fn federation(job: &Job, engine: &mut dyn Engine, corpus: &Corpus, bar: &Steps) -> Result<Vec<f32>> {
     let plan = plan(job, engine.layout(), corpus.sources.len())?;
-    let trainers = corpus
-        .sources
-        .iter()
-        .map(|source| {
-            Ok(LocalTrainer::new(
-                source.train.clone(),
-                TrainSpec::derive(&job.local_training(), source.train.len())?.0,
-            )?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut global = plan.initial_global().to_vec();
+    let trainers = corpus.sources.iter().map(|source| trainer(job, &source.train)).collect::<Result<Vec<_>>>()?;
     let mut rng = os_rng()?;
-    for round in 1..=job.rounds {
-        let kind = plan.kind(round).context("the job has the round")?;
-        let segments = &plan.params(kind).segments;
-        let mut sums: Vec<Vec<u32>> = segments.iter().map(|segment| vec![0; segment.length as usize]).collect();
-        for trainer in &trainers {
-            let update = trainer.round(engine, round, plan.state().adapter(&global), &mut rng, &mut |_| bar.tick())?;
-            let mut rest = update.values.as_slice();
-            for (segment, sum) in segments.iter().zip(&mut sums) {
-                if !matches!(segment.kind, SegmentKind::FixedPoint { .. }) {
-                    continue;
-                }
-                let (values, others) = rest.split_at(segment.length as usize);
-                rest = others;
-                let mut encoded = Vec::with_capacity(values.len());
-                fixed_point::encode(values, segment, &mut rng, &mut encoded)?;
-                sum.iter_mut().zip(&encoded).for_each(|(total, lane)| *total = total.wrapping_add(*lane));
+    let mut sum = |round, took: &[LocalUpdate]| {
+        let kind = plan.kind(round).ok_or_else(|| LocalError::Spec(format!("the job has no round {round}")))?;
+        let segments = plan.params(kind).segments.iter();
+        let mut start = 0;
+        let mut total = Vec::new();
+        for segment in segments.filter(|segment| matches!(segment.kind, SegmentKind::FixedPoint { .. })) {
+            let range = start..start + segment.length as usize;
+            start = range.end;
+            let mut lanes = vec![0u32; range.len()];
+            for own in took {
+                let mut encoded = Vec::with_capacity(range.len());
+                fixed_point::encode(&own.values[range.clone()], segment, &mut rng, &mut encoded)
+                    .map_err(|e| LocalError::Spec(e.to_string()))?;
+                lanes.iter_mut().zip(&encoded).for_each(|(total, lane)| *total = total.wrapping_add(*lane));
             }
+            total.extend(fixed_point::decode_sum(&lanes, segment));
         }
-        let total: Vec<f64> = segments
-            .iter()
-            .zip(&sums)
-            .filter(|(segment, _)| matches!(segment.kind, SegmentKind::FixedPoint { .. }))
-            .flat_map(|(segment, sum)| fixed_point::decode_sum(sum, segment))
-            .collect();
-        global = plan.state().step(&global, &total, u32::try_from(trainers.len())?, round);
-    }
-    Ok(global)
+        Ok(total)
+    };
+    Ok(whole_job(&trainers, engine, plan.state(), job.rounds, &mut || bar.tick(), &mut sum)?)
 }
 
 /// The plan of a federation of `names` silos; the keys are drawn for the occasion and sign nothing.

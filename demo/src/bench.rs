@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use blindsum_adapter::{Adapter, AdapterLayout, BaseShape};
+use anyhow::Result;
+use blindsum_adapter::{Adapter, AdapterLayout};
 use blindsum_engine::data::Example;
+use blindsum_engine::model::ModelDir;
 use blindsum_engine::{Engine, EngineSettings};
 use blindsum_protocol::job::Job;
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -65,9 +66,8 @@ impl Bench {
 }
 
 fn open(model: &Path, job: &Job) -> Result<TorchEngine> {
-    let config = model.join("config.json");
-    let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
-    let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.task())?;
+    let model = ModelDir::open(model)?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task())?;
     let frozen = FrozenParts::from_seed(&layout);
-    Ok(TorchEngine::open(&blindsum_engine::model::weights(model), &layout, &frozen, EngineSettings::default())?)
+    Ok(TorchEngine::open(&model.weights(), &layout, &frozen, EngineSettings::default())?)
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use blindsum_adapter::{AdapterLayout, BaseShape};
-use blindsum_engine::data::{Columns, Example, Goal, Tokens, read};
+use blindsum_adapter::AdapterLayout;
+use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
+use blindsum_engine::model::ModelDir;
 use blindsum_protocol::job::Job;
 
 use crate::statistics::accuracy;
@@ -43,14 +44,13 @@ impl Corpus {
     /// # Errors
     /// When a file is missing or holds something else than rows.
     pub fn open(data: &Path, model: &Path, job: &Job) -> Result<Self> {
-        let config = model.join("config.json");
-        let text = std::fs::read_to_string(&config)
-            .with_context(|| format!("cannot read {}; make demo fetches it", config.display()))?;
-        let layout = AdapterLayout::new(&BaseShape::from_config_json(&text)?, &job.lora, job.model.task())?;
-        let tokens = Tokens::open(&model.join("tokenizer.json"), job.model.max_sequence_tokens as usize)?;
+        let base = ModelDir::open(model).context("make demo fetches the base model")?;
+        let layout = AdapterLayout::new(base.shape(), &job.lora, job.model.task())?;
+        let tokens = Tokens::open(&base.tokenizer(), job.model.max_sequence_tokens as usize)?;
+        let (columns, goal) = (Columns::default(), Goal::Label(&job.model.labels));
+        let reading = Reading { columns: &columns, goal, tokens: &tokens };
         let read = |source: &str, split: &str| -> Result<Vec<Example>> {
-            let path = data.join(source).join(format!("{split}.jsonl"));
-            Ok(read(&path, &Columns::default(), Goal::Label(&job.model.labels), &tokens)?.examples)
+            Ok(reading.read(&data.join(source).join(format!("{split}.jsonl")))?.some()?.rows.all())
         };
         let sources = SOURCES
             .into_iter()

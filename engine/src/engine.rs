@@ -10,6 +10,7 @@
 //! calls that changes a result. The engine on libtorch is `blindsum-torch`; the protocol's tests bring one of their own.
 
 use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
+use blindsum_files::{ExitCode, Exits};
 use thiserror::Error;
 
 use crate::data::{Example, Target};
@@ -26,6 +27,15 @@ pub enum EngineError {
     /// libtorch refused an operation (out of memory, for example).
     #[error("libtorch: {0}")]
     Torch(String),
+}
+
+impl Exits for EngineError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            EngineError::Model(_) | EngineError::Argument(_) => ExitCode::Data,
+            EngineError::Torch(_) => ExitCode::Internal,
+        }
+    }
 }
 
 /// What one batch contributes.
@@ -90,7 +100,9 @@ impl Outcome {
     pub fn of_logits(example: &Example, logits: &[f32]) -> Result<Self, EngineError> {
         let label = match example.target {
             Target::Label(label) => label as usize,
-            Target::After(_) => return Err(EngineError::Argument("an example has no label".to_owned())),
+            Target::After(_) | Target::Unknown => {
+                return Err(EngineError::Argument("an example has no label".to_owned()));
+            }
         };
         let Some(&own) = logits.get(label) else {
             return Err(EngineError::Argument(format!("an example has label {label} of {}", logits.len())));

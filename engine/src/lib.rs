@@ -2,7 +2,7 @@
 //! ask of an engine.
 //!
 //! ```text
-//! rows.jsonl / .csv / .tsv ─► data::read ─► Store ──┐
+//! rows.jsonl / .csv / .tsv ─► Reading ─► RowStore ──┐
 //! job's training words ─► TrainSpec ────────────────┴─► LocalTrainer::round ─► LocalUpdate
 //! model directory ─► ModelDir: shape, hashes, paths          │
 //!                                                            └─► Engine (blindsum-torch is one): gradients, logits
@@ -13,9 +13,11 @@
 
 pub mod data;
 mod engine;
+mod hash;
 pub mod local;
 pub mod model;
 mod settings;
 
 pub use engine::{Engine, EngineError, Evaluation, GradientSum, Outcome, best, evaluate};
+pub use hash::sha256_of;
 pub use settings::{ComputeDevice, EngineSettings, Precision};

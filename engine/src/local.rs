@@ -10,14 +10,15 @@
 //! The optimiser starts afresh in each round, as the job's contract says, so a round is a function of the global
 //! adapter, the rows and the randomness: nothing needs saving, and an attempt that is abandoned leaves no trace.
 
-use blindsum_adapter::Adapter;
 use blindsum_adapter::training::{ADAM, LearningRate, LocalTraining, Optimizer, Protection};
+use blindsum_adapter::{Adapter, StateLayout};
+use blindsum_files::{ExitCode, Exits};
 use blindsum_privacy::{DeriveError, PoissonSampler, SiloPrivacy, gaussian};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
 
-use crate::data::{Example, Store};
+use crate::data::{Example, RowStore};
 use crate::{Engine, EngineError};
 
 /// How rows are protected in each step, with the numbers of this silo.
@@ -60,7 +61,7 @@ impl TrainSpec {
     ///
     /// # Errors
     /// Refuses where the job's privacy cannot be had with so few rows or needs more noise than the job allows.
-    pub fn derive(job: &LocalTraining, records: usize) -> Result<(Self, Option<SiloPrivacy>), DeriveError> {
+    pub fn derive(job: &LocalTraining, records: usize) -> Result<(Self, Option<SiloPrivacy>), LocalError> {
         let batch = job.expected_batch;
         let (privacy, spent) = match job.protection {
             Protection::None { max_grad_norm } => (StepPrivacy::None { max_grad_norm }, None),
@@ -89,6 +90,9 @@ pub enum LocalError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The job's privacy cannot be had with these rows.
+    #[error("the job cannot be trained on these rows: {0}")]
+    Privacy(#[from] DeriveError),
     /// Numbers left the range of f32.
     #[error("training diverged in local step {step}: lower training.learning_rate")]
     Diverged {
@@ -104,6 +108,17 @@ pub enum LocalError {
     /// No randomness from the operating system.
     #[error("the operating system gives no randomness: {0}")]
     Randomness(String),
+}
+
+impl Exits for LocalError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            LocalError::Engine(e) => e.exit_code(),
+            LocalError::Privacy(_) => ExitCode::Refused,
+            LocalError::Diverged { .. } | LocalError::Stopped | LocalError::Spec(_) => ExitCode::Data,
+            LocalError::Randomness(_) => ExitCode::Internal,
+        }
+    }
 }
 
 /// A generator seeded by the operating system, for sampling and noise.
@@ -129,9 +144,16 @@ pub struct LocalUpdate {
     pub mean_loss: Option<f64>,
 }
 
+impl LocalUpdate {
+    /// The update as a sum of one, in the numbers that a server's step takes.
+    pub fn sum(&self) -> Vec<f64> {
+        self.values.iter().map(|&x| f64::from(x)).collect()
+    }
+}
+
 /// Trains on one silo's rows.
 pub struct LocalTrainer {
-    train: Store,
+    train: RowStore,
     spec: TrainSpec,
     sampler: Option<PoissonSampler>,
 }
@@ -141,7 +163,7 @@ impl LocalTrainer {
     ///
     /// # Errors
     /// If a number of `spec` has no meaning.
-    pub fn new(train: impl Into<Store>, spec: TrainSpec) -> Result<Self, LocalError> {
+    pub fn new(train: impl Into<RowStore>, spec: TrainSpec) -> Result<Self, LocalError> {
         let train = train.into();
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let fine = match spec.privacy {
@@ -249,6 +271,37 @@ impl LocalTrainer {
         }
         gradient
     }
+}
+
+/// Makes the sum of the updates of a round (from 1).
+pub type Summing<'a> = dyn FnMut(u32, &[LocalUpdate]) -> Result<Vec<f64>, LocalError> + 'a;
+
+/// Takes every round of a job in one process, from the state before the first to the one after the last: each trainer's
+/// local steps, `sum` of what they led to, and the server's step.
+///
+/// `before_step` is called before each step of each trainer and may stop by returning false.
+///
+/// # Errors
+/// As [`LocalTrainer::round`], and what `sum` refuses.
+pub fn whole_job(
+    trainers: &[LocalTrainer],
+    engine: &mut dyn Engine,
+    state: &StateLayout,
+    rounds: u32,
+    before_step: &mut dyn FnMut() -> bool,
+    sum: &mut Summing<'_>,
+) -> Result<Vec<f32>, LocalError> {
+    let mut rng = os_rng()?;
+    let mut now = state.initial();
+    for round in 1..=rounds {
+        let adapter = state.adapter(&now);
+        let took = trainers
+            .iter()
+            .map(|trainer| trainer.round(engine, round, adapter, &mut rng, &mut |_| before_step()))
+            .collect::<Result<Vec<_>, _>>()?;
+        now = state.step(&now, &sum(round, &took)?, trainers.len() as u32, round);
+    }
+    Ok(now)
 }
 
 /// An optimiser within one round.

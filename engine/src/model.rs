@@ -11,15 +11,15 @@
 
 pub mod index;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::{BaseHashes, BaseShape, ShapeError};
+use blindsum_files::{ExitCode, Exits, FileError, read_public};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use self::index::Index;
+use crate::sha256_of;
 
 /// Longest `config.json`, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -31,17 +31,8 @@ const WEIGHTS: [&str; 3] = ["model.safetensors", "model.safetensors.index.json",
 #[derive(Debug, Error)]
 pub enum ModelError {
     /// A file is missing or unreadable.
-    #[error(
-        "{path}: {kind}; the base model's directory must hold config.json, tokenizer.json and the weights as \
-         model.safetensors, model.safetensors.index.json with its shards, or pytorch_model.bin",
-        path = path.display()
-    )]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        kind: std::io::ErrorKind,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The model is not supported.
     #[error("{path}: {source}", path = path.display())]
     Shape {
@@ -76,11 +67,22 @@ pub enum ModelError {
     },
 }
 
+impl Exits for ModelError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Data
+    }
+}
+
+/// What to do where one is missing.
+const REMEDY: &str = "a base model's directory holds config.json, tokenizer.json and, for training, the weights as \
+                      model.safetensors, model.safetensors.index.json with its shards, or pytorch_model.bin";
+
 /// A Hugging Face directory.
 #[derive(Clone, Debug)]
 pub struct ModelDir {
     dir: PathBuf,
     shape: BaseShape,
+    config_sha256: [u8; 32],
 }
 
 impl ModelDir {
@@ -90,11 +92,11 @@ impl ModelDir {
     /// If it is missing or describes a model that is not supported.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
-        let failed = |e: std::io::Error| ModelError::File { path: path.clone(), kind: e.kind() };
-        let mut text = String::new();
-        File::open(&path).and_then(|f| f.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)).map_err(failed)?;
-        let shape = BaseShape::from_config_json(&text).map_err(|source| ModelError::Shape { path, source })?;
-        Ok(ModelDir { dir: dir.to_owned(), shape })
+        let bytes = read_public(&path, MAX_CONFIG_BYTES).map_err(|e| e.or_missing(REMEDY))?;
+        let config_sha256 = Sha256::digest(&bytes).into();
+        let shape = BaseShape::from_config_json(&String::from_utf8_lossy(&bytes))
+            .map_err(|source| ModelError::Shape { path, source })?;
+        Ok(ModelDir { dir: dir.to_owned(), shape, config_sha256 })
     }
 
     /// What `config.json` says.
@@ -117,11 +119,8 @@ impl ModelDir {
     /// # Errors
     /// If a file is missing or unreadable, or if the index is none.
     pub fn hashes(&self) -> Result<BaseHashes, ModelError> {
-        Ok(BaseHashes {
-            config: sha256(&self.dir.join("config.json"))?,
-            weights: weights_hash(&self.weights())?,
-            tokenizer: sha256(&self.tokenizer())?,
-        })
+        let (weights, tokenizer) = (weights_hash(&self.weights())?, sha256(&self.tokenizer())?);
+        Ok(BaseHashes { config: self.config_sha256, weights, tokenizer })
     }
 
     /// Checks the files against what the job pins.
@@ -129,19 +128,28 @@ impl ModelDir {
     /// # Errors
     /// Names the first file that is another one.
     pub fn check(&self, pinned: &BaseHashes) -> Result<(), ModelError> {
-        let hashes = self.hashes()?;
-        for (path, found, key, expected) in [
-            (self.dir.join("config.json"), hashes.config, "config_sha256", pinned.config),
-            (self.tokenizer(), hashes.tokenizer, "tokenizer_sha256", pinned.tokenizer),
-            (self.weights(), hashes.weights, "weights_sha256", pinned.weights),
-        ] {
-            if found != expected {
-                let (expected, found) = (hex::encode(expected), hex::encode(found));
-                return Err(ModelError::Hash { path, key, expected, found });
-            }
-        }
-        Ok(())
+        self.check_without_weights(pinned)?;
+        let weights = self.weights();
+        same(&weights, "weights_sha256", weights_hash(&weights)?, pinned.weights)
     }
+
+    /// The same for whoever only lays adapters out and needs no weights.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_without_weights(&self, pinned: &BaseHashes) -> Result<(), ModelError> {
+        same(&self.dir.join("config.json"), "config_sha256", self.config_sha256, pinned.config)?;
+        let tokenizer = self.tokenizer();
+        same(&tokenizer, "tokenizer_sha256", sha256(&tokenizer)?, pinned.tokenizer)
+    }
+}
+
+fn same(path: &Path, key: &'static str, found: [u8; 32], expected: [u8; 32]) -> Result<(), ModelError> {
+    if found == expected {
+        return Ok(());
+    }
+    let (expected, found) = (hex::encode(expected), hex::encode(found));
+    Err(ModelError::Hash { path: path.to_owned(), key, expected, found })
 }
 
 /// Path of the weights in a base model's directory; that of `model.safetensors` where there are none.
@@ -160,8 +168,7 @@ fn weights_hash(path: &Path) -> Result<[u8; 32], ModelError> {
     if !is_index(path) {
         return sha256(path);
     }
-    let wrong = |problem| ModelError::Index { path: path.to_owned(), problem };
-    let index = Index::read(path).map_err(wrong)?;
+    let index = Index::read(path)?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let mut names = index.shards();
     // sorts before, between or behind the shards, as `sort` would put it
@@ -175,14 +182,5 @@ fn weights_hash(path: &Path) -> Result<[u8; 32], ModelError> {
 }
 
 fn sha256(path: &Path) -> Result<[u8; 32], ModelError> {
-    let failed = |e: std::io::Error| ModelError::File { path: path.to_owned(), kind: e.kind() };
-    let mut file = File::open(path).map_err(failed)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(hasher.finalize().into()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
+    Ok(sha256_of(path).map_err(|e| e.or_missing(REMEDY))?)
 }

@@ -1,12 +1,13 @@
 //! CSV and TSV with a first line that names the columns.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 
+use super::lines::Lines;
 use super::{DataError, EachRow, MAX_ROW_BYTES};
 
 /// Bytes that the csv reader may hold beyond the row it parses.
@@ -22,7 +23,8 @@ pub(super) fn each(
     take: &mut EachRow,
 ) -> Result<(), DataError> {
     let budget = Rc::new(Cell::new(0));
-    let source = Bounded { source, budget: Rc::clone(&budget) };
+    let lines = Rc::new(RefCell::new(Lines::default()));
+    let source = Bounded { source, budget: Rc::clone(&budget), lines: Rc::clone(&lines) };
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
         .quoting(delimiter == b',')
@@ -32,10 +34,12 @@ pub(super) fn each(
     let mut record = StringRecord::new();
     let mut next = |record: &mut StringRecord| {
         budget.set(MAX_ROW_BYTES + BUFFER as u64);
-        let line = reader.position().line();
-        let more = reader.read_record(record).map_err(|e| explain(path, line, &e))?;
-        // the row's own first line: the reader skips blank ones
-        Ok(more.then(|| record.position().map_or(line, csv::Position::line)))
+        let start = reader.position().byte();
+        let more = reader.read_record(record);
+        // the reader's own count is one behind where a line ends with \r\n, and stays at blank lines before a row
+        let line = lines.borrow_mut().at(start);
+        let more = more.map_err(|e| explain(path, line, &e))?;
+        Ok::<_, DataError>(more.then_some(line))
     };
     let Some(first) = next(&mut record)? else { return Ok(()) };
     let header: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
@@ -58,7 +62,6 @@ pub(super) fn each(
 
 /// Our words for what the parser found; its own may quote the row.
 fn explain(path: &Path, line: u64, error: &csv::Error) -> DataError {
-    let line = error.position().map_or(line, csv::Position::line);
     match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             DataError::row(path, line, format!("the row has {len} fields, the first line {expected_len}"))
@@ -74,6 +77,7 @@ fn explain(path: &Path, line: u64, error: &csv::Error) -> DataError {
 struct Bounded<R> {
     source: R,
     budget: Rc<Cell<u64>>,
+    lines: Rc<RefCell<Lines>>,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -82,6 +86,7 @@ impl<R: Read> Read for Bounded<R> {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         let count = self.source.read(buffer)?;
+        self.lines.borrow_mut().note(&buffer[..count]);
         self.budget.set(self.budget.get().saturating_sub(count as u64));
         Ok(count)
     }

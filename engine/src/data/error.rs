@@ -3,8 +3,10 @@
 //! Contract: the parsers' own messages quote what they stumble over, so none of them is passed on; what is kept is the
 //! file, the line, and a sentence of ours.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use blindsum_files::{ExitCode, Exits, FileError};
 use thiserror::Error;
 
 /// Label names that an error lists; they are the job's, not the record's.
@@ -12,40 +14,60 @@ const LABELS_SHOWN: usize = 8;
 
 /// A data file that cannot be used. Shows file, line and remedy, never content.
 #[derive(Debug, Error)]
-#[error("{}{}: {what}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
-pub struct DataError {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, from 1, where one row is to blame.
-    pub line: Option<u64>,
-    /// What is wrong.
-    pub what: String,
+pub enum DataError {
+    /// It cannot be opened or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// One row is to blame.
+    #[error("{}:{line}: {what}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The file as a whole is not what is needed.
+    #[error("{}: {what}", path.display())]
+    Whole {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Exits for DataError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Data
+    }
 }
 
 impl DataError {
-    /// The file as a whole: it cannot be opened or read.
-    pub(super) fn file(path: &Path, error: &std::io::Error) -> Self {
+    /// The file cannot be opened or read.
+    pub(super) fn file(path: &Path, error: &io::Error) -> Self {
         // only the kind: an error made by a reader of ours could carry anything
-        DataError { path: path.to_owned(), line: None, what: error.kind().to_string() }
+        let plain = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+        FileError::from_io("read", path, plain).into()
     }
 
     /// Held-out rows that are the training rows. A link or a copy of another name has the same content.
-    pub fn same_rows(train: &Path, held_out: Option<&Path>) -> Self {
+    pub(super) fn same_rows(train: &Path, held_out: &Path) -> Self {
         let what = format!(
             "the held-out file {} holds the very rows of the training file: measured on them, the stated ε would not hold \
              for what leaves the silo, and the accuracy would mean nothing. Name other rows, or leave held_out out",
-            held_out.unwrap_or(train).display()
+            held_out.display()
         );
-        DataError { path: train.to_owned(), line: None, what }
+        DataError::whole(train, what)
     }
 
-    pub(super) fn format(path: &Path) -> Self {
-        let what = "the file's name must end in .jsonl, .csv or .tsv, which says how to read it".to_owned();
-        DataError { path: path.to_owned(), line: None, what }
+    pub(super) fn whole(path: &Path, what: impl Into<String>) -> Self {
+        DataError::Whole { path: path.to_owned(), what: what.into() }
     }
 
     pub(super) fn row(path: &Path, line: u64, what: impl Into<String>) -> Self {
-        DataError { path: path.to_owned(), line: Some(line), what: what.into() }
+        DataError::Row { path: path.to_owned(), line, what: what.into() }
     }
 
     pub(super) fn label(path: &Path, line: u64, labels: &[String]) -> Self {

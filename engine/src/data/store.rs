@@ -3,7 +3,8 @@
 //! ```text
 //! "blindsum-tokens-1\n" | key: 32 bytes | rows: u64 | ends: u64 each | targets: u64 each | ids: u32 … | SHA-256 of all before
 //! ```
-//! Numbers are little-endian; `ends` are counted in ids. A target is the label, or 2³² + the prompt's length.
+//! Numbers are little-endian; `ends` are counted in ids. A target is the label, 2³² + the prompt's length, or 2³³ where it
+//! is unknown.
 //!
 //! # Contract
 //! - The key says what the rows were made from ([`StoreKey`]); a file with another key, of another version or damaged in
@@ -24,22 +25,23 @@ const MAGIC: &[u8] = b"blindsum-tokens-1\n";
 const KEY: usize = 32;
 const HEAD: usize = MAGIC.len() + KEY + 8;
 const PROMPT: u64 = 1 << 32;
+const UNKNOWN: u64 = 1 << 33;
 
 /// What tokenised rows are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreKey([u8; KEY]);
 
 impl StoreKey {
-    /// The key of the rows that these inputs give: SHA-256 of the data file, that of `tokenizer.json` in hex as a job pins
-    /// it, and how they are read.
-    pub fn new(data: &[u8; 32], tokenizer: &str, columns: &Columns, goal: Goal, max_tokens: usize) -> Self {
+    /// The key of the rows that these inputs give: SHA-256 of the data file, that of `tokenizer.json`, and how they are
+    /// read.
+    pub fn new(data: &[u8; 32], tokenizer: &[u8; 32], columns: &Columns, goal: Goal, max_tokens: usize) -> Self {
         let mut hasher = Sha256::new();
         let mut field = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
         field(data);
-        field(tokenizer.as_bytes());
+        field(hex::encode(tokenizer).as_bytes());
         field(&(max_tokens as u64).to_le_bytes());
         field(columns.text.as_bytes());
         match goal {
@@ -54,31 +56,33 @@ impl StoreKey {
                 field(&[u8::from(columns.prompt.is_some())]);
                 field(&end_token.map_or(u64::MAX, u64::from).to_le_bytes());
             }
+            Goal::Answer => field(b"answer"),
         }
         StoreKey(hasher.finalize().into())
     }
 }
 
 /// Rows that can be looked up by index.
-pub enum Store {
+#[derive(Debug)]
+pub enum RowStore {
     /// As they were read.
     Memory(Vec<Example>),
     /// In a file.
     File(TokenFile),
 }
 
-impl From<Vec<Example>> for Store {
+impl From<Vec<Example>> for RowStore {
     fn from(rows: Vec<Example>) -> Self {
-        Store::Memory(rows)
+        RowStore::Memory(rows)
     }
 }
 
-impl Store {
+impl RowStore {
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
-            Store::Memory(rows) => rows.len(),
-            Store::File(file) => file.rows,
+            RowStore::Memory(rows) => rows.len(),
+            RowStore::File(file) => file.rows,
         }
     }
 
@@ -90,9 +94,25 @@ impl Store {
     /// Row `i`; an index beyond the rows is a bug of the caller and panics.
     pub fn get(&self, i: usize) -> Example {
         match self {
-            Store::Memory(rows) => rows[i].clone(),
-            Store::File(file) => file.get(i),
+            RowStore::Memory(rows) => rows[i].clone(),
+            RowStore::File(file) => file.get(i),
         }
+    }
+
+    /// Every row, in order.
+    pub fn all(self) -> Vec<Example> {
+        match self {
+            RowStore::Memory(rows) => rows,
+            RowStore::File(file) => (0..file.rows).map(|i| file.get(i)).collect(),
+        }
+    }
+
+    /// What the model should make of each row, in order.
+    pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
+        (0..self.len()).map(|i| match self {
+            RowStore::Memory(rows) => rows[i].target,
+            RowStore::File(file) => file.target(i),
+        })
     }
 
     /// The same rows from the file at `path`, written there if they are not yet in it.
@@ -101,17 +121,18 @@ impl Store {
     /// If the file cannot be written or mapped.
     pub fn kept_at(self, path: &Path, key: StoreKey) -> Result<Self, FileError> {
         match self {
-            Store::File(_) => Ok(self),
-            Store::Memory(rows) => {
+            RowStore::File(_) => Ok(self),
+            RowStore::Memory(rows) => {
                 write_atomic(path, &to_bytes(key, &rows), 0o600)?;
                 // what was just written and does not read back is kept in memory
-                Ok(TokenFile::open(path, key).map_or(Store::Memory(rows), Store::File))
+                Ok(TokenFile::open(path, key).map_or(RowStore::Memory(rows), RowStore::File))
             }
         }
     }
 }
 
 /// A mapped file of rows.
+#[derive(Debug)]
 pub struct TokenFile {
     map: Mmap,
     rows: usize,
@@ -156,10 +177,15 @@ impl TokenFile {
         let ids = HEAD + 16 * self.rows;
         let bytes = &self.map[ids + 4 * start..ids + 4 * end];
         let ids = bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
-        let target = read(HEAD + 8 * self.rows + 8 * i) as u64;
-        let target =
-            if target >= PROMPT { Target::After((target - PROMPT) as u32) } else { Target::Label(target as u32) };
-        Example { ids, target }
+        Example { ids, target: self.target(i) }
+    }
+
+    fn target(&self, i: usize) -> Target {
+        match number(&self.map, HEAD + 8 * self.rows + 8 * i).unwrap_or(UNKNOWN) {
+            UNKNOWN.. => Target::Unknown,
+            prompt @ PROMPT.. => Target::After((prompt - PROMPT) as u32),
+            label => Target::Label(label as u32),
+        }
     }
 }
 
@@ -182,6 +208,7 @@ fn to_bytes(key: StoreKey, rows: &[Example]) -> Vec<u8> {
         let target = match row.target {
             Target::Label(label) => u64::from(label),
             Target::After(prompt) => PROMPT + u64::from(prompt),
+            Target::Unknown => UNKNOWN,
         };
         bytes.extend(target.to_le_bytes());
     }
@@ -209,6 +236,7 @@ mod tests {
             Example::text(vec![u32::MAX], 0),
             Example::text(vec![4; 100], 99),
             Example::labelled(vec![9], 0),
+            Example::unanswered(vec![5, 6]),
         ]
     }
 
@@ -217,15 +245,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         assert!(TokenFile::open(&path, key(1)).is_none(), "there is none yet");
-        let store = Store::from(rows()).kept_at(&path, key(1)).unwrap();
-        assert!(matches!(store, Store::File(_)));
-        let again = Store::File(TokenFile::open(&path, key(1)).unwrap());
+        let store = RowStore::from(rows()).kept_at(&path, key(1)).unwrap();
+        assert!(matches!(store, RowStore::File(_)));
+        let again = RowStore::File(TokenFile::open(&path, key(1)).unwrap());
         for store in [store, again] {
             assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), rows());
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let none = Store::from(Vec::new()).kept_at(&path, key(2)).unwrap();
-        assert!(none.is_empty() && matches!(none, Store::File(_)));
+        let none = RowStore::from(Vec::new()).kept_at(&path, key(2)).unwrap();
+        assert!(none.is_empty() && matches!(none, RowStore::File(_)));
     }
 
     #[test]
@@ -244,7 +272,7 @@ mod tests {
             assert!(TokenFile::open(&path, key(1)).is_none(), "{at} bytes");
         }
         // a sum that fits does not make a table sound
-        for (at, value) in [(HEAD - 8, u64::MAX), (HEAD - 8, 5), (HEAD, 0), (HEAD + 24, 1000), (HEAD + 24, 104)] {
+        for (at, value) in [(HEAD - 8, u64::MAX), (HEAD - 8, 6), (HEAD, 0), (HEAD + 24, 1000), (HEAD + 24, 104)] {
             let mut forged = sound[..sound.len() - 32].to_vec();
             forged[at..at + 8].copy_from_slice(&value.to_le_bytes());
             let sum = Sha256::digest(&forged);
@@ -262,15 +290,16 @@ mod tests {
         let empty = Columns { prompt: Some(String::new()), ..Columns::default() };
         let ends = |end_token| Goal::Continue { end_token };
         let keys = [
-            StoreKey::new(&[1; 32], "two", &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[3; 32], "two", &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[1; 32], "three", &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[1; 32], "two", &columns, Goal::Label(&labels), 65),
-            StoreKey::new(&[1; 32], "two", &columns, Goal::Label(&labels[..1]), 64),
-            StoreKey::new(&[1; 32], "two", &columns, ends(None), 64),
-            StoreKey::new(&[1; 32], "two", &columns, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], "two", &prompted, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], "two", &empty, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[3; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[1; 32], &[4; 32], &columns, Goal::Label(&labels), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 65),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels[..1]), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(None), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &prompted, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &empty, ends(Some(3)), 64),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Answer, 64),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key), "{i}");

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use blindsum_files::read_public;
+use sha2::{Digest, Sha256};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use super::DataError;
@@ -13,6 +15,7 @@ const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 pub struct Tokens {
     tokenizer: Tokenizer,
     max_tokens: usize,
+    sha256: [u8; 32],
 }
 
 impl Tokens {
@@ -22,12 +25,8 @@ impl Tokens {
     /// # Errors
     /// Names the file.
     pub fn open(path: &Path, max_tokens: usize) -> Result<Self, DataError> {
-        let broken = |what: &str| DataError { path: path.to_owned(), line: None, what: what.to_owned() };
-        let size = std::fs::metadata(path).map_err(|e| DataError::file(path, &e))?.len();
-        if size > MAX_TOKENIZER_BYTES {
-            return Err(broken("larger than any tokenizer.json"));
-        }
-        let bytes = std::fs::read(path).map_err(|e| DataError::file(path, &e))?;
+        let broken = |what: &str| DataError::whole(path, what);
+        let bytes = read_public(path, MAX_TOKENIZER_BYTES)?;
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|_| {
             broken("not a tokenizer.json that the tokenizers library reads; take the file that was published with the model")
         })?;
@@ -41,7 +40,17 @@ impl Tokens {
             .with_truncation(Some(truncation))
             .map_err(|_| broken("max_sequence_tokens leaves no room beside its special tokens"))?;
         tokenizer.with_padding(None);
-        Ok(Tokens { tokenizer, max_tokens })
+        Ok(Tokens { tokenizer, max_tokens, sha256: Sha256::digest(&bytes).into() })
+    }
+
+    /// The most tokens of a text.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// SHA-256 of the file.
+    pub(super) fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     /// The ids of `text` with special tokens, and whether it was cut.

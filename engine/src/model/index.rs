@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
+use blindsum_files::read_public;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use super::{ModelError, REMEDY};
 
 /// Longest index, in bytes: that of a model with 100,000 tensors is about a tenth.
 const MAX_BYTES: u64 = 64 << 20;
@@ -26,7 +27,7 @@ pub struct Index {
 
 /// The parts of the file that matter; `metadata` is for people.
 #[derive(Deserialize)]
-struct Document {
+struct IndexFile {
     weight_map: UniqueMap,
 }
 
@@ -62,15 +63,14 @@ impl Index {
     /// Reads and checks the file at `path`.
     ///
     /// # Errors
-    /// Says what is wrong with it, without its path.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let mut bytes = Vec::new();
-        let opened = File::open(path).and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-        opened.map_err(|e| e.kind().to_string())?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(format!("the index is longer than {} MiB", MAX_BYTES >> 20));
-        }
-        let UniqueMap(weight_map) = serde_json::from_slice::<Document>(&bytes)
+    /// Names the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let bytes = read_public(path, MAX_BYTES).map_err(|e| e.or_missing(REMEDY))?;
+        Self::parse(&bytes).map_err(|problem| ModelError::Index { path: path.to_owned(), problem })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let UniqueMap(weight_map) = serde_json::from_slice::<IndexFile>(bytes)
             .map_err(|e| format!("no index of a checkpoint: {e}"))?
             .weight_map;
         if weight_map.is_empty() {
@@ -105,18 +105,14 @@ fn plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use blindsum_files::FileError;
 
-    fn read(text: &str) -> Result<Index, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        Index::read(file.path())
-    }
+    use super::*;
 
     #[test]
     fn shards_are_listed_once_and_sorted() {
-        let index = read(
-            r#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors",
+        let index = Index::parse(
+            br#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors",
                 "c": "model-2.safetensors"}}"#,
         );
         assert_eq!(index.unwrap().shards(), ["model-1.safetensors", "model-2.safetensors"]);
@@ -137,7 +133,7 @@ mod tests {
             (r#"{"weight_map": {"a": "x\ny.safetensors"}}"#, "plain"),
             (r#"{"weight_map": {"a": "config.json"}}"#, "plain"),
         ] {
-            let error = read(text).unwrap_err();
+            let error = Index::parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
         }
     }
@@ -146,6 +142,6 @@ mod tests {
     fn an_endless_index_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(MAX_BYTES + 1).unwrap();
-        assert!(Index::read(file.path()).unwrap_err().contains("longer"));
+        assert!(matches!(Index::read(file.path()), Err(ModelError::File(FileError::TooLarge { .. }))));
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, Head, Init, LoraConfig, Method, TaskKind, initial_values};
-use blindsum_engine::data::{self, Columns, Example, Goal, Tokens};
+use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
 use blindsum_engine::local::{LocalTrainer, StepPrivacy, TrainSpec};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let layout = AdapterLayout::new(model.shape(), &lora, task.with_labels(labels.len()))?;
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
     let goal = Goal::of(task, &labels, model.shape());
-    let mut train = data::read(&rows, &Columns::default(), goal, &tokens)?.examples;
+    let columns = Columns::default();
+    let mut train = Reading { columns: &columns, goal, tokens: &tokens }.read(&rows)?.rows.all();
     let held_out = train.split_off(train.len().saturating_sub(HELD_OUT));
     let held_out: Vec<&Example> = held_out.iter().collect();
 

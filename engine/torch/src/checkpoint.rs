@@ -48,8 +48,7 @@ impl Checkpoint {
         let mut files = vec![path.to_owned()];
         let mut index = None;
         if model::is_index(path) {
-            let wrong = |problem| EngineError::Model(format!("{}: {problem}", path.display()));
-            let read = Index::read(path).map_err(wrong)?;
+            let read = Index::read(path).map_err(|e| EngineError::Model(e.to_string()))?;
             let dir = path.parent().unwrap_or(Path::new(""));
             files = read.shards().into_iter().map(|shard| dir.join(shard)).collect();
             index = Some(read);

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::attention::{Heads, Kept, Mask, Reads, Turn, attend};
 use super::builder::{Builder, Place};
-use super::lora::{Linear, Loras, Rows, cast};
+use super::lora::{Linear, Loras, RowsAre, cast};
 use super::model::{Model, Pass};
 use super::norm::Norm;
 use super::packing::Packed;
@@ -27,22 +27,22 @@ pub(super) struct Decoder {
     window: Option<Window>,
     /// Word embedding `[vocab, hidden]`.
     words: Tensor,
-    positions: Positions,
-    layers: Vec<Layer>,
+    positions: PositionSource,
+    layers: Vec<DecoderLayer>,
     norm: Norm,
     /// Output matrix `[vocab, hidden]`; the word embedding itself where they are tied. None for classification.
     output: Option<Tensor>,
 }
 
 /// How a token's place enters.
-enum Positions {
+enum PositionSource {
     /// Query and key are turned; radians per position `[head width / 2]`.
     Rotary(Tensor),
     /// A row of this table is added to the embedding.
     Table(Tensor),
 }
 
-pub(super) struct Layer {
+pub(super) struct DecoderLayer {
     pub attention_norm: Norm,
     pub attention: Qkv,
     pub attention_output: Linear,
@@ -89,13 +89,13 @@ impl Qkv {
         match self {
             Qkv::Apart { query, key, value } => {
                 let query = match kept {
-                    None => query.forward(x, loras, Rows::Tokens)?,
-                    Some(kept) => query.forward(&kept.select(x)?, loras, Rows::Examples)?,
+                    None => query.forward(x, loras, RowsAre::Tokens)?,
+                    Some(kept) => query.forward(&kept.select(x)?, loras, RowsAre::Examples)?,
                 };
-                Ok([query, key.forward(x, loras, Rows::Tokens)?, value.forward(x, loras, Rows::Tokens)?])
+                Ok([query, key.forward(x, loras, RowsAre::Tokens)?, value.forward(x, loras, RowsAre::Tokens)?])
             }
             Qkv::Together(linear) => {
-                let all = linear.forward(x, loras, Rows::Tokens)?;
+                let all = linear.forward(x, loras, RowsAre::Tokens)?;
                 let width = all.size()[1] / 3;
                 let part = |i: i64| all.f_narrow(1, i * width, width).map_err(torch_error);
                 let query = kept.map_or_else(|| part(0), |kept| kept.select(&part(0)?))?;
@@ -117,7 +117,7 @@ impl FeedForward {
         }
     }
 
-    fn forward(&self, x: &Tensor, loras: &mut Loras, rows: Rows) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, loras: &mut Loras, rows: RowsAre) -> Result<Tensor> {
         match self {
             FeedForward::Gated { gate, up, down } => {
                 let gate = gate.forward(x, loras, rows)?.f_silu().map_err(torch_error)?;
@@ -137,9 +137,9 @@ impl FeedForward {
     }
 }
 
-impl Layer {
+impl DecoderLayer {
     fn share(&self) -> Self {
-        Layer {
+        DecoderLayer {
             attention_norm: self.attention_norm.share(),
             attention: self.attention.share(),
             attention_output: self.attention_output.share(),
@@ -149,11 +149,11 @@ impl Layer {
     }
 }
 
-impl Positions {
+impl PositionSource {
     fn share(&self) -> Self {
         match self {
-            Positions::Rotary(frequencies) => Positions::Rotary(frequencies.shallow_clone()),
-            Positions::Table(table) => Positions::Table(table.shallow_clone()),
+            PositionSource::Rotary(frequencies) => PositionSource::Rotary(frequencies.shallow_clone()),
+            PositionSource::Table(table) => PositionSource::Table(table.shallow_clone()),
         }
     }
 }
@@ -165,7 +165,7 @@ impl<'a> Builder<'a, '_> {
         &mut self,
         words: &str,
         positions: &str,
-        layer: impl Fn(&mut Self, usize) -> Result<Layer>,
+        layer: impl Fn(&mut Self, usize) -> Result<DecoderLayer>,
         norm: impl FnOnce(&mut Self) -> Result<Norm>,
     ) -> Result<Decoder> {
         let (shape, settings, task) = (self.shape(), self.settings()?, self.layout().task());
@@ -178,9 +178,9 @@ impl<'a> Builder<'a, '_> {
         let positions = match &settings.rotary {
             Some(rotary) => {
                 let frequencies = rotary.frequencies(shape.head_width());
-                Positions::Rotary(Tensor::f_from_slice(&frequencies).map_err(torch_error)?)
+                PositionSource::Rotary(Tensor::f_from_slice(&frequencies).map_err(torch_error)?)
             }
-            None => Positions::Table(self.table(positions, shape.position_rows())?),
+            None => PositionSource::Table(self.table(positions, shape.position_rows())?),
         };
         Ok(Decoder {
             heads: Heads::of(shape),
@@ -213,7 +213,7 @@ impl Model for Decoder {
             window: self.window,
             words: self.words.shallow_clone(),
             positions: self.positions.share(),
-            layers: self.layers.iter().map(Layer::share).collect(),
+            layers: self.layers.iter().map(DecoderLayer::share).collect(),
             norm: self.norm.share(),
             output: self.output.as_ref().map(Tensor::shallow_clone),
         })
@@ -232,8 +232,8 @@ impl Model for Decoder {
             Some(window) => Some(Mask::new(packed, self.heads, Reads::Window(window.tokens as i64), self.place)?),
         };
         let turn = match &self.positions {
-            Positions::Rotary(frequencies) => Some(Turn::new(&packed.positions, frequencies, self.place)?),
-            Positions::Table(_) => None,
+            PositionSource::Rotary(frequencies) => Some(Turn::new(&packed.positions, frequencies, self.place)?),
+            PositionSource::Table(_) => None,
         };
         let kept = match self.task {
             Task::CausalLm => None,
@@ -254,8 +254,8 @@ impl Model for Decoder {
             |table: &Tensor, at: &[i64]| table.f_index_select(0, &indices(at, self.place.device)?).map_err(torch_error);
         let words = rows(&self.words, &pass.packed.ids)?;
         match &self.positions {
-            Positions::Rotary(_) => Ok(words),
-            Positions::Table(table) => add(words, &rows(table, &pass.packed.positions)?),
+            PositionSource::Rotary(_) => Ok(words),
+            PositionSource::Table(table) => add(words, &rows(table, &pass.packed.positions)?),
         }
     }
 
@@ -279,9 +279,9 @@ impl Model for Decoder {
             None => {
                 let slides = self.window.is_some_and(|window| i >= window.first_layer);
                 let mask = pass.window_mask.as_ref().filter(|_| slides).unwrap_or(&pass.mask);
-                (Rows::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, mask)?)
+                (RowsAre::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, mask)?)
             }
-            Some(kept) => (Rows::Examples, kept.select(x)?, kept.attend(&query, &key, &value)?),
+            Some(kept) => (RowsAre::Examples, kept.select(x)?, kept.attend(&query, &key, &value)?),
         };
         let x = add(layer.attention_output.forward(&context, loras, rows)?, &x)?;
         let outer = layer.feed_forward.forward(&layer.feed_forward_norm.forward(&x)?, loras, rows)?;

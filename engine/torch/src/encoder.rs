@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 use super::attention::{Heads, Kept, Mask, Reads, attend};
 use super::builder::{Builder, Place};
 use super::head::HeadActivation;
-use super::lora::{Linear, Loras, Rows, cast};
+use super::lora::{Linear, Loras, RowsAre, cast};
 use super::model::{Model, Pass};
 use super::norm::Norm;
 use super::packing::Packed;
@@ -37,7 +37,7 @@ pub(super) struct Encoder {
     heads: Heads,
     place: Place,
     embeddings: Embeddings,
-    layers: Vec<Layer>,
+    layers: Vec<EncoderLayer>,
     own: Own,
 }
 
@@ -88,7 +88,7 @@ struct Embeddings {
     norm: Norm,
 }
 
-struct Layer {
+struct EncoderLayer {
     query: Linear,
     key: Linear,
     value: Linear,
@@ -114,10 +114,10 @@ impl Builder<'_, '_> {
         Ok(Embeddings { words, positions, token_type, norm: self.layer_norm("embeddings.LayerNorm")? })
     }
 
-    fn encoder_layer(&mut self, paths: &LayerPaths, i: usize) -> Result<Layer> {
+    fn encoder_layer(&mut self, paths: &LayerPaths, i: usize) -> Result<EncoderLayer> {
         let (hidden, inner) = (self.shape().hidden, self.shape().intermediate);
         let path = |part: &str| format!("{}.{i}.{part}", paths.layers);
-        Ok(Layer {
+        Ok(EncoderLayer {
             query: self.linear(&path(paths.query), hidden, hidden, true)?,
             key: self.linear(&path(paths.key), hidden, hidden, true)?,
             value: self.linear(&path(paths.value), hidden, hidden, true)?,
@@ -149,9 +149,9 @@ impl Embeddings {
     }
 }
 
-impl Layer {
+impl EncoderLayer {
     fn share(&self) -> Self {
-        Layer {
+        EncoderLayer {
             query: self.query.share(),
             key: self.key.share(),
             value: self.value.share(),
@@ -172,7 +172,7 @@ impl Model for Encoder {
             heads: self.heads,
             place: self.place,
             embeddings: self.embeddings.share(),
-            layers: self.layers.iter().map(Layer::share).collect(),
+            layers: self.layers.iter().map(EncoderLayer::share).collect(),
             own: Own { positions: *positions, pooler, head_activation: *head_activation },
         })
     }
@@ -219,17 +219,17 @@ impl Model for Encoder {
     /// The last gives `[examples, hidden]`.
     fn layer(&self, i: usize, x: &Tensor, pass: &Pass, loras: &mut Loras) -> Result<Tensor> {
         let layer = &self.layers[i];
-        let key = layer.key.forward(x, loras, Rows::Tokens)?;
-        let value = layer.value.forward(x, loras, Rows::Tokens)?;
+        let key = layer.key.forward(x, loras, RowsAre::Tokens)?;
+        let value = layer.value.forward(x, loras, RowsAre::Tokens)?;
         let (rows, x, context) = match pass.kept.as_ref().filter(|_| i + 1 == self.layers.len()) {
             None => {
-                let query = layer.query.forward(x, loras, Rows::Tokens)?;
-                (Rows::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, &pass.mask)?)
+                let query = layer.query.forward(x, loras, RowsAre::Tokens)?;
+                (RowsAre::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, &pass.mask)?)
             }
             Some(kept) => {
                 let x = kept.select(x)?;
-                let query = layer.query.forward(&x, loras, Rows::Examples)?;
-                (Rows::Examples, x, kept.attend(&query, &key, &value)?)
+                let query = layer.query.forward(&x, loras, RowsAre::Examples)?;
+                (RowsAre::Examples, x, kept.attend(&query, &key, &value)?)
             }
         };
         let attended = layer.attention_output.forward(&context, loras, rows)?;
@@ -243,7 +243,7 @@ impl Model for Encoder {
         let x = cast(x, Kind::Float)?;
         match &self.own.pooler {
             None => Ok(x),
-            Some(pooler) => pooler.forward(&x, loras, Rows::Examples)?.f_tanh().map_err(torch_error),
+            Some(pooler) => pooler.forward(&x, loras, RowsAre::Examples)?.f_tanh().map_err(torch_error),
         }
     }
 

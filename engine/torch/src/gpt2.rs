@@ -8,7 +8,7 @@ use blindsum_adapter::AdapterLayout;
 use super::Result;
 use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
-use super::decoder::{Decoder, FeedForward, Layer, Qkv};
+use super::decoder::{Decoder, DecoderLayer, FeedForward, Qkv};
 
 /// The published files hold attention masks too.
 const CONTENTS: Contents = Contents {
@@ -26,12 +26,12 @@ pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place
     })
 }
 
-fn layer(builder: &mut Builder, i: usize) -> Result<Layer> {
+fn layer(builder: &mut Builder, i: usize) -> Result<DecoderLayer> {
     let shape = builder.shape();
     let activation = builder.settings()?.activation;
     let (hidden, inner) = (shape.hidden, shape.intermediate);
     let path = |part: &str| format!("h.{i}.{part}");
-    Ok(Layer {
+    Ok(DecoderLayer {
         attention_norm: builder.layer_norm(&path("ln_1"))?,
         attention: Qkv::Together(builder.linear(&path("attn.c_attn"), hidden, 3 * hidden, true)?),
         attention_output: builder.linear(&path("attn.c_proj"), hidden, hidden, true)?,

@@ -187,6 +187,7 @@ impl TorchEngine {
                 Target::After(_) if self.layout.labels() > 0 => {
                     return wrong("an example without a label, but the job's task is to tell labels apart".to_owned());
                 }
+                Target::Unknown => return wrong("an example whose target is unknown".to_owned()),
                 Target::Label(_) | Target::After(_) => {}
             }
         }

@@ -8,7 +8,7 @@ use blindsum_adapter::AdapterLayout;
 use super::Result;
 use super::builder::{Builder, Place};
 use super::checkpoint::{Checkpoint, Contents};
-use super::decoder::{Decoder, FeedForward, Layer, Qkv};
+use super::decoder::{Decoder, DecoderLayer, FeedForward, Qkv};
 
 /// Older files hold the rotary frequencies too, which follow from the configuration.
 const CONTENTS: Contents = Contents {
@@ -26,13 +26,13 @@ pub(super) fn load(checkpoint: &Checkpoint, layout: &AdapterLayout, place: Place
     })
 }
 
-fn layer(builder: &mut Builder, i: usize) -> Result<Layer> {
+fn layer(builder: &mut Builder, i: usize) -> Result<DecoderLayer> {
     let shape = builder.shape();
     let biases = builder.settings()?.biases;
     let (hidden, inner, per_head) = (shape.hidden, shape.intermediate, shape.head_width());
     let (queries, keys) = (shape.heads * per_head, shape.kv_heads() * per_head);
     let path = |part: &str| format!("layers.{i}.{part}");
-    Ok(Layer {
+    Ok(DecoderLayer {
         attention_norm: builder.rms_norm(&path("input_layernorm"))?,
         attention: Qkv::Apart {
             query: builder.linear(&path("self_attn.q_proj"), hidden, queries, biases.qkv)?,

@@ -16,7 +16,7 @@ use super::{Result, matrix, torch_error};
 
 /// What the rows of a layer's input stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rows {
+pub(super) enum RowsAre {
     /// One per token of the packed layout.
     Tokens,
     /// One per example, in the packed order.
@@ -34,7 +34,7 @@ pub(super) struct Taken {
     /// The layer's output `[rows, out]`, with history.
     pub y: Tensor,
     /// What its rows are.
-    pub rows: Rows,
+    pub rows: RowsAre,
 }
 
 /// A layer's frozen weights.
@@ -67,7 +67,7 @@ impl Linear {
     }
 
     /// Applies the layer to `x` `[rows, in]`.
-    pub(super) fn forward(&self, x: &Tensor, loras: &mut Loras, rows: Rows) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, loras: &mut Loras, rows: RowsAre) -> Result<Tensor> {
         let mut y = x.f_linear(&self.weight, self.bias.as_ref()).map_err(torch_error)?;
         let Some(module) = self.module else { return Ok(y) };
         let h = x.f_linear(&loras.a[module], None::<&Tensor>).map_err(torch_error)?;

@@ -11,7 +11,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use super::builder::on;
 use super::head::{HeadLayers, Passed};
-use super::lora::{Loras, Rows, Taken, cast};
+use super::lora::{Loras, RowsAre, Taken, cast};
 use super::packing::{Packed, RowLimits, pack};
 use super::{Result, Worker, indices, model, next_token, torch_error, values};
 
@@ -39,7 +39,7 @@ struct Product {
     /// `[rows, width]`
     wide: Tensor,
     /// What the rows are.
-    rows: Rows,
+    rows: RowsAre,
     /// Whether it lies there turned, `[width, r]`.
     turned: bool,
 }
@@ -203,7 +203,7 @@ impl Worker {
         }
         let label = |&i: &usize| match batch[i].target {
             Target::Label(label) => i64::from(label),
-            Target::After(_) => 0, // refused before
+            Target::After(_) | Target::Unknown => 0, // refused before
         };
         let targets = indices(&packed.members.iter().map(label).collect::<Vec<_>>(), self.device())?;
         let (logits, mut head) = head.forward(features)?;
@@ -296,7 +296,7 @@ impl Worker {
     fn per_example(&self, product: &Product, packed: &Packed) -> Result<Vec<Tensor>> {
         let Product { narrow, wide, .. } = product;
         let (r, width) = (narrow.size()[1], wide.size()[1]);
-        if product.rows == Rows::Examples {
+        if product.rows == RowsAre::Examples {
             let each = narrow.f_unsqueeze(2).and_then(|n| n.f_mul(&wide.f_unsqueeze(1)?)?.f_view([-1, r * width]));
             return Ok(vec![each.map_err(torch_error)?]);
         }

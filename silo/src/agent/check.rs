@@ -64,7 +64,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
     }
     let rows = match (&plan, &model) {
         (Some(plan), Some(model)) => check.find("rows", data::load(config, plan.job(), model), |rows| {
-            format!("{} for training, {} held out", rows.train.len(), rows.held_out.len())
+            format!("{} for training, {} held out", rows.train.len(), rows.held_out_len())
         }),
         _ => needs(&mut check, "rows", "plan and base model"),
     };

@@ -9,7 +9,6 @@ use blindsum_engine::data::DataError;
 use blindsum_engine::local::LocalError;
 use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError, StateError};
-use blindsum_privacy::DeriveError;
 use blindsum_protocol::AttemptId;
 use blindsum_service::{ConfigError, LostThread};
 use blindsum_transport::TransportError;
@@ -43,9 +42,6 @@ pub enum AgentError {
     /// The organisation does not accept the job.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The job's privacy cannot be had with this silo's records.
-    #[error("this silo cannot take part in the job: {0}")]
-    Privacy(#[from] DeriveError),
     /// The privacy ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -102,7 +98,7 @@ pub enum AgentError {
         /// The job's last.
         last: u32,
     },
-    /// The rows cannot be trained on as the job says.
+    /// The rows cannot be trained on as the job says, its privacy included.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// A thread of this program ended in a way that it never should.
@@ -119,14 +115,17 @@ impl Exits for AgentError {
             AgentError::File(e) => e.exit_code(),
             AgentError::Credentials(e) => e.exit_code(),
             AgentError::Identity(_) => ExitCode::Identity,
-            AgentError::Data(_) | AgentError::Model(_) | AgentError::Engine(_) | AgentError::Local(_) => ExitCode::Data,
+            AgentError::Data(e) => e.exit_code(),
+            AgentError::Model(e) => e.exit_code(),
+            AgentError::Engine(e) => e.exit_code(),
+            AgentError::Local(e) => e.exit_code(),
             AgentError::Policy(e) => e.exit_code(),
-            AgentError::Privacy(_) => ExitCode::Refused,
             AgentError::Ledger(e) => e.exit_code(),
             AgentError::Journal(e) => e.exit_code(),
             AgentError::Held(e) => e.exit_code(),
             AgentError::Files(e) => e.exit_code(),
-            AgentError::State { .. } | AgentError::Restored { .. } | AgentError::Adapter(_) => ExitCode::Storage,
+            AgentError::Adapter(e) => e.exit_code(),
+            AgentError::State { .. } | AgentError::Restored { .. } => ExitCode::Storage,
             AgentError::StateDir(e) => e.exit_code(),
             AgentError::Output(e) => e.exit_code(),
             AgentError::Transport(e) => e.exit_code(),

@@ -29,8 +29,7 @@ impl Keep {
             let meta =
                 PeftMeta { base_model_name_or_path: self.base_model.clone(), labels: plan.job().model.labels.clone() };
             let adapter = plan.state().adapter(&held.global);
-            let a = blindsum_adapter::a_stack(layout, adapter.generations(layout).unwrap_or(1));
-            peft::save(dir, layout, &a, &blindsum_adapter::init_head(layout), adapter, &meta)?;
+            peft::export(dir, layout, adapter, &meta)?;
         }
         Ok(())
     }

@@ -161,7 +161,7 @@ impl<S: Seams> Agent<S> {
             output_dir: config.output_dir.clone(),
             base_model: config.model_dir.display().to_string(),
         };
-        let trainer = Trainer::new(plan.clone(), engine, rows, spec, ledger)?;
+        let trainer = Trainer::new(plan.clone(), engine, rows.stores(), spec, ledger)?;
         let training = Training::new(trainer, plan.job().training.local_steps);
         let link = Link::start(&config.coordinator, &credentials, &plan, connect_timeout, stop.clone())?;
         Ok(Driver {

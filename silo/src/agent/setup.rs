@@ -14,7 +14,7 @@ use blindsum_adapter::AdapterLayout;
 use blindsum_adapter::training::Protection;
 use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
-use blindsum_crypto::{IdentityKey, Roster, SiloId};
+use blindsum_crypto::{Digest, IdentityKey, Roster, SiloId};
 use blindsum_engine::ComputeDevice;
 use blindsum_engine::local::TrainSpec;
 use blindsum_engine::model::ModelDir;
@@ -163,7 +163,7 @@ pub(super) fn covers(config: &SiloConfig, plan: &Plan, rows: &Rows, privacy: Opt
         schema: 1,
         job: plan.job_digest(),
         train_file: config.data.train.display().to_string(),
-        train_sha256: rows.train_sha256,
+        train_sha256: Digest(rows.train.sha256),
         records: rows.train.len() as u64,
         sampling_rate: privacy.q,
         noise_multiplier: privacy.noise_multiplier,

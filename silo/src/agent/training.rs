@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use blindsum_adapter::Adapter;
-use blindsum_engine::data::{Example, Store};
+use blindsum_engine::data::{Example, RowStore};
 use blindsum_engine::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, os_rng};
 use blindsum_engine::{self as engine, Engine, EngineError};
 use blindsum_protocol::HeldOutCounts;
@@ -21,7 +21,6 @@ use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{MeasuredUpdate, TrainRequest};
 use tracing::{debug, info};
 
-use crate::agent::data::Rows;
 use crate::agent::doing::Steps;
 use crate::agent::error::AgentError;
 use crate::ledger::{Ledger, LedgerError};
@@ -46,7 +45,7 @@ pub(crate) struct Trainer {
     plan: Arc<Plan>,
     engine: Box<dyn Engine + Send>,
     local: LocalTrainer,
-    held_out: Store,
+    held_out: RowStore,
     ledger: Option<Ledger>,
 }
 
@@ -54,12 +53,12 @@ impl Trainer {
     pub fn new(
         plan: Arc<Plan>,
         engine: Box<dyn Engine + Send>,
-        rows: Rows,
+        (train, held_out): (RowStore, RowStore),
         spec: TrainSpec,
         ledger: Option<Ledger>,
     ) -> Result<Self, AgentError> {
-        let local = LocalTrainer::new(rows.train, spec)?;
-        Ok(Self { plan, engine, local, held_out: rows.held_out, ledger })
+        let local = LocalTrainer::new(train, spec)?;
+        Ok(Self { plan, engine, local, held_out, ledger })
     }
 
     /// Does what the machine asks for.

@@ -7,7 +7,6 @@ use blindsum_engine::data::DataError;
 use blindsum_engine::local::LocalError;
 use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError};
-use blindsum_privacy::DeriveError;
 use blindsum_protocol::JobError;
 use blindsum_service::ConfigError;
 use thiserror::Error;
@@ -33,12 +32,9 @@ pub enum CommandError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// Training.
+    /// Training, the job's privacy included.
     #[error(transparent)]
     Local(#[from] LocalError),
-    /// The job's privacy cannot be had with these rows.
-    #[error("this silo cannot train the job alone: {0}")]
-    Privacy(#[from] DeriveError),
     /// The adapter's files.
     #[error(transparent)]
     Adapter(#[from] PeftError),
@@ -54,18 +50,14 @@ impl Exits for CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
             CommandError::Config(e) => e.exit_code(),
-            CommandError::Job(_) | CommandError::Layout(_) | CommandError::Usage(_) => ExitCode::Usage,
-            CommandError::Engine(EngineError::Torch(_)) => ExitCode::Internal,
-            CommandError::Model(_) | CommandError::Data(_) | CommandError::Engine(_) | CommandError::Local(_) => {
-                ExitCode::Data
-            }
-            CommandError::Privacy(_) => ExitCode::Refused,
-            CommandError::Adapter(PeftError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                ExitCode::Data
-            }
-            CommandError::Adapter(PeftError::Io { .. }) => ExitCode::Storage,
+            CommandError::Job(_) | CommandError::Usage(_) => ExitCode::Usage,
+            CommandError::Layout(e) => e.exit_code(),
+            CommandError::Model(e) => e.exit_code(),
+            CommandError::Data(e) => e.exit_code(),
+            CommandError::Engine(e) => e.exit_code(),
+            CommandError::Local(e) => e.exit_code(),
+            CommandError::Adapter(e) => e.exit_code(),
             CommandError::File(e) => e.exit_code(),
-            CommandError::Adapter(_) => ExitCode::Data,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use blindsum_adapter::Adapter;
 use blindsum_engine as engine;
-use blindsum_engine::data::{self, Example, Goal};
+use blindsum_engine::data::{Example, Goal, Reading};
 use blindsum_service::say;
 use clap::Args;
 
@@ -37,7 +37,8 @@ pub struct EvaluateArgs {
 pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
     let goal = Goal::of(ready.task, &ready.labels, &ready.shape);
-    let rows = data::read(&args.data, &args.columns.columns(), goal, &ready.tokens)?.examples;
+    let columns = args.columns.columns();
+    let rows = Reading { columns: &columns, goal, tokens: &ready.tokens }.read(&args.data)?.some()?.rows.all();
     let rows: Vec<&Example> = rows.iter().collect();
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;

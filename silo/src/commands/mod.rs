@@ -13,7 +13,7 @@ mod train;
 use std::path::PathBuf;
 
 use blindsum_adapter::{BaseShape, TaskKind, peft};
-use blindsum_engine::data::Columns;
+use blindsum_engine::data::{Columns, Tokens};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{ComputeDevice, EngineSettings, Evaluation, Precision};
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -90,7 +90,7 @@ struct AdapterArgs {
 /// An adapter on its base model, ready to run.
 struct Ready {
     engine: TorchEngine,
-    tokens: blindsum_engine::data::Tokens,
+    tokens: Tokens,
     values: Vec<f32>,
     folded: Vec<f32>,
     shape: BaseShape,
@@ -105,7 +105,7 @@ impl AdapterArgs {
         let adapter = peft::load(&self.adapter, model.shape())?;
         let longest = model.shape().max_positions;
         let wanted = self.max_sequence_tokens.map_or(longest, |n| n.get() as usize);
-        let tokens = blindsum_engine::data::Tokens::open(&model.tokenizer(), wanted.min(longest))?;
+        let tokens = Tokens::open(&model.tokenizer(), wanted.min(longest))?;
         let frozen = FrozenParts { a: adapter.a, head: adapter.head };
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
         let (shape, task) = (model.shape().clone(), adapter.layout.task().kind());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use blindsum_adapter::{Adapter, TaskKind};
-use blindsum_engine::data::{self, Example};
+use blindsum_engine::data::{Columns, Example, Goal, Reading};
 use blindsum_engine::{Engine, best};
 use blindsum_files::write_atomic;
 use blindsum_service::say;
@@ -56,7 +56,8 @@ pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
                     adapter).generate(...). blindsum-silo evaluate measures its next tokens";
         return Err(CommandError::Usage(what.to_owned()));
     }
-    let rows = data::read_texts(&args.input, &args.text_column, &ready.tokens)?.examples;
+    let columns = Columns { text: args.text_column.clone(), ..Columns::default() };
+    let rows = Reading { columns: &columns, goal: Goal::Answer, tokens: &ready.tokens }.read(&args.input)?.rows.all();
     let rows: Vec<&Example> = rows.iter().collect();
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let mut out = String::new();

@@ -1,13 +1,13 @@
 //! `blindsum-silo train`: the job on this silo's rows alone, with the job's steps and privacy, and nobody else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::training::Protection;
-use blindsum_adapter::{Adapter, AdapterLayout, StateLayout, a_stack};
-use blindsum_engine::data::{self, Dataset, Example, Goal, Tokens};
-use blindsum_engine::local::{LocalTrainer, TrainSpec, os_rng};
+use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
+use blindsum_engine::data::{Dataset, Example, Goal, Reading, Tokens};
+use blindsum_engine::local::{LocalTrainer, TrainSpec, whole_job};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{self as engine, Engine};
 use blindsum_protocol::job::{Job, JobFile};
@@ -72,15 +72,14 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
     let columns = args.columns.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
-    let read = |path: &Path| data::read(path, &columns, goal, &tokens);
-    let Dataset { examples: train, all_prompt, .. } = read(&args.data_train)?;
-    if all_prompt > 0 {
-        let rows = train.len();
-        say(format!(
-            "in {all_prompt} of {rows} rows the prompt alone fills model.max_sequence_tokens; they teach nothing"
-        ));
+    let reading = Reading { columns: &columns, goal, tokens: &tokens };
+    let train = reading.read(&args.data_train)?.some()?.several_labels()?;
+    let held_out = args.data_validation.as_deref().map(|path| reading.read(path)).transpose()?;
+    if let Some(held_out) = &held_out {
+        train.apart_from(held_out)?;
     }
-    let held_out = args.data_validation.as_deref().map(read).transpose()?.map(|d| d.examples);
+    [Some(&train), held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks).for_each(say);
+    let held_out = held_out.map(|data| data.rows.all());
     let (spec, privacy) = TrainSpec::derive(&job.local_training(), train.len())?;
     let state = StateLayout::new(layout, job.server_step(), job.rounds)?;
     let layout = state.layout();
@@ -103,25 +102,23 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         }
         Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
     }
-    let mut now = state.initial();
-    report("before", &job, &mut engine, state.adapter(&now), held_out.as_deref())?;
+    let before = state.initial();
+    report("before", &job, &mut engine, state.adapter(&before), held_out.as_deref())?;
 
-    let trainer = LocalTrainer::new(train, spec)?;
-    let mut rng = os_rng()?;
+    let trainer = LocalTrainer::new(train.rows, spec)?;
     let style = ProgressStyle::with_template("{msg} {bar:30} step {pos} of {len}, {eta} left");
     let bar = ProgressBar::new(u64::from(steps)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let (started, mut drawn) = (Instant::now(), 0);
-    for round in 1..=job.rounds {
-        bar.set_message(format!("round {round}"));
-        let done = u64::from((round - 1) * trainer.spec().local_steps);
-        let update = trainer.round(&mut engine, round, state.adapter(&now), &mut rng, &mut |step| {
-            bar.set_position(done + u64::from(step));
-            true
-        })?;
-        drawn += update.drawn;
-        let sum: Vec<f64> = update.values.iter().map(|&x| f64::from(x)).collect();
-        now = state.step(&now, &sum, 1, round);
-    }
+    bar.set_message("round 1");
+    let mut before_step = || {
+        bar.inc(1);
+        true
+    };
+    let now = whole_job(&[trainer], &mut engine, &state, job.rounds, &mut before_step, &mut |round, took| {
+        bar.set_message(format!("round {}", round + 1));
+        drawn += took[0].drawn;
+        Ok(took[0].sum())
+    })?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     say(format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
@@ -131,8 +128,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         say(format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
     }
     let meta = PeftMeta { base_model_name_or_path: args.model.display().to_string(), labels: job.model.labels.clone() };
-    let a = a_stack(layout, adapter.generations(layout).unwrap_or(1));
-    peft::save(&args.out, layout, &a, &frozen.head, adapter, &meta)?;
+    peft::export(&args.out, layout, adapter, &meta)?;
     say(format!("adapter in {}", args.out.display()));
     Ok(())
 }

@@ -138,6 +138,12 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
         assert!((answer["probability"].as_f64().unwrap() - expected).abs() < 1e-6);
     }
     assert!(!place.read("out.jsonl").contains("w1"), "answers hold no text");
+    place.write("none.jsonl", "");
+    place.bad(&evaluate.replace("test.jsonl", "none.jsonl"), 3, &["none.jsonl: the file holds no rows"]);
+    let blank = "{\"text\": \" \", \"label\": \"up\"}\n";
+    place.write("test.jsonl", &format!("{blank}{}", rows(10, 3)));
+    let said = place.good(TRAIN);
+    assert!(said.contains("test.jsonl: 1 of 11 rows have a blank text (the first in line 1)"), "{said}");
 }
 
 #[test]
@@ -158,7 +164,7 @@ fn an_adapter_learns_to_continue_texts() {
         })
         .collect();
     place.write("train.jsonl", &rows);
-    place.write("test.jsonl", &rows);
+    place.write("test.jsonl", &rows.lines().rev().map(|row| format!("{row}\n")).collect::<String>());
     let said = place.good(&format!("{TRAIN} --prompt-column prompt"));
     let (before, after) =
         (number_after(&said, "before training: accuracy"), number_after(&said, "after training: accuracy"));
@@ -201,6 +207,12 @@ fn what_is_wrong_is_one_sentence_and_a_code() {
     place.bad(&train("bad.jsonl"), 3, &["bad.jsonl:2", "none of the job's 2 labels"]);
     place.bad(&train("broken.jsonl"), 3, &["broken.jsonl:1", "not valid JSON"]);
     place.bad(&train("missing.jsonl"), 3, &["missing.jsonl"]);
+    place.write("none.jsonl", "\n");
+    place.bad(&train("none.jsonl"), 3, &["none.jsonl: the file holds no rows"]);
+    place.write("same.jsonl", &rows(400, 1).lines().step_by(2).map(|row| format!("{row}\n")).collect::<String>());
+    place.bad(&train("same.jsonl"), 3, &["same.jsonl: all 200 rows have one label"]);
+    place.write("copy.jsonl", &place.read("train.jsonl"));
+    place.bad(&TRAIN.replace("test.jsonl", "copy.jsonl"), 3, &["copy.jsonl holds the very rows"]);
     place.bad(&train("few.jsonl"), 6, &["100 training records", "40"]);
     place.bad(&TRAIN.replace("job.toml", "nojob.toml"), 2, &["nojob.toml"]);
     place.bad(&TRAIN.replace("--model .", "--model nowhere"), 3, &["nowhere/config.json", "tokenizer.json"]);

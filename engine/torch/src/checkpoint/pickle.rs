@@ -29,7 +29,7 @@ pub(super) struct View<'a> {
 /// What stands on the stack. Everything compound lies in the machine's tables, so that a value is small, and no nesting
 /// is deep.
 #[derive(Clone, Copy)]
-enum Value<'a> {
+enum PickleValue<'a> {
     Mark,
     Nothing,
     Flag,
@@ -57,10 +57,10 @@ type Storage<'a> = (&'a str, &'a str, usize);
 #[derive(Default)]
 struct Machine<'a> {
     rest: &'a [u8],
-    stack: Vec<Value<'a>>,
-    memo: HashMap<u32, Value<'a>>,
-    tuples: Vec<Vec<Value<'a>>>,
-    dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
+    stack: Vec<PickleValue<'a>>,
+    memo: HashMap<u32, PickleValue<'a>>,
+    tuples: Vec<Vec<PickleValue<'a>>>,
+    dicts: Vec<Vec<(PickleValue<'a>, PickleValue<'a>)>>,
     storages: Vec<Storage<'a>>,
     views: Vec<View<'a>>,
 }
@@ -72,11 +72,15 @@ struct Machine<'a> {
 pub(super) fn state_dict(pickle: &[u8]) -> Result<BTreeMap<&str, View<'_>>, String> {
     let mut machine = Machine { rest: pickle, ..Machine::default() };
     while machine.step()? {}
-    let Value::Dict(dict) = machine.pop()? else { return Err("the pickle holds no dictionary of tensors".to_owned()) };
+    let PickleValue::Dict(dict) = machine.pop()? else {
+        return Err("the pickle holds no dictionary of tensors".to_owned());
+    };
     let mut tensors = BTreeMap::new();
     for &(key, value) in &machine.dicts[dict] {
-        let Value::Text(name) = key else { return Err("a key of the dictionary is not text".to_owned()) };
-        let Value::View(view) = value else { return Err(format!("{name:?} is not a tensor: no plain state dict")) };
+        let PickleValue::Text(name) = key else { return Err("a key of the dictionary is not text".to_owned()) };
+        let PickleValue::View(view) = value else {
+            return Err(format!("{name:?} is not a tensor: no plain state dict"));
+        };
         if tensors.insert(name, machine.views[view].clone()).is_some() {
             return Err(format!("the tensor {name:?} stands twice"));
         }
@@ -95,26 +99,26 @@ impl<'a> Machine<'a> {
                     return Err(format!("version {version} of the pickle format; torch.save writes 2"));
                 }
             }
-            b'(' => self.stack.push(Value::Mark),
-            b'N' => self.stack.push(Value::Nothing),
-            0x88 | 0x89 => self.stack.push(Value::Flag),
+            b'(' => self.stack.push(PickleValue::Mark),
+            b'N' => self.stack.push(PickleValue::Nothing),
+            0x88 | 0x89 => self.stack.push(PickleValue::Flag),
             b'J' => {
                 let x = i32::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(x.into()));
+                self.stack.push(PickleValue::Int(x.into()));
             }
             b'K' => {
                 let [x] = self.array()?;
-                self.stack.push(Value::Int(x.into()));
+                self.stack.push(PickleValue::Int(x.into()));
             }
             b'M' => {
                 let x = u16::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(x.into()));
+                self.stack.push(PickleValue::Int(x.into()));
             }
             0x8a => self.long()?,
             b'X' => {
                 let length = u32::from_le_bytes(self.array()?);
                 let text = self.take(length as usize)?;
-                self.stack.push(Value::Text(utf8(text)?));
+                self.stack.push(PickleValue::Text(utf8(text)?));
             }
             b'q' => {
                 let [slot] = self.array()?;
@@ -192,16 +196,16 @@ impl<'a> Machine<'a> {
         let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
         let mut word = [fill; 8];
         word[..bytes.len()].copy_from_slice(bytes);
-        self.stack.push(Value::Int(i64::from_le_bytes(word)));
+        self.stack.push(PickleValue::Int(i64::from_le_bytes(word)));
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<Value<'a>, String> {
+    fn pop(&mut self) -> Result<PickleValue<'a>, String> {
         self.stack.pop().ok_or_else(|| broken("its stack is empty"))
     }
 
-    fn since_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
-        let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or_else(|| broken("no mark"))?;
+    fn since_mark(&mut self) -> Result<Vec<PickleValue<'a>>, String> {
+        let mark = self.stack.iter().rposition(|v| matches!(v, PickleValue::Mark)).ok_or_else(|| broken("no mark"))?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(items)
@@ -226,19 +230,19 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn push_tuple(&mut self, items: Vec<Value<'a>>) {
-        self.stack.push(Value::Tuple(self.tuples.len()));
+    fn push_tuple(&mut self, items: Vec<PickleValue<'a>>) {
+        self.stack.push(PickleValue::Tuple(self.tuples.len()));
         self.tuples.push(items);
     }
 
     fn push_dict(&mut self) {
-        self.stack.push(Value::Dict(self.dicts.len()));
+        self.stack.push(PickleValue::Dict(self.dicts.len()));
         self.dicts.push(Vec::new());
     }
 
-    fn top_dict(&mut self) -> Result<&mut Vec<(Value<'a>, Value<'a>)>, String> {
+    fn top_dict(&mut self) -> Result<&mut Vec<(PickleValue<'a>, PickleValue<'a>)>, String> {
         match self.stack.last() {
-            Some(&Value::Dict(dict)) => Ok(&mut self.dicts[dict]),
+            Some(&PickleValue::Dict(dict)) => Ok(&mut self.dicts[dict]),
             _ => Err(broken("no dictionary where one is filled")),
         }
     }
@@ -247,10 +251,10 @@ impl<'a> Machine<'a> {
     fn global(&mut self) -> Result<(), String> {
         let (module, name) = (self.line()?, self.line()?);
         self.stack.push(match (module, name) {
-            ("collections", "OrderedDict") => Value::Rebuild(Function::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => Value::Rebuild(Function::Tensor),
-            ("torch._utils", "_rebuild_parameter") => Value::Rebuild(Function::Parameter),
-            ("torch", class) if class.ends_with("Storage") => Value::StorageClass(class),
+            ("collections", "OrderedDict") => PickleValue::Rebuild(Function::OrderedDict),
+            ("torch._utils", "_rebuild_tensor_v2") => PickleValue::Rebuild(Function::Tensor),
+            ("torch._utils", "_rebuild_parameter") => PickleValue::Rebuild(Function::Parameter),
+            ("torch", class) if class.ends_with("Storage") => PickleValue::StorageClass(class),
             _ => return Err(format!("the pickle names {module}.{name}, which is no part of a plain state dict")),
         });
         Ok(())
@@ -259,47 +263,52 @@ impl<'a> Machine<'a> {
     /// `('storage', class, key, device, numbers)`.
     fn storage(&mut self) -> Result<(), String> {
         let tuple = self.pop()?;
-        let [Value::Text("storage"), Value::StorageClass(class), Value::Text(key), Value::Text(_), Value::Int(numbers)] =
-            *self.items(tuple)?
+        let [
+            PickleValue::Text("storage"),
+            PickleValue::StorageClass(class),
+            PickleValue::Text(key),
+            PickleValue::Text(_),
+            PickleValue::Int(numbers),
+        ] = *self.items(tuple)?
         else {
             return Err(broken("a reference that is no storage"));
         };
         let numbers = usize::try_from(numbers).map_err(|_| broken("a storage of negative length"))?;
-        self.stack.push(Value::Storage(self.storages.len()));
+        self.stack.push(PickleValue::Storage(self.storages.len()));
         self.storages.push((class, key, numbers));
         Ok(())
     }
 
     fn call(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let Value::Rebuild(function) = function else { return Err(broken("a call of what is no function")) };
+        let PickleValue::Rebuild(function) = function else { return Err(broken("a call of what is no function")) };
         match (function, self.items(arguments)?) {
             (Function::OrderedDict, []) => self.push_dict(),
             // storage, offset, shape, strides, requires_grad, hooks
-            (Function::Tensor, &[Value::Storage(storage), Value::Int(offset), shape, strides, ..]) => {
+            (Function::Tensor, &[PickleValue::Storage(storage), PickleValue::Int(offset), shape, strides, ..]) => {
                 let (class, key, numbers) = self.storages[storage];
                 let offset = size(offset)?;
                 let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
                 if shape.len() != strides.len() {
                     return Err(broken("a tensor with another number of strides than of dimensions"));
                 }
-                self.stack.push(Value::View(self.views.len()));
+                self.stack.push(PickleValue::View(self.views.len()));
                 self.views.push(View { key, class, numbers, offset, shape, strides });
             }
-            (Function::Parameter, &[view @ Value::View(_), ..]) => self.stack.push(view),
+            (Function::Parameter, &[view @ PickleValue::View(_), ..]) => self.stack.push(view),
             _ => return Err(broken("a call with other arguments than torch.save writes")),
         }
         Ok(())
     }
 
-    fn items(&self, tuple: Value<'a>) -> Result<&[Value<'a>], String> {
-        let Value::Tuple(tuple) = tuple else { return Err(broken("no tuple where one belongs")) };
+    fn items(&self, tuple: PickleValue<'a>) -> Result<&[PickleValue<'a>], String> {
+        let PickleValue::Tuple(tuple) = tuple else { return Err(broken("no tuple where one belongs")) };
         Ok(&self.tuples[tuple])
     }
 
-    fn sizes(&self, tuple: Value<'a>) -> Result<Vec<usize>, String> {
-        let number = |v: &Value<'_>| match *v {
-            Value::Int(x) => size(x),
+    fn sizes(&self, tuple: PickleValue<'a>) -> Result<Vec<usize>, String> {
+        let number = |v: &PickleValue<'_>| match *v {
+            PickleValue::Int(x) => size(x),
             _ => Err(broken("a size that is no number")),
         };
         self.items(tuple)?.iter().map(number).collect()

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::{Adapter, Family, Head, LoraConfig, Method, RoundKind, Task, a_stack, init_a, init_head};
-use blindsum_engine::data::{Example, Tokens, read_texts};
+use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
 use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
@@ -306,7 +306,8 @@ fn export(dir: &Path, family: Family, task: Task, head: Head, method: Method, fo
     let rows: String = texts.iter().map(|text| serde_json::json!({"text": text}).to_string() + "\n").collect();
     std::fs::write(dir.join("rows.jsonl"), rows).unwrap();
     let tokens = Tokens::open(&dir.join("tokenizer.json"), layout.shape().max_positions).unwrap();
-    let found = read_texts(&dir.join("rows.jsonl"), "text", &tokens).unwrap().examples;
+    let reading = Reading { columns: &Columns::default(), goal: Goal::Answer, tokens: &tokens };
+    let found = reading.read(&dir.join("rows.jsonl")).unwrap().rows.all();
     let batch: Vec<&Example> = found.iter().collect();
     let parts = FrozenParts { a: loaded.a.clone(), head: loaded.head.clone() };
     let logits = crate::common::open(dir, &layout, &parts, Precision::F32).logits(loaded.adapter(), &batch).unwrap();

@@ -7,7 +7,6 @@ use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, RoundKind, Task};
 use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
 use blindsum_engine::GradientSum;
-use blindsum_engine::data::{Columns, Goal, StoreKey};
 use blindsum_engine::local::StepPrivacy;
 use blindsum_files::{ExitCode, Exits};
 use blindsum_protocol::AttemptId;
@@ -57,10 +56,7 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
     let spec =
         TrainSpec { local_steps: 2, expected_batch: 1, optimizer: Optimizer::Sgd, learning_rate: 0.1.into(), privacy };
     let example = || Example::labelled(vec![1], 0);
-    let goal = Goal::Continue { end_token: None };
-    let key = StoreKey::new(&[0; 32], "", &Columns::default(), goal, 64);
-    let (train, held_out) = (vec![example(), example()].into(), vec![example()].into());
-    let rows = Rows { train, train_sha256: Digest([0; 32]), held_out, keys: [key, key] };
+    let rows = (vec![example(), example()].into(), vec![example()].into());
     let key = |i: u8| IdentityKey::from_bytes(&[i; 32]).public();
     let entries = (0..4).map(|i| RosterEntry { name: format!("silo-{i}"), identity: key(i) }).collect();
     let roster = Roster::new(job.federation.clone(), 1, entries).unwrap();

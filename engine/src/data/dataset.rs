@@ -1,0 +1,186 @@
+//! A file's rows, tokenised, and what an organisation should hear about them before they are used.
+//!
+//! Contract: what is said names the file, counts and lines, never a text or a label.
+
+use std::path::{Path, PathBuf};
+
+use blindsum_files::FileError;
+
+use super::{DataError, Example, RowStore, StoreKey, Target};
+
+/// A file's rows, tokenised.
+#[derive(Debug)]
+pub struct Dataset {
+    /// In the order of the file.
+    pub rows: RowStore,
+    /// SHA-256 of the file that they came from.
+    pub sha256: [u8; 32],
+    /// What was noticed when they were read; nothing where they were kept from an earlier start.
+    pub seen: Seen,
+    path: PathBuf,
+    key: StoreKey,
+}
+
+/// Rows of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub count: usize,
+    /// Line of the first; 0 without any.
+    pub first_line: u64,
+}
+
+impl Tally {
+    fn note(&mut self, line: u64) {
+        if self.count == 0 {
+            self.first_line = line;
+        }
+        self.count += 1;
+    }
+}
+
+/// What was noticed in a file's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Cut to the job's `max_sequence_tokens`.
+    pub cut: Tally,
+    /// Without anything to predict, since their prompt alone fills `max_sequence_tokens`: they teach nothing.
+    pub all_prompt: Tally,
+    /// Whose text is empty or blank.
+    pub blank: Tally,
+}
+
+impl Seen {
+    pub(super) fn note(&mut self, line: u64, cut: bool, blank: bool, example: &Example) {
+        for (holds, tally) in
+            [(cut, &mut self.cut), (example.is_all_prompt(), &mut self.all_prompt), (blank, &mut self.blank)]
+        {
+            if holds {
+                tally.note(line);
+            }
+        }
+    }
+}
+
+impl Dataset {
+    pub(super) fn new(path: &Path, rows: RowStore, sha256: [u8; 32], key: StoreKey, seen: Seen) -> Self {
+        Dataset { rows, sha256, seen, path: path.to_owned(), key }
+    }
+
+    /// The same rows from the file `kept`, so that [`Reading::read_or_kept`](super::Reading::read_or_kept) need not
+    /// tokenise them again and memory holds only what is in use.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn kept_at(self, kept: &Path) -> Result<Self, FileError> {
+        let rows = self.rows.kept_at(kept, self.key)?;
+        Ok(Dataset { rows, ..self })
+    }
+
+    /// Refuses rows of another file than the one that had this SHA-256 before it was read.
+    pub(super) fn unchanged_since(self, before: [u8; 32]) -> Result<Self, DataError> {
+        if self.sha256 == before {
+            return Ok(self);
+        }
+        let what = "the file changed while it was read; start again when nobody writes to it";
+        Err(DataError::whole(&self.path, what))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Refuses held-out rows that come from the same file as these, or from one with the same content.
+    ///
+    /// # Errors
+    /// Names both files.
+    pub fn apart_from(&self, held_out: &Dataset) -> Result<(), DataError> {
+        if self.sha256 == held_out.sha256 {
+            return Err(DataError::same_rows(&self.path, &held_out.path));
+        }
+        Ok(())
+    }
+
+    /// Refuses a file without rows, or with nothing in any of them: whatever it is for, it cannot mean anything.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn some(self) -> Result<Self, DataError> {
+        let rows = self.rows.len();
+        let what = match () {
+            () if rows == 0 => "the file holds no rows".to_owned(),
+            () if self.seen.blank.count == rows => format!("the text of all {rows} rows is blank"),
+            () if self.seen.all_prompt.count == rows => {
+                format!(
+                    "in all {rows} rows the prompt alone fills model.max_sequence_tokens: nothing is left to predict"
+                )
+            }
+            () => return Ok(self),
+        };
+        Err(DataError::whole(&self.path, what))
+    }
+
+    /// Refuses rows of which all have one label: whoever trains on nothing else learns nothing.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn several_labels(self) -> Result<Self, DataError> {
+        if self.one_label() {
+            return Err(DataError::whole(&self.path, self.one_label_said()));
+        }
+        Ok(self)
+    }
+
+    /// What the organisation should hear about rows that can be used all the same, one sentence each.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let (rows, path) = (self.rows.len(), self.path.display());
+        if rows == 0 {
+            return vec![format!("{path}: the file holds no rows, so nothing is measured with it")];
+        }
+        let of = |tally: Tally, what: &str| {
+            let Tally { count, first_line } = tally;
+            (count > 0).then(|| format!("{path}: {count} of {rows} rows {what} (the first in line {first_line})"))
+        };
+        let Seen { cut: _, all_prompt, blank } = self.seen;
+        let prompt = "teach nothing, since their prompt alone fills model.max_sequence_tokens";
+        let one_label = self.one_label().then(|| format!("{path}: {}", self.one_label_said()));
+        [of(blank, "have a blank text"), of(all_prompt, prompt), one_label].into_iter().flatten().collect()
+    }
+
+    /// Whether all rows have the same label.
+    fn one_label(&self) -> bool {
+        let mut targets = self.rows.targets();
+        match targets.next() {
+            Some(first @ Target::Label(_)) => targets.all(|target| target == first),
+            _ => false,
+        }
+    }
+
+    fn one_label_said(&self) -> String {
+        format!("all {} rows have one label: there is nothing to tell apart", self.rows.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Columns, Goal};
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_under_the_reader_is_refused() {
+        let read = |sha256| {
+            let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8);
+            Dataset::new(Path::new("train.tsv"), Vec::new().into(), sha256, key, Seen::default())
+        };
+        assert!(read([1; 32]).unchanged_since([1; 32]).is_ok());
+        let error = read([1; 32]).unchanged_since([2; 32]).unwrap_err().to_string();
+        assert!(error.contains("train.tsv") && error.contains("changed while it was read"), "{error}");
+    }
+}
