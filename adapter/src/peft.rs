@@ -7,12 +7,13 @@
 //! DIR/adapter_model.safetensors  lora_A, lora_B and the whole head, f32, under PEFT's names
 //! ```
 //!
-//! Contract: the same adapter gives the same bytes. Each file is written aside, synced and renamed into place, the
+//! Contract: the same adapter of the same job gives the same bytes, but for the time in its provenance. Each file is written aside, synced and renamed into place, the
 //! weights last, so that a reader finds the old file or the new one, never half of one; the two small files are the
 //! same in every round of a generation, and a reader who meets a new generation half way gets an error, not an adapter.
 //! With g generations PEFT sees one adapter of rank g·r and alpha g·`lora_alpha`: the same scaling. [`load`] trusts nothing: sizes are bounded before reading, names, shapes and types are
 //! those of the layout, every number is finite.
 
+mod origin;
 mod tensors;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use blindsum_files::{ExitCode, Exits, FileError, read_public, write_atomic};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::provenance::Provenance;
 use crate::{
     Adapter, AdapterLayout, BaseShape, LayoutError, LoraConfig, MAX_GENERATIONS, Targets, TaskKind, a_stack, init_head,
 };
@@ -78,12 +80,14 @@ impl PeftError {
 }
 
 /// What belongs to an adapter besides its numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PeftMeta {
     /// Name or directory under which PEFT finds the base model.
     pub base_model_name_or_path: String,
     /// The classes in the order of the classifier's rows; empty where the model continues texts.
     pub labels: Vec<String>,
+    /// Which job the weights come from; none for an adapter that no job made.
+    pub provenance: Option<Provenance>,
 }
 
 /// An adapter as read from disk.
@@ -199,7 +203,10 @@ pub fn save(
         let why = format!("{} label names for {} labels", meta.labels.len(), layout.labels());
         return Err(PeftError::Inconsistent(why));
     }
-    let weights = tensors::to_bytes(layout, a, head, adapter)?;
+    let mut weights = tensors::to_bytes(layout, a, head, adapter)?;
+    if let Some(provenance) = &meta.provenance {
+        weights = origin::add(&weights, provenance)?;
+    }
     // `to_bytes` has refused an adapter whose lengths give no number of generations
     let generations = adapter.generations(layout).map_or(1, |generations| generations as u32);
     let (task, labels, lora) = (layout.task().kind(), meta.labels.clone(), layout.lora().clone());
@@ -248,10 +255,12 @@ pub fn load(dir: &Path, shape: &BaseShape) -> Result<Loaded, PeftError> {
     check_config(&config, &layout, generations).map_err(|why| PeftError::invalid(&config_path, why))?;
 
     let weights_path = dir.join(WEIGHTS_FILE);
-    let bytes = read_public(&weights_path, tensors::max_file_bytes(&layout, generations as usize))?;
+    let bytes = read_public(&weights_path, tensors::max_file_bytes(&layout, generations as usize) + origin::MAX_BYTES)?;
     let tensors::Parts { a, head, values, folded } = tensors::from_bytes(&bytes, &layout, generations as usize)
         .map_err(|why| PeftError::invalid(&weights_path, why))?;
-    let meta = PeftMeta { base_model_name_or_path: config.base_model_name_or_path, labels: meta_file.labels };
+    let provenance = origin::read(&bytes).map_err(|why| PeftError::invalid(&weights_path, why))?;
+    let (base_model_name_or_path, labels) = (config.base_model_name_or_path, meta_file.labels);
+    let meta = PeftMeta { base_model_name_or_path, labels, provenance };
     Ok(Loaded { layout, a, head, values, folded, meta })
 }
 

@@ -10,7 +10,9 @@
 //! its weights alone which job gave it, after which round, and under which ε; since these stand in one file with the
 //! weights, they are replaced together.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use blindsum_files::{ExitCode, Exits, FileError, read_public, write_atomic};
 use serde::{Deserialize, Serialize};
@@ -56,8 +58,39 @@ pub struct Provenance {
     pub of: JobName,
     /// The training round after which these are the weights.
     pub round: u32,
+    /// Whether one silo trained them on its rows alone.
+    pub alone: bool,
     /// When they were written, seconds since 1970 by the writer's clock.
     pub time_unix_seconds: u64,
+}
+
+impl Provenance {
+    /// Of the weights that a federation has after `round`, written now.
+    pub fn after(of: JobName, round: u32) -> Self {
+        Provenance { of, round, alone: false, time_unix_seconds: now() }
+    }
+
+    /// Of the weights that one silo trained alone, written now.
+    pub fn alone(of: JobName) -> Self {
+        Provenance { round: of.rounds, of, alone: true, time_unix_seconds: now() }
+    }
+}
+
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let JobName { job, job_digest, rounds, privacy } = &self.of;
+        let by = if self.alone { "trained by one silo alone" } else { "trained by a federation" };
+        write!(f, "job {job:?} (digest {job_digest}), after round {} of {rounds}, {by}, ", self.round)?;
+        match privacy {
+            Some(Budget { epsilon, delta, .. }) => write!(f, "ε ≤ {epsilon} at δ = {delta:e} on each training record"),
+            None => write!(f, "no differential privacy"),
+        }
+    }
+}
+
+/// Seconds since 1970; a time stamp for people, on which nothing depends.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// An output folder is not this job's.

@@ -20,7 +20,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_adapter::provenance;
+use blindsum_adapter::provenance::{self, Provenance};
 use blindsum_crypto::{Roster, SiloId};
 use blindsum_protocol::coordinator::RoundReport;
 use blindsum_protocol::plan::{Plan, RoundKind};
@@ -43,6 +43,10 @@ pub struct HistoryLine {
     pub round: u32,
     /// The attempt that succeeded.
     pub attempt: u32,
+    /// Digest of the job.
+    pub job_digest: String,
+    /// When the line was written, seconds since 1970 by this machine's clock.
+    pub time_unix_seconds: u64,
     /// `train` or `evaluate`.
     pub kind: String,
     /// Silos that advertised.
@@ -83,7 +87,7 @@ pub struct Output {
     dir: PathBuf,
     model_dir: PathBuf,
     history: File,
-    meta: PeftMeta,
+    base_model_name: String,
     /// The last round in the history.
     newest: u32,
     best: Option<f64>,
@@ -125,14 +129,7 @@ impl Output {
             newest = line.round;
             best = better(best, line.accuracy.filter(|_| line.round > 1));
         }
-        Ok(Self {
-            dir: dir.to_owned(),
-            model_dir: model_dir.to_owned(),
-            history,
-            meta: PeftMeta { base_model_name_or_path: base_model_name, labels: plan.job().model.labels.clone() },
-            newest,
-            best,
-        })
+        Ok(Self { dir: dir.to_owned(), model_dir: model_dir.to_owned(), history, base_model_name, newest, best })
     }
 
     /// The last round in the history; 0 before the first.
@@ -149,16 +146,16 @@ impl Output {
     /// The disk's.
     pub fn keep(&mut self, report: &RoundReport, plan: &Plan, roster: &Roster) -> Result<(), CoordinatorError> {
         if report.round > self.newest {
-            self.record(report, roster)?;
+            self.record(report, plan, roster)?;
         }
         if report.round == self.newest && report.kind.trains() {
-            self.write_last(&report.global, plan)?;
+            self.write_last(report, plan)?;
         }
         Ok(())
     }
 
     /// Decides on `best/` and appends the line of a new round.
-    fn record(&mut self, report: &RoundReport, roster: &Roster) -> Result<(), CoordinatorError> {
+    fn record(&mut self, report: &RoundReport, plan: &Plan, roster: &Roster) -> Result<(), CoordinatorError> {
         let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
         if let Some(now) = accuracy.filter(|_| report.round > 1 && report.round == self.newest + 1) {
             if better(self.best, Some(now)) != self.best {
@@ -167,7 +164,8 @@ impl Output {
             self.best = better(self.best, Some(now));
         }
         let path = self.dir.join("history.jsonl");
-        let mut line = serde_json::to_vec(&line(report, roster)).expect("a struct of numbers and strings becomes JSON");
+        let mut line =
+            serde_json::to_vec(&line(report, plan, roster)).expect("a struct of numbers and strings becomes JSON");
         line.push(b'\n');
         self.history
             .write_all(&line)
@@ -178,10 +176,15 @@ impl Output {
     }
 
     /// Replaces `last/` with the adapter of the state `global`.
-    fn write_last(&self, global: &[f32], plan: &Plan) -> Result<(), CoordinatorError> {
+    fn write_last(&self, report: &RoundReport, plan: &Plan) -> Result<(), CoordinatorError> {
         let last = self.dir.join("last");
-        let (layout, adapter) = (plan.layout(), plan.state().adapter(global));
-        peft::export(&last, layout, adapter, &self.meta)?;
+        let (layout, adapter) = (plan.layout(), plan.state().adapter(&report.global));
+        let meta = PeftMeta {
+            base_model_name_or_path: self.base_model_name.clone(),
+            labels: plan.job().model.labels.clone(),
+            provenance: Some(Provenance::after(plan.job().output_name(), report.round)),
+        };
+        peft::export(&last, layout, adapter, &meta)?;
         self.copy(&self.model_dir, &last, &TOKENIZER_FILES, true)
     }
 
@@ -216,11 +219,13 @@ pub(crate) fn names(roster: &Roster, silos: &[SiloId]) -> Vec<String> {
     silos.iter().map(|&silo| roster.name_of(silo)).collect()
 }
 
-fn line(report: &RoundReport, roster: &Roster) -> HistoryLine {
+fn line(report: &RoundReport, plan: &Plan, roster: &Roster) -> HistoryLine {
     let bytes = report.bytes;
     HistoryLine {
         round: report.round,
         attempt: report.attempt,
+        job_digest: plan.job_digest().to_string(),
+        time_unix_seconds: provenance::now(),
         kind: match report.kind {
             RoundKind::TrainA | RoundKind::TrainB | RoundKind::TrainBoth => "train".into(),
             RoundKind::Evaluate => "evaluate".into(),

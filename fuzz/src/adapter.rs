@@ -30,7 +30,7 @@ pub fn saved() -> &'static [Vec<u8>; 3] {
         let dir = folder().join("good");
         let layout = World::get(false).plan().layout();
         let labels = World::get(false).plan().job().model.labels.clone();
-        let meta = peft::PeftMeta { base_model_name_or_path: "base".into(), labels };
+        let meta = peft::PeftMeta { base_model_name_or_path: "base".into(), labels, provenance: None };
         peft::save(&dir, layout, &init_a(layout), &init_head(layout), Adapter::of(&initial_values(layout)), &meta)
             .unwrap();
         FILES.map(|name| std::fs::read(dir.join(name)).unwrap())

@@ -219,7 +219,7 @@ fn an_adapter_round_trips_in_each_task() {
             let layout = AdapterLayout::new(&shape, &LoraConfig { head, ..lora(None) }, task).unwrap();
             let values: Vec<f32> = (0..layout.len()).map(|i| (i as f32).sin()).collect();
             let labels: Vec<String> = (0..labels).map(|i| format!("label {i}")).collect();
-            let meta = PeftMeta { base_model_name_or_path: "base".to_owned(), labels };
+            let meta = PeftMeta { base_model_name_or_path: "base".to_owned(), labels, provenance: None };
             let (a, head) = (init_a(&layout), init_head(&layout));
             let dir = tempfile::tempdir().unwrap();
             peft::save(dir.path(), &layout, &a, &head, Adapter::of(&values), &meta).unwrap();

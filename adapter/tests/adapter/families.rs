@@ -189,7 +189,7 @@ fn what_is_saved_is_loaded_under_pefts_names() {
             let values: Vec<f32> =
                 initial_values(&layout).iter().enumerate().map(|(i, x)| x + i as f32 / 128.0).collect();
             let labels = ["bad", "so-so", "good"].map(str::to_owned).to_vec();
-            let meta = PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels };
+            let meta = PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels, provenance: None };
             save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), Adapter::of(&values), &meta).unwrap();
 
             let loaded = load(dir.path(), &shape).unwrap();
@@ -229,7 +229,8 @@ fn an_adapter_of_another_family_is_refused() {
     let [roberta, distilbert] = small();
     let layout = layout(&roberta, Head::Frozen);
     let dir = tempfile::tempdir().unwrap();
-    let meta = PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels: vec!["x".to_owned(); 3] };
+    let meta =
+        PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels: vec!["x".to_owned(); 3], provenance: None };
     save(dir.path(), &layout, &init_a(&layout), &init_head(&layout), Adapter::of(&initial_values(&layout)), &meta)
         .unwrap();
     let error = load(dir.path(), &distilbert).unwrap_err().to_string();

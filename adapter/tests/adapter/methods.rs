@@ -181,7 +181,7 @@ fn frozen_vectors() {
 #[test]
 fn what_is_exported_is_read_back_bit_by_bit() {
     let labels = ["a", "b", "c"].map(str::to_owned).to_vec();
-    let meta = PeftMeta { base_model_name_or_path: "base".to_owned(), labels };
+    let meta = PeftMeta { base_model_name_or_path: "base".to_owned(), labels, provenance: None };
     for (method, refresh, rounds) in [
         (Method::Lora, None, 3),
         (Method::RoLora, None, 4),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use blindsum_adapter::peft::{PeftMeta, load, save};
+use blindsum_adapter::provenance::{Budget, JobName, Provenance};
 use blindsum_adapter::{
     Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, Targets, Task, a_hash, init_a, init_head,
     initial_values,
@@ -40,12 +41,43 @@ fn values(layout: &AdapterLayout) -> Vec<f32> {
 
 fn meta() -> PeftMeta {
     let labels = ["bad", "so-so", "good"].map(str::to_owned).to_vec();
-    PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels }
+    PeftMeta { base_model_name_or_path: "some/base".to_owned(), labels, provenance: None }
 }
 
 fn saved(dir: &Path, head: Head) {
     let layout = layout(head);
     save(dir, &layout, &init_a(&layout), &init_head(&layout), Adapter::of(&values(&layout)), &meta()).unwrap();
+}
+
+#[test]
+fn weights_name_the_job_that_they_come_from() {
+    let layout = layout(Head::Trained);
+    let of = JobName {
+        job: "triage \"quoted\"".into(),
+        job_digest: "ab".repeat(32),
+        rounds: 20,
+        privacy: Some(Budget { epsilon: 6.0, delta: 1e-5, trainings: 22 }),
+    };
+    let provenance = Provenance { of, round: 7, alone: false, time_unix_seconds: 1_800_000_000 };
+    let meta = PeftMeta { provenance: Some(provenance), ..meta() };
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| {
+        let (a, head, values) = (init_a(&layout), init_head(&layout), values(&layout));
+        save(&dir.path().join(name), &layout, &a, &head, Adapter::of(&values), &meta).unwrap();
+        std::fs::read(dir.path().join(name).join("adapter_model.safetensors")).unwrap()
+    };
+    let (one, other) = (write("one"), write("other"));
+    assert_eq!(one, other, "the same bytes");
+    let loaded = load(&dir.path().join("one"), &shape(8)).unwrap();
+    assert_eq!((&loaded.meta, &loaded.values), (&meta, &values(&layout)));
+    let said = loaded.meta.provenance.unwrap().to_string();
+    assert!(said.contains("after round 7 of 20") && said.contains("ε ≤ 6 at δ = 1e-5"), "{said}");
+
+    let torn = String::from_utf8_lossy(&one[8..]).find("round").unwrap() + 8;
+    let mut forged = one.clone();
+    forged[torn] = b'x';
+    std::fs::write(dir.path().join("one/adapter_model.safetensors"), forged).unwrap();
+    assert!(load(&dir.path().join("one"), &shape(8)).unwrap_err().to_string().contains("provenance"));
 }
 
 #[test]

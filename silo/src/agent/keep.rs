@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_adapter::provenance::Provenance;
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::HeldResult;
 
@@ -26,8 +27,11 @@ impl Keep {
         held::save(&self.held, plan.job_digest(), held)?;
         if let Some(dir) = &self.output_dir {
             let layout = plan.layout();
-            let meta =
-                PeftMeta { base_model_name_or_path: self.base_model.clone(), labels: plan.job().model.labels.clone() };
+            let (base_model_name_or_path, labels) = (self.base_model.clone(), plan.job().model.labels.clone());
+            // The closing round measures and trains nothing.
+            let round = held.round.min(plan.job().rounds);
+            let provenance = Some(Provenance::after(plan.job().output_name(), round));
+            let meta = PeftMeta { base_model_name_or_path, labels, provenance };
             let adapter = plan.state().adapter(&held.global);
             peft::export(dir, layout, adapter, &meta)?;
         }

@@ -2,6 +2,7 @@
 
 use blindsum_adapter::LayoutError;
 use blindsum_adapter::peft::PeftError;
+use blindsum_adapter::provenance::ClaimError;
 use blindsum_engine::EngineError;
 use blindsum_engine::data::DataError;
 use blindsum_engine::local::LocalError;
@@ -38,6 +39,9 @@ pub enum CommandError {
     /// The adapter's files.
     #[error(transparent)]
     Adapter(#[from] PeftError),
+    /// The folder for the adapter is another job's.
+    #[error(transparent)]
+    Output(#[from] ClaimError),
     /// Options that make no sense together.
     #[error("{0}")]
     Usage(String),
@@ -57,6 +61,7 @@ impl Exits for CommandError {
             CommandError::Engine(e) => e.exit_code(),
             CommandError::Local(e) => e.exit_code(),
             CommandError::Adapter(e) => e.exit_code(),
+            CommandError::Output(e) => e.exit_code(),
             CommandError::File(e) => e.exit_code(),
         }
     }

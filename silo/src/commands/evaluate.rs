@@ -44,11 +44,14 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
     let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;
     if args.json {
         let object = serde_json::json!({
-            "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),
+            "provenance": ready.provenance, "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),
             "mean_loss": result.mean_loss,
         });
         say(object);
     } else {
+        if let Some(provenance) = &ready.provenance {
+            say(format_args!("adapter of {provenance}"));
+        }
         say(describe(ready.task, &result));
     }
     Ok(())

@@ -12,6 +12,7 @@ mod train;
 
 use std::path::PathBuf;
 
+use blindsum_adapter::provenance::Provenance;
 use blindsum_adapter::{BaseShape, TaskKind, peft};
 use blindsum_engine::data::{Columns, Tokens};
 use blindsum_engine::model::ModelDir;
@@ -97,6 +98,7 @@ struct Ready {
     task: TaskKind,
     /// Empty where the adapter continues texts.
     labels: Vec<String>,
+    provenance: Option<Provenance>,
 }
 
 impl AdapterArgs {
@@ -110,7 +112,16 @@ impl AdapterArgs {
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
         let (shape, task) = (model.shape().clone(), adapter.layout.task().kind());
         let (values, folded) = (adapter.values, adapter.folded);
-        Ok(Ready { engine, tokens, values, folded, shape, task, labels: adapter.meta.labels })
+        Ok(Ready {
+            engine,
+            tokens,
+            values,
+            folded,
+            shape,
+            task,
+            labels: adapter.meta.labels,
+            provenance: adapter.meta.provenance,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `blindsum-silo predict`: a classifier's answers to rows without labels.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use blindsum_adapter::{Adapter, TaskKind};
 use blindsum_engine::data::{Columns, Example, Goal, Reading};
@@ -50,6 +51,10 @@ struct Answer<'a> {
 /// # Errors
 /// One sentence, and its exit code.
 pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
+    if same_file(&args.input, &args.output) {
+        let what = format!("--output {} is --input: the answers would replace the rows", args.output.display());
+        return Err(CommandError::Usage(what));
+    }
     let mut ready = args.adapter.open()?;
     if ready.task == TaskKind::CausalLm {
         let what = "this adapter continues texts; write them with Hugging Face: PeftModel.from_pretrained(base, \
@@ -74,4 +79,12 @@ pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
     write_atomic(&args.output, out.as_bytes(), 0o600)?;
     say(format!("wrote {} answers to {}", rows.len(), args.output.display()));
     Ok(())
+}
+
+/// Whether both names lead to one file, by a link or by another spelling.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (std::fs::metadata(one), std::fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.dev() == other.dev() && one.ino() == other.ino(),
+        _ => false,
+    }
 }

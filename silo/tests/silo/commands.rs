@@ -114,7 +114,9 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
     assert!(number_after(&said, "before training: accuracy") < 0.7 && accuracy > 0.9, "{said}");
 
     let evaluate = "evaluate --model . --adapter adapter --data test.jsonl --threads 1";
-    assert!((number_after(&place.good(evaluate), "accuracy") - accuracy).abs() < 0.021);
+    let said = place.good(evaluate);
+    assert!((number_after(&said, "accuracy") - accuracy).abs() < 0.021);
+    assert!(said.contains("after round 4 of 4, trained by one silo alone, no differential privacy"), "{said}");
     let json: serde_json::Value = serde_json::from_str(&place.good(&format!("{evaluate} --json"))).unwrap();
     assert_eq!(json["rows"], 100);
     let correct = json["correct"].as_u64().unwrap();
@@ -138,6 +140,12 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
         assert!((answer["probability"].as_f64().unwrap() - expected).abs() < 1e-6);
     }
     assert!(!place.read("out.jsonl").contains("w1"), "answers hold no text");
+    std::os::unix::fs::symlink("test.jsonl", place.dir.path().join("link.jsonl")).unwrap();
+    for output in ["test.jsonl", "./test.jsonl", "link.jsonl"] {
+        let command = format!("predict --model . --adapter adapter --input test.jsonl --output {output}");
+        place.bad(&command, 2, &["--output", "--input"]);
+    }
+    assert_eq!(place.read("test.jsonl"), truth, "the rows are still there");
     place.write("none.jsonl", "");
     place.bad(&evaluate.replace("test.jsonl", "none.jsonl"), 3, &["none.jsonl: the file holds no rows"]);
     let blank = "{\"text\": \" \", \"label\": \"up\"}\n";
@@ -192,7 +200,11 @@ fn private_training_says_what_it_spent() {
     assert!(spent > 7.9 && spent <= 8.0, "{spent}");
     assert!(number_after(&said, "after training: accuracy") > 0.7, "{said}");
     // half the rounds need less noise for the same ε
-    let fewer = place.good(&format!("{TRAIN} --rounds 2 --learning-rate 0.5"));
+    let other = format!("{TRAIN} --rounds 2 --learning-rate 0.5");
+    let before = std::fs::read(place.dir.path().join("adapter/adapter_model.safetensors")).unwrap();
+    place.bad(&other, 7, &["adapter belongs to job", "another folder"]);
+    assert_eq!(std::fs::read(place.dir.path().join("adapter/adapter_model.safetensors")).unwrap(), before);
+    let fewer = place.good(&other.replace("--out adapter", "--out adapter-of-fewer"));
     let noise = |said: &str| number_after(said, "noise multiplier");
     assert!(noise(&fewer) < noise(&said) && number_after(&fewer, "ε =") <= 8.0, "{fewer}");
 }

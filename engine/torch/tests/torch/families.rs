@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use blindsum_adapter::peft::{self, PeftMeta};
+use blindsum_adapter::provenance::{JobName, Provenance};
 use blindsum_adapter::{Adapter, Family, Head, LoraConfig, Method, RoundKind, Task, a_stack, init_a, init_head};
 use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
 use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
@@ -295,6 +296,12 @@ fn export(dir: &Path, family: Family, task: Task, head: Head, method: Method, fo
     let meta = PeftMeta {
         base_model_name_or_path: dir.display().to_string(),
         labels: ["a", "b", "c"].map(str::to_owned)[..task.labels()].to_vec(),
+        provenance: Some(Provenance::alone(JobName {
+            job: "families".to_owned(),
+            job_digest: "ab".repeat(32),
+            rounds: 1,
+            privacy: None,
+        })),
     };
     peft::save(&dir.join("adapter"), &layout, &frozen.0, &frozen.1, adapter, &meta).unwrap();
 
