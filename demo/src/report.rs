@@ -11,7 +11,7 @@ use crate::federation::Federation;
 use crate::statistics::{accuracy, macro_accuracy};
 use crate::watch::{Line, spent};
 
-/// What the same federation reached without noise, as measured by `make experiment` for the README.
+/// What the same federation reached without noise, as measured by `make experiment`.
 const MEASURED_WITHOUT_PRIVACY: &str = "Without differential privacy the same federation reached 81.2 % (mean of three \
      seeds, see docs/results.md); to run that: make demo ARGS=\"--job demo/job-open.toml\"";
 
