@@ -105,7 +105,7 @@ check-fast: prerequisites
 crash: libtorch
 	$(CARGO) test $(PROFILE) -p blindsum-tests --test federation -- --nocapture crashes:: restored::
 
-# In it private items are left out: the public front doors are what a reader comes to first.
+# Public items only: what a reader of another crate comes to first.
 doc: libtorch
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --no-deps --workspace
 
