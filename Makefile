@@ -21,7 +21,7 @@ TEETH := -p blindsum-crypto -p blindsum-protocol
 
 FIGURES := target/release/blindsum-figures
 
-.PHONY: check-fast figures long help demo compare install test schedules lint lint-fast vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
+.PHONY: check-fast figures long help demo compare install test schedules lint lint-fast doc vectors bench bench-crypto bench-flower experiment clean prerequisites libtorch inputs build fuzz fuzz-smoke fuzz-corpus model mutants crash bench-training
 
 help:
 	@echo "make demo        fine-tune one model across four silos on this machine and show what came of it"
@@ -31,7 +31,8 @@ help:
 	@echo "make crash       kill -9 at every journal and send point of a silo, and old state put back (part of make test)"
 	@echo "make schedules   ten thousand runs of the protocol with generated faults and lies, and their counts (part of make test)"
 	@echo "make check-fast  compile everything that needs no libtorch, without it: the quick loop on those crates"
-	@echo "make lint        formatting, clippy, purity of the inner crates, cargo deny"
+	@echo "make lint        formatting, clippy, documentation, purity of the inner crates, cargo deny"
+	@echo "make doc         the documentation of every crate, in target/doc; a broken link is an error (part of make lint)"
 	@echo "make vectors     compute crypto/vectors again with the independent oracle and compare"
 	@echo "make fuzz-smoke  every fuzz target over its corpus and new inputs, one minute in all"
 	@echo "make fuzz        every fuzz target for SECONDS each (600)"
@@ -44,7 +45,7 @@ help:
 	@echo "make figures     rerun what a topic claims in figures: TOPIC=house [ROW=name] [FORMAT=markdown]"
 	@echo "make long        everything that is too long for the gate, step by step; goes on where it was stopped (hours)"
 	@echo "                 STEP=name,… these alone; SECONDS=… each fuzz target; FORCE=1 again; REPORT=1 the report alone"
-	@echo "make experiment  the figures of the README: three seeds, with and without privacy (hours)"
+	@echo "make experiment  the figures of docs/results.md: three seeds, with and without privacy (hours)"
 	@echo "make clean       remove what the build, the demo and the set-up made"
 
 prerequisites:
@@ -104,7 +105,11 @@ check-fast: prerequisites
 crash: libtorch
 	$(CARGO) test $(PROFILE) -p blindsum-tests --test federation -- --nocapture crashes:: restored::
 
-lint: lint-fast libtorch $(DENY)
+# Public items only: what a reader of another crate comes to first.
+doc: libtorch
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --no-deps --workspace
+
+lint: lint-fast libtorch $(DENY) doc
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
 	$(DENY) --locked check bans licenses sources
 	@$(DENY) --locked check advisories || { \

@@ -18,6 +18,22 @@
 //! round to round is one in the order of [`StateLayout`]. Every silo computes the next model
 //! hash for itself, so all arithmetic here is scalar `f64` in a fixed order, with `libm` instead of the platform's
 //! mathematics library, and the outcome is frozen in tests.
+//!
+//! ```
+//! use blindsum_adapter::{AdapterLayout, BaseShape, LoraConfig, Task, init_a};
+//!
+//! let shape = BaseShape::from_config_json(
+//!     r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16,
+//!         "num_attention_heads": 2, "vocab_size": 50, "max_position_embeddings": 32}"#,
+//! )?;
+//! let lora: LoraConfig = serde_json::from_str(r#"{"method": "ffa-lora", "r": 2, "lora_alpha": 4.0, "seed": 1}"#)?;
+//! let layout = AdapterLayout::new(&shape, &lora, Task::classify(3))?;
+//! // query and value of two layers; B of each has 8 rows of r = 2
+//! assert_eq!((layout.modules().len(), layout.len()), (4, 4 * 8 * 2));
+//! // A is the same wherever it is drawn
+//! assert_eq!(init_a(&layout), init_a(&layout));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod decoder;
 mod family;

@@ -9,6 +9,29 @@
 //! has a plain serde type (`Advert`, `ShareHeader`, …) and is good for nothing until a function of [`verify`] has turned
 //! it into its verified twin, which alone gives access to the next step. Invariants of the protocol are cited as
 //! `SA-01` … `SA-16` in comments and test names. No function panics on what a peer sent.
+//!
+//! What it comes to, with two silos and the one mask between them:
+//!
+//! ```
+//! use blindsum_crypto::mask::{MaskSeed, Sign, add_stream};
+//! use blindsum_crypto::{Segment, fixed_point};
+//! use rand_core::SeedableRng;
+//!
+//! let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+//! let segment = Segment::fixed_point("lora_B", 2, 16, 1.0, 4)?;
+//! let seed = MaskSeed::from_bytes([7; 32]);
+//! let mut sum = [0u32; 2];
+//! for (update, sign) in [([0.25, -0.5], Sign::Add), ([0.5, 0.125], Sign::Subtract)] {
+//!     let mut input = Vec::new();
+//!     fixed_point::encode(&update, &segment, &mut rng, &mut input)?;
+//!     add_stream(&mut input, &seed, sign);
+//!     // all that the coordinator gets of this silo is `input`
+//!     sum.iter_mut().zip(input).for_each(|(sum, lane)| *sum = sum.wrapping_add(lane));
+//! }
+//! let sum = fixed_point::decode_sum(&sum, &segment);
+//! assert!((sum[0] - 0.75).abs() < 1e-4 && (sum[1] + 0.375).abs() < 1e-4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![deny(unsafe_code)]
 
 mod bytes;

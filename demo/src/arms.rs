@@ -4,8 +4,8 @@
 //! federation here adds up the integers that silos would mask, in the clear: secure aggregation yields the same sum, bit
 //! for bit (the cluster tests show it), so this is the federation without its network, for sweeps over seeds.
 //!
-//! Every arm takes the same number of optimiser steps. The pooled arm draws the silos' expected batches together from
-//! all rows: the best that sharing the rows themselves could do.
+//! Every arm takes the same number of optimiser steps. The pooled arm is one training that draws the silos' expected
+//! batches together from all rows. It bounds nothing: its noise and its learning rate are its own.
 
 use anyhow::{Context, Result};
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};

@@ -1,4 +1,4 @@
-//! The figures of the README: every arm over several seeds, with and without record-level privacy.
+//! The figures of docs/results.md: every arm over several seeds, with and without record-level privacy.
 //!
 //! 1. For each arm, at the first seed, train at each learning rate of the grid and keep the one with the best macro
 //!    accuracy on the *validation* rows.

@@ -1,4 +1,4 @@
-//! `blindsum-demo`: the main job on one machine, and the experiment behind the README's figures.
+//! `blindsum-demo`: the main job on one machine, and the experiment behind the figures of docs/results.md.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -46,7 +46,7 @@ enum Command {
         #[arg(long)]
         pooled_learning_rate: Option<f64>,
     },
-    /// Train every arm with several seeds, each at its own learning rate, and print the README's figures (hours).
+    /// Train every arm with several seeds, each at its own learning rate, and print the figures of docs/results.md (hours).
     Experiment {
         /// The job.
         #[arg(long, default_value = "demo/job.toml")]

@@ -11,6 +11,20 @@
 //! part; no file is read beyond its limit; every error names the file and the remedy. No thread, clock or runtime is
 //! needed. [`exit`] is here because it needs nothing either: each error of the house says beside itself how a program
 //! that meets it ends.
+//!
+//! ```
+//! use blindsum_files::{ExitCode, Exits, FileError, read_secret, write_new};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let key = dir.path().join("tls.key");
+//! write_new(&key, b"secret", 0o600)?;
+//! assert_eq!(read_secret(&key)?.as_slice(), b"secret");
+//!
+//! let error = write_new(&key, b"another", 0o600).unwrap_err();
+//! assert!(matches!(error, FileError::Exists { .. }));
+//! assert_eq!(error.exit_code(), ExitCode::Storage);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod error;

@@ -3,6 +3,19 @@
 //! [`JobFile`] is the file as written (TOML through serde, closed: an unknown key is an error). [`Job`] is the same thing
 //! after every value was checked; only a `Job` goes further. Its [`Job::digest`] pins the run: two silos whose files
 //! differ in one value compute different masks and never add up.
+//!
+//! ```
+//! use blindsum_protocol::JobFile;
+//!
+//! let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/job.sample.toml"));
+//! let file: JobFile = toml::from_str(text)?;
+//! let job = file.clone().checked()?;
+//! assert_eq!(job.digest(), file.clone().checked()?.digest());
+//!
+//! let error = JobFile { rounds: 0, ..file }.checked().unwrap_err();
+//! assert_eq!((error.key, error.remedy.as_str()), ("rounds", "choose 1 to 10000"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::ops::Deref;
 

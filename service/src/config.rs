@@ -4,6 +4,23 @@
 //! file ─► Document ─► parse::<T>() ─► checks elsewhere ─► Document::wrong(key, …)
 //! ```
 //! A [`Document`] keeps the text, so that whoever finds later that a value makes no sense can still say where it stands.
+//!
+//! ```
+//! use blindsum_service::Document;
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Patience {
+//!     seconds: u32,
+//! }
+//!
+//! let file = Document::new("silo.toml", "# how long to wait\nseconds = 0\n");
+//! let patience: Patience = file.parse()?;
+//! assert_eq!(patience.seconds, 0);
+//! let error = file.wrong("seconds", "is 0; choose 1 or more");
+//! assert_eq!(error.to_string(), "silo.toml:2: `seconds`: is 0; choose 1 or more");
+//! # Ok::<(), blindsum_service::ConfigError>(())
+//! ```
 
 use std::fmt;
 use std::path::{Path, PathBuf};
