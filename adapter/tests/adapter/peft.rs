@@ -64,7 +64,7 @@ fn weights_name_the_job_that_they_come_from() {
     let write = |name: &str| {
         let (a, head, values) = (init_a(&layout), init_head(&layout), values(&layout));
         save(&dir.path().join(name), &layout, &a, &head, Adapter::of(&values), &meta).unwrap();
-        std::fs::read(dir.path().join(name).join("adapter_model.safetensors")).unwrap()
+        fs::read(dir.path().join(name).join("adapter_model.safetensors")).unwrap()
     };
     let (one, other) = (write("one"), write("other"));
     assert_eq!(one, other, "the same bytes");
@@ -76,7 +76,7 @@ fn weights_name_the_job_that_they_come_from() {
     let torn = String::from_utf8_lossy(&one[8..]).find("round").unwrap() + 8;
     let mut forged = one.clone();
     forged[torn] = b'x';
-    std::fs::write(dir.path().join("one/adapter_model.safetensors"), forged).unwrap();
+    fs::write(dir.path().join("one/adapter_model.safetensors"), forged).unwrap();
     assert!(load(&dir.path().join("one"), &shape(8)).unwrap_err().to_string().contains("provenance"));
 }
 
