@@ -185,8 +185,8 @@ impl ConfigFile {
 
 /// Writes the adapter into `dir`, made if it does not exist; files there under other names stay.
 ///
-/// `a` is A of each module, `[generations·r, in_features]` ([`a_stack`](crate::a_stack)), `head` the initial head
-/// ([`init_head`](crate::init_head)). A trained A and a trained head are taken from the adapter's values.
+/// `a` is A of each module, `[generations·r, in_features]` ([`crate::a_stack`]), `head` the initial head
+/// ([`crate::init_head`]). A trained A and a trained head are taken from the adapter's values.
 ///
 /// # Errors
 /// Where lengths contradict the layout, a number is not finite, or the file system refuses; then no file is half

@@ -13,7 +13,7 @@
 //! What it comes to, with two silos and the one mask between them:
 //!
 //! ```
-//! use blindsum_crypto::mask::{MaskSeed, Sign, add_stream};
+//! use blindsum_crypto::mask::{MaskSeed, Sign, Stream, apply};
 //! use blindsum_crypto::{Segment, fixed_point};
 //! use rand_core::SeedableRng;
 //!
@@ -24,7 +24,7 @@
 //! for (update, sign) in [([0.25, -0.5], Sign::Add), ([0.5, 0.125], Sign::Subtract)] {
 //!     let mut input = Vec::new();
 //!     fixed_point::encode(&update, &segment, &mut rng, &mut input)?;
-//!     add_stream(&mut input, &seed, sign);
+//!     apply(&mut input, &[Stream { seed: seed.clone(), sign }], 1);
 //!     // all that the coordinator gets of this silo is `input`
 //!     sum.iter_mut().zip(input).for_each(|(sum, lane)| *sum = sum.wrapping_add(lane));
 //! }

@@ -3,7 +3,7 @@
 //! Contract: each silo's own numbers exist only inside its masked input. Layout, 32-bit counts:
 //! `[canary = 1, held-out examples, held-out correct, held-out accuracy in 1e-6, measured, saturated coordinates]` with
 //! metrics on, `[canary = 1, saturated coordinates]` with metrics off. `measured` is 1 where the silo measured; a silo that
-//! holds nothing out, and every silo of a session in which one's counts may be in another sum ([`silence`]), has 0 in all four.
+//! holds nothing out, and every silo of a session in which one's counts may be in another sum, has 0 in all four.
 
 use crate::job::MetricsMode;
 use crate::plan::Plan;

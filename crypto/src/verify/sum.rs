@@ -128,8 +128,8 @@ impl VerifiedSum {
 
 /// SA-16: S is the sum over the survivors' masked inputs with their masks taken off. Checks the whole transcript under
 /// the checker's own `ctx` ([`adverts`], [`headers`], [`survivor_list`]), the opened secrets ([`opened_secrets`]), and for
-/// every survivor its signed sketch ([`sketch`]; not under [`VerifySum::Inputs`]) or its whole masked input against the signed hash; then adds the
-/// masks to S and compares its subset sums with the survivors'. CPU-heavy: expands every mask, on `threads` threads.
+/// every survivor its signed sketch ([`sketch()`]; not under [`VerifySum::Inputs`]) or its whole masked input against the
+/// signed hash; then adds the masks to S and compares its subset sums with the survivors'. CPU-heavy: expands every mask, on `threads` threads.
 ///
 /// # Errors
 /// [`VerifyError`], blaming a silo where one item is at fault, and nobody where the sums differ.
