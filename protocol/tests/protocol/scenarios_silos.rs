@@ -246,7 +246,7 @@ fn scenario_an_update_that_is_no_number_is_refused_before_it_is_rounded() {
             cluster.finish();
             checks::check(&cluster);
             assert_eq!(cluster.reports[0].survivors, [SiloId(0), SiloId(2), SiloId(3)]);
-            assert!(cluster.silos[1].events.iter().any(|e| e.to_string().contains("CannotTrain")));
+            assert!(cluster.silos[1].events.iter().any(|e| e.to_string().contains("cannot train")));
         }
     }
     let mut cluster = Cluster::new(Setup::new(4, &job_text(1, NONE, "off")));
