@@ -132,7 +132,7 @@ fn the_folder_of_another_job_is_refused() {
 fn check_says_every_problem_and_its_remedy() {
     let federation = Federation::new();
     federation.replace("coordinator.toml", "output_dir = \"adapter\"", "output_dir = \"job.toml/adapter\"");
-    federation.replace("coordinator.toml", "credentials_dir = \"keys\"", "credentials_dir = \"a\"");
+    federation.replace("coordinator.toml", "credentials_dir = \"hub\"", "credentials_dir = \"a\"");
     let (code, said) = federation.ends("check");
     assert!(code == 4 && said.contains("2 problems") && said.contains("job.toml/adapter"), "{code} {said}");
 }
