@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::{Evidence, Fault, SiloId};
 use blindsum_protocol::coordinator::{
-    Conviction, CoordinatorSetup, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorWork,
+    Conviction, CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, CoordinatorWork,
     DisconnectReason, StoreRecord, StoreState,
 };
 use blindsum_protocol::limits::Wire;
@@ -405,6 +405,5 @@ impl Run {
 fn machine(world: &World, records: Vec<StoreRecord>, now: u64) -> CoordinatorMachine {
     let store = StoreState::replay(records).expect("a machine's own store replays");
     let (roster, plan) = (Arc::clone(&world.setup.roster), Arc::clone(world.plan()));
-    CoordinatorMachine::new(CoordinatorSetup { roster, plan, store }, now)
-        .expect("a coordinator starts from its store")
+    CoordinatorMachine::new(CoordinatorSetup { roster, plan, store }, now).expect("a coordinator starts from its store")
 }

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use blindsum_crypto::{IdentityKey, Roster, SiloId, packing};
-use blindsum_protocol::coordinator::{CoordinatorSetup, CoordinatorMachine, StoreRecord, StoreState};
+use blindsum_protocol::coordinator::{CoordinatorMachine, CoordinatorSetup, StoreRecord, StoreState};
 use blindsum_protocol::limits::Wire;
-use blindsum_protocol::silo::{JournalEntry, JournalState, SiloSetup, SiloMachine};
+use blindsum_protocol::silo::{JournalEntry, JournalState, SiloMachine, SiloSetup};
 use blindsum_protocol::{CoordinatorMessage, Envelope, Job, JobFile, Plan, RoundKind, SiloMessage, codec};
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use blindsum_crypto::{IdentityKey, SiloId};
 use blindsum_protocol::silo::{
-    HeldResult, JournalEntry, JournalState, MeasuredUpdate, SetupError, SiloSetup, SiloMachine, SiloOutput, SiloWork,
+    HeldResult, JournalEntry, JournalState, MeasuredUpdate, SetupError, SiloMachine, SiloOutput, SiloSetup, SiloWork,
     TrainFailure, TrainOutcome, TrainRequest,
 };
 use blindsum_protocol::{CoordinatorMessage, Envelope, HeldOutCounts};
