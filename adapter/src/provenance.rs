@@ -21,8 +21,17 @@ use serde::{Deserialize, Serialize};
 const MARK: &str = "job.json";
 /// Longest mark that is read, bytes.
 const MAX_MARK: u64 = 64 << 10;
-/// Names that only an adapter's folder has: what is there without a mark is somebody else's.
-const ADAPTER_FILES: [&str; 4] = ["adapter_model.safetensors", "blindsum.json", "history.jsonl", "last"];
+/// Names that the folder of an adapter or a model has: what is there without a mark is somebody else's.
+const ADAPTER_FILES: [&str; 8] = [
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "adapter_config.json",
+    "blindsum.json",
+    "history.jsonl",
+    "last",
+    "config.json",
+    "tokenizer.json",
+];
 
 /// A job, as an output names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,7 +118,7 @@ pub enum ClaimError {
         /// Its digest.
         digest: String,
     },
-    /// It holds an adapter that names no job.
+    /// It holds an adapter that names no job, or a model.
     #[error(
         "{} holds {name}, but no {MARK} that says which job it comes from, so that it is not replaced: name another folder, \
          or move that one away",

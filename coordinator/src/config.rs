@@ -15,6 +15,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct CoordinatorConfig {
     /// Where to listen (UDP). Port 0 takes any free one, which is printed.
+    #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
     /// The roster that the federation agreed on; its fingerprint is printed at start.
     pub roster: PathBuf,
@@ -35,6 +36,15 @@ pub struct CoordinatorConfig {
     /// After the job's end: how long to stay for silos that have not been told yet. Leaves at once when all have been.
     #[serde(default = "default_linger")]
     pub linger_seconds: u32,
+}
+
+fn listen<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::custom(format!(
+            "{text:?} is no address to listen on: write an IP address of this machine and a port, as in \"0.0.0.0:4433\""
+        ))
+    })
 }
 
 fn default_linger() -> u32 {

@@ -24,7 +24,7 @@ use blindsum_protocol::coordinator::{
     CoordinatorEvent, CoordinatorMachine, CoordinatorOutput, CoordinatorSetup, CoordinatorWorkDone, StoreState,
 };
 use blindsum_protocol::message::CoordinatorMessage;
-use blindsum_service::{Ended, Heartbeat, Stop, WORKING, Work, blocking};
+use blindsum_service::{Ended, Heartbeat, Stop, WAITING, Work, blocking};
 use blindsum_transport::codec::CoordinatorCodec;
 use blindsum_transport::{CloseCode, Connection, Listener, Rejected, Settings, listen};
 use tracing::{debug, info, warn};
@@ -167,7 +167,7 @@ impl Coordinator {
             }
             let timer = self.next_timer();
             let waiting = self.machine.waiting();
-            let silence = waiting.as_ref().map_or(WORKING, |w| presence::silence(w, |silo| self.links.is_up(silo)));
+            let silence = waiting.as_ref().map_or(WAITING, |w| presence::silence(w, |silo| self.links.is_up(silo)));
             tokio::select! {
                 () = stop.stopped() => {
                     info!(event = "stopping", "stopping; a restart goes on from the store");
@@ -182,8 +182,17 @@ impl Coordinator {
                     let now = self.now();
                     self.machine.handle_work_done(done?, now);
                 }
-                () = self.heartbeat.due(silence) => if let Some(waiting) = waiting {
-                    presence::log(&waiting, &self.prepared.roster, |silo| self.links.is_up(silo), self.now());
+                () = self.heartbeat.due(silence) => match (waiting, self.finished) {
+                    (Some(waiting), _) => {
+                        presence::log(&waiting, &self.prepared.roster, |silo| self.links.is_up(silo), self.now());
+                    }
+                    (None, Some(since)) => {
+                        let linger = Duration::from_secs(u64::from(self.prepared.config.linger_seconds));
+                        let untold = self.prepared.roster.ids().filter(|silo| !self.told.contains(silo));
+                        let untold: Vec<SiloId> = untold.collect();
+                        presence::log_lingering(&untold, &self.prepared.roster, linger.saturating_sub(since.elapsed()));
+                    }
+                    (None, None) => {}
                 },
                 () = tokio::time::sleep(timer) => {
                     let now = self.now();
@@ -341,7 +350,11 @@ impl Coordinator {
                 self.machine.handle_disconnected(silo, now);
             }
             CoordinatorOutput::Finished => {
-                self.finished.get_or_insert_with(Instant::now);
+                if self.finished.is_none() {
+                    let last = self.prepared.config.output_dir.join("last");
+                    info!(event = "over", adapter = %last.display(), "the job is over; the adapter is in {}", last.display());
+                    self.finished = Some(Instant::now());
+                }
             }
         }
         Ok(())

@@ -31,6 +31,17 @@ pub(crate) fn log(waiting: &Waiting, roster: &Roster, is_up: impl Fn(SiloId) -> 
     );
 }
 
+/// Writes for whom the service stays after the job's end.
+pub(crate) fn log_lingering(untold: &[SiloId], roster: &Roster, left: std::time::Duration) {
+    let (missing, seconds_left) = (names(roster, untold).join(", "), left.as_secs());
+    info!(
+        event = "waiting_for",
+        missing,
+        seconds_left,
+        "the job is over; staying {seconds_left} s at most for silos that have not heard so: {missing}"
+    );
+}
+
 fn sentence(
     waiting: &Waiting,
     roster: &Roster,

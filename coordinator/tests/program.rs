@@ -138,6 +138,18 @@ fn check_says_every_problem_and_its_remedy() {
 }
 
 #[test]
+fn errors_of_the_quorum_name_their_own_key() {
+    let federation = Federation::new();
+    federation.replace("job.toml", "# min_survivors = 3", "min_survivors = 2");
+    let (code, said) = federation.ends("check");
+    assert!(code == 2 && said.contains("`aggregation.min_survivors`: is 2; choose 3 to 4"), "{code} {said}");
+    federation.replace("job.toml", "min_survivors = 2", "# min_survivors = 3");
+    federation.replace("coordinator.toml", "listen = \"127.0.0.1:0\"", "listen = \"localhost:4433\"");
+    let (code, said) = federation.ends("check");
+    assert!(code == 2 && said.contains("0.0.0.0:4433"), "{code} {said}");
+}
+
+#[test]
 fn a_coordinator_that_waits_says_for_whom() {
     let federation = Federation::new();
     let (mut child, _, log) = federation.listens();

@@ -75,7 +75,7 @@ pub use identity::{IdentityKey, IdentityPublic, Signature, SiloId};
 pub use labels::Label;
 pub use masked::MaskedHeader;
 pub use params::{Params, Segment, SegmentKind, VerifySum};
-pub use quorum::Quorum;
+pub use quorum::{Quorum, QuorumError};
 pub use result::{ResultCertificate, ResultVote};
 pub use reveal::{PendingReveal, Reveal, RevealedShare};
 pub use roster::{Roster, RosterEntry, RosterError};

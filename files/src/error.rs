@@ -18,8 +18,8 @@ pub enum FileError {
     },
     /// Others than the owner may read or write it.
     #[error(
-        "{path} has mode {mode:04o}, so that others on this machine may use it: run `chmod {wanted:o} {path}`, and \
-         replace the key if somebody may have read it",
+        "{path} has mode {mode:04o}, so that others on this machine may use it: run `chmod {wanted:o} {path}`{}",
+        if *wanted == 0o600 { ", and replace the key if somebody may have read it" } else { "" },
         path = .path.display()
     )]
     Exposed {
@@ -47,6 +47,12 @@ pub enum FileError {
     #[error("{path} exists already and is not overwritten: move it away first, or choose another folder", path = .path.display())]
     Exists {
         /// the file
+        path: PathBuf,
+    },
+    /// A device, a pipe or a link, which a new file would take the place of.
+    #[error("{path} is no ordinary file but a device, a pipe or a link, and is not replaced: name another file", path = .path.display())]
+    NotOrdinary {
+        /// what lies there
         path: PathBuf,
     },
     /// It is larger than anything that belongs there.

@@ -91,6 +91,9 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> 
 /// Replaces `path` by `bytes` as one step: temporary file in the same folder, fsync, rename, fsync of the folder.
 /// After an error the old content is still there.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        return Err(FileError::NotOrdinary { path: path.to_path_buf() });
+    }
     let err = |e| FileError::unwritten(path, e);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
@@ -165,6 +168,12 @@ mod tests {
         write_atomic(&path, b"three", 0o644).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for special in [link.as_path(), Path::new("/dev/null")] {
+            assert!(matches!(write_atomic(special, b"four", 0o644), Err(FileError::NotOrdinary { .. })));
+            assert!(!fs::symlink_metadata(special).unwrap().is_file(), "it is still what it was");
+        }
     }
 
     #[test]

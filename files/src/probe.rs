@@ -4,7 +4,7 @@
 //! is told by its own answer, not guessed from permission bits.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{FileError, StateDir, StateError};
@@ -15,17 +15,12 @@ use crate::{FileError, StateDir, StateError};
 /// What writing there would have met.
 pub fn writable(dir: &Path) -> Result<(), FileError> {
     match fs::metadata(dir) {
-        Ok(meta) if meta.is_dir() => {
-            let path = unused(dir);
-            let tried = fs::File::create_new(&path).and_then(|file| file.sync_all());
-            let _ = fs::remove_file(&path);
-            tried.map_err(|e| FileError::from_io("write into the folder", dir, e))
-        }
+        Ok(meta) if meta.is_dir() => write_in(dir).map_err(|e| FileError::from_io("write into the folder", dir, e)),
         Ok(_) => Err(FileError::from_io("use as a folder", dir, io::ErrorKind::NotADirectory.into())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let parent = nearest(dir);
             let path = unused(&parent);
-            let tried = fs::create_dir(&path);
+            let tried = fs::create_dir(&path).and_then(|()| write_in(&path));
             let _ = fs::remove_dir(&path);
             tried.map_err(|e| FileError::Io { action: "make the folder", path: dir.to_path_buf(), source: e })
         }
@@ -46,6 +41,17 @@ pub fn state_dir(path: &Path) -> Result<(), StateError> {
         crate::private_dir(path)?;
     }
     Ok(writable(path)?)
+}
+
+/// Writes a page and removes it: an empty file fits on a full disk too.
+fn write_in(dir: &Path) -> io::Result<()> {
+    let path = unused(dir);
+    let tried = fs::File::create_new(&path).and_then(|mut file| {
+        file.write_all(&[0; 4096])?;
+        file.sync_all()
+    });
+    let _ = fs::remove_file(&path);
+    tried
 }
 
 /// The nearest folder above `dir` that exists.

@@ -18,8 +18,8 @@ pub(crate) const LOCK_FILE: &str = "lock";
 pub enum StateError {
     /// Another process has it.
     #[error(
-        "the state directory {} is in use by another process{} (it holds the lock on {}): stop that process, or give each its \
-         own directory",
+        "the state directory {} is in use by another process{} (it holds the lock on {}): this service runs already, or \
+         another one has its directory. Stop that process first, and never start a second one on a copy of the directory",
         .dir.display(), holder.map(|pid| format!(" {pid}")).unwrap_or_default(), .lock.display()
     )]
     Held {

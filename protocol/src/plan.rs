@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use blindsum_adapter::RoundKind;
 use blindsum_adapter::training::{ADAM, Optimizer, Protection};
 use blindsum_adapter::{self as adapter, AdapterLayout, LayoutError, StateLayout};
-use blindsum_crypto::{Context, Digest, Params, Quorum, Roster, Segment, VerifySum};
+use blindsum_crypto::{Context, Digest, Params, Quorum, QuorumError, Roster, Segment, VerifySum};
 
 use crate::job::{Job, JobError, MetricsMode};
 use crate::message::AttemptId;
@@ -225,8 +225,12 @@ pub fn round_name(round: u32, rounds: u32) -> String {
 pub fn quorum(job: &Job, roster: &Roster) -> Result<Quorum, JobError> {
     of_one_federation(job, roster)?;
     let n = u16::try_from(roster.len()).expect("a roster has at most 1000 entries");
-    Quorum::derive(n, job.aggregation.max_colluders, job.aggregation.min_survivors).map_err(|e| {
-        JobError::new("aggregation.max_colluders", format!("or `min_survivors`: {e}"), "lower it or leave it out")
+    Quorum::derive(n, job.aggregation.max_colluders, job.aggregation.min_survivors).map_err(|e| match e {
+        QuorumError::Survivors { m, least, n } => {
+            let remedy = format!("choose {least} to {n}, or leave it out for the least");
+            JobError::new("aggregation.min_survivors", format!("is {m}"), remedy)
+        }
+        e => JobError::new("aggregation.max_colluders", format!("does not fit: {e}"), "lower it or leave it out"),
     })
 }
 

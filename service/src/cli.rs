@@ -1,8 +1,9 @@
 //! Command-line options that several programs have, and how they print.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::Args;
 
@@ -46,9 +47,21 @@ impl Common {
     }
 }
 
-/// Writes a line to standard output. A reader that went away (`… | head`) is no error of ours.
+/// Why a line could not be written to standard output; the first counts.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Writes a line to standard output. A reader that went away (`… | head`) is no error of ours; a full disk is, and the
+/// program says so at its end.
 pub fn say(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => drop(LOST.set(e.to_string())),
+        _ => {}
+    }
+}
+
+/// Why a line of [`say`] was lost, if one was.
+pub(crate) fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
 /// Writes a line to standard error; a closed one is no error either, and never hides how a program ends.

@@ -175,6 +175,22 @@ impl Document {
         at
     }
 
+    /// Refuses folders that are one and the same, or of which one lies in the other: what belongs to each would get mixed.
+    ///
+    /// # Errors
+    /// At the later of the two keys.
+    pub fn apart(&self, folders: &[(&str, &Path)]) -> Result<(), ConfigError> {
+        for (index, (key, path)) in folders.iter().enumerate() {
+            for (other, elsewhere) in &folders[..index] {
+                if path.starts_with(elsewhere) || elsewhere.starts_with(path) {
+                    let problem = format!("lies in one folder with `{other}` ({}); name another", elsewhere.display());
+                    return Err(self.wrong(key, problem));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn line_at(&self, byte: usize) -> usize {
         1 + self.text.as_bytes().iter().take(byte).filter(|b| **b == b'\n').count()
     }
@@ -260,6 +276,17 @@ mod tests {
         assert!(said("privacy.epsilon").starts_with("job.toml:1: "));
         let inline = Document::new("job.toml", "a = 1\nlimits = { deadline_seconds = 5 }\n");
         assert!(inline.wrong("limits.deadline_seconds", "x").to_string().starts_with("job.toml:2: "));
+    }
+
+    #[test]
+    fn folders_of_different_things_lie_apart() {
+        let document = Document::new("silo.toml", "keys = \"k\"\nstate = \"k/s\"\n");
+        let apart = |state: &str| document.apart(&[("keys", Path::new("/x/k")), ("state", Path::new(state))]);
+        assert!(apart("/x/keys").is_ok());
+        for wrong in ["/x/k", "/x/k/s", "/x"] {
+            let said = apart(wrong).unwrap_err().to_string();
+            assert!(said.starts_with("silo.toml:2: `state`") && said.contains("`keys`"), "{said}");
+        }
     }
 
     #[derive(Deserialize)]

@@ -57,7 +57,13 @@ impl Program {
         say: impl FnOnce(&E),
     ) -> ExitCode {
         match outcome {
-            Ok(Ok(code)) => code,
+            Ok(Ok(code)) => match crate::cli::lost() {
+                Some(why) if code == ExitCode::Done => {
+                    complain(format_args!("{}: standard output could not be written: {why}", self.0));
+                    ExitCode::Storage
+                }
+                _ => code,
+            },
             Ok(Err(error)) => {
                 say(&error);
                 error.exit_code()

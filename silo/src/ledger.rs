@@ -95,6 +95,16 @@ pub enum LedgerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It is not there, though something was trained.
+    #[error(
+        "the privacy ledger {path} is not there, but the journal beside it says that this silo took part in rounds: what \
+         was spent is no longer known, so nothing more will be spent. Put the file back as it was, or start a new job in a \
+         new state directory, knowing that what was spent stays spent"
+    )]
+    Lost {
+        /// Where it should lie.
+        path: PathBuf,
+    },
     /// A line that is not a ledger's.
     #[error(
         "the privacy ledger {path}, line {line}, cannot be read. What was spent is no longer known, so nothing more \
@@ -190,6 +200,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Refuses a ledger that is gone: `took_part` says whether the journal knows of an attempt, before which the ledger
+    /// was made.
+    ///
+    /// # Errors
+    /// [`LedgerError::Lost`].
+    pub fn not_lost(path: &Path, took_part: bool) -> Result<(), LedgerError> {
+        if took_part && !path.exists() {
+            return Err(LedgerError::Lost { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
     /// Opens or begins the ledger at `path` for exactly what `covers` says.
     ///
     /// # Errors

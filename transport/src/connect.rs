@@ -26,6 +26,8 @@ use crate::socket;
 const LINGER: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a success: the delays start anew.
 const HEALTHY: Duration = Duration::from_secs(30);
+/// Longer than any try.
+const PATIENT: Duration = Duration::from_secs(3600);
 const COORDINATOR: &str = "coordinator";
 
 /// Dials one coordinator.
@@ -156,11 +158,13 @@ impl<C: Codec> Dialer<C> {
             _ => {}
         }
         loop {
+            let left = give_up_after.map_or(PATIENT, |limit| limit.saturating_sub(start.elapsed()));
             let error = tokio::select! {
                 () = stop.stopped() => return Ok(None),
-                result = self.connect() => match result {
-                    Ok(connection) => return Ok(Some(connection)),
-                    Err(error) => error,
+                result = tokio::time::timeout(left, self.connect()) => match result {
+                    Ok(Ok(connection)) => return Ok(Some(connection)),
+                    Ok(Err(error)) => error,
+                    Err(_) => self.unreachable(format!("no answer within {} seconds", start.elapsed().as_secs())),
                 },
             };
             if !error.retry() || give_up_after.is_some_and(|limit| start.elapsed() >= limit) {

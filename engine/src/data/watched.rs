@@ -22,10 +22,19 @@ pub(super) struct Watched {
     name: String,
 }
 
+/// Size of an ordinary file; opening a pipe would wait for somebody to write into it.
+fn ordinary(path: &Path) -> std::io::Result<u64> {
+    let meta = std::fs::metadata(path)?;
+    if meta.is_file() || meta.is_dir() {
+        return Ok(meta.len());
+    }
+    Err(std::io::Error::other("it is a device or a pipe; rows are read from ordinary files"))
+}
+
 impl Watched {
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
+        let size = ordinary(path)?;
         let file = File::open(path)?;
-        let size = file.metadata()?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Watched { file, hasher: Sha256::new(), bar: None, read: 0, size, since: Instant::now(), name })
     }

@@ -12,8 +12,9 @@ use blindsum_files::probe;
 use blindsum_protocol::silo::{SiloMachine, SiloSetup};
 use blindsum_service::{Checklist, Document, ExitCode};
 
-use super::{AgentError, data, held, read_journal, setup, torch};
+use super::{AgentError, data, held, read_journal, setup, took_part, torch};
 use crate::config::SiloConfig;
+use crate::journal::JournalFile;
 use crate::ledger::Ledger;
 use crate::policy;
 
@@ -77,6 +78,8 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
             let derived = TrainSpec::derive(&plan.job().local_training(), rows.train.len()).map_err(AgentError::from);
             let spent = derived.and_then(|(_, privacy)| {
                 let Some(covers) = setup::covers(config, plan, rows, privacy) else { return Ok(None) };
+                let journal = JournalFile::look(&config.state_dir.join("journal"))?;
+                Ledger::not_lost(&config.state_dir.join("ledger.jsonl"), took_part(&journal))?;
                 let spent = Ledger::look(&config.state_dir.join("ledger.jsonl"), &covers)?;
                 Ok(Some((spent, covers)))
             });
@@ -94,8 +97,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         (Some(plan), Some(()), Some(roster), Some(identity), Some(me)) => {
             let resumes = || -> Result<u32, AgentError> {
                 let dir = &config.state_dir;
-                let journal =
-                    read_journal(&dir.join("journal"), &crate::journal::JournalFile::look(&dir.join("journal"))?)?;
+                let journal = read_journal(&dir.join("journal"), &JournalFile::look(&dir.join("journal"))?)?;
                 let held = held::load_for(plan, &dir.join("adapter"))?;
                 let round = held.as_ref().map_or(0, |held| held.round);
                 let (roster, plan) = (roster.into(), plan.clone().into());

@@ -260,7 +260,10 @@ impl<S: Seams> Driver<S> {
                 self.machine.handle_disconnected(now);
             }
             SiloOutput::Finished => {
-                info!(event = "finished", "the job is over");
+                match &self.keep.output_dir {
+                    Some(dir) => info!(event = "finished", "the job is over; the adapter is in {}", dir.display()),
+                    None => info!(event = "finished", "the job is over"),
+                }
                 return Ok(Some(Ended::Finished));
             }
         }

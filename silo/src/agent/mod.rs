@@ -117,7 +117,7 @@ impl<S: Seams> Agent<S> {
         }
         let dir = config.state_dir.clone();
         let rows = rows.kept_in(&dir)?;
-        let (journal, entries) = open_journal(&dir.join("journal"))?;
+        let (journal, entries, took_part) = open_journal(&dir.join("journal"))?;
         let held = held::load_for(&plan, &dir.join("adapter"))?;
         let held_round = held.as_ref().map_or(0, |held| held.round);
         if let Some(held) = &held {
@@ -125,6 +125,7 @@ impl<S: Seams> Agent<S> {
         }
         let ledger = match covers {
             Some(covers) => {
+                Ledger::not_lost(&dir.join("ledger.jsonl"), took_part)?;
                 let ledger = Ledger::open(&dir.join("ledger.jsonl"), covers)?;
                 if ledger.cut_bytes() > 0 {
                     warn!(
@@ -184,8 +185,8 @@ impl<S: Seams> Agent<S> {
     }
 }
 
-/// Opens the journal and replays it.
-fn open_journal(path: &Path) -> Result<(JournalFile, JournalState), AgentError> {
+/// Opens the journal and replays it; also tells whether it knows of an attempt.
+fn open_journal(path: &Path) -> Result<(JournalFile, JournalState, bool), AgentError> {
     let journal::Opened { journal, bodies, cut_bytes } = JournalFile::open(path)?;
     if cut_bytes > 0 {
         warn!(
@@ -194,7 +195,12 @@ fn open_journal(path: &Path) -> Result<(JournalFile, JournalState), AgentError> 
             "the journal's last entry was cut short by a crash and removed; nothing had been sent on its strength"
         );
     }
-    Ok((journal, read_journal(path, &bodies)?))
+    Ok((journal, read_journal(path, &bodies)?, took_part(&bodies)))
+}
+
+/// Whether a journal knows of an attempt: its first entry says whose it is, and no more.
+fn took_part(bodies: &[Zeroizing<Vec<u8>>]) -> bool {
+    bodies.len() > 1
 }
 
 /// What the entries of the journal at `path` add up to.

@@ -8,6 +8,7 @@
 //! Contract: [`prepare`] reads only; it makes no directory and connects to nobody, so that `check` can run beside a
 //! running silo. Errors about data name file and line, never a text or a label.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use blindsum_adapter::AdapterLayout;
@@ -86,6 +87,13 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
 /// Values of the configuration that can be wrong by themselves.
 pub(super) fn settings(config: &SiloConfig, document: &Document) -> Result<(), AgentError> {
     check_address(&config.coordinator).map_err(|e| document.wrong("coordinator", e))?;
+    let mut folders: Vec<(&str, &Path)> = vec![
+        ("credentials_dir", &config.credentials_dir),
+        ("model_dir", &config.model_dir),
+        ("state_dir", &config.state_dir),
+    ];
+    folders.extend(config.output_dir.as_deref().map(|dir| ("output_dir", dir)));
+    document.apart(&folders)?;
     config.device.parse::<ComputeDevice>().map_err(|e| document.wrong("device", e))?;
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! `blindsum-silo predict`: a classifier's answers to rows without labels.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::{Adapter, TaskKind};
 use blindsum_engine::data::{Columns, Example, Goal, Reading};
 use blindsum_engine::{Engine, best};
-use blindsum_files::write_atomic;
+use blindsum_files::{FileError, write_atomic};
 use blindsum_service::say;
 use clap::Args;
 use serde::Serialize;
@@ -26,7 +28,7 @@ pub struct PredictArgs {
     /// Rows: .jsonl, .csv or .tsv
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the answers go, as JSON Lines; replaced if it exists
+    /// Where the answers go, as JSON Lines; replaced if it holds earlier answers
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Column (or JSON key) of the text
@@ -36,6 +38,9 @@ pub struct PredictArgs {
     #[arg(long)]
     logits: bool,
 }
+
+/// As much of a file as tells answers from anything else, bytes.
+const MAX_LINE: u64 = 64;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -53,6 +58,13 @@ struct Answer<'a> {
 pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
     if same_file(&args.input, &args.output) {
         let what = format!("--output {} is --input: the answers would replace the rows", args.output.display());
+        return Err(CommandError::Usage(what));
+    }
+    if !may_replace(&args.output)? {
+        let what = format!(
+            "--output {} holds something else than answers, which would be lost: name another file, or move that one away",
+            args.output.display()
+        );
         return Err(CommandError::Usage(what));
     }
     let mut ready = args.adapter.open()?;
@@ -79,6 +91,20 @@ pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
     write_atomic(&args.output, out.as_bytes(), 0o600)?;
     say(format!("wrote {} answers to {}", rows.len(), args.output.display()));
     Ok(())
+}
+
+/// Whether nothing is there but earlier answers, or nothing at all.
+fn may_replace(output: &Path) -> Result<bool, FileError> {
+    let failed = |e| FileError::from_io("read", output, e);
+    let mut file = match std::fs::symlink_metadata(output) {
+        Err(_) => return Ok(true),
+        // What is neither file nor folder is refused in words of its own when it is written.
+        Ok(meta) if !meta.is_file() => return Ok(!meta.is_dir()),
+        Ok(_) => File::open(output).map_err(failed)?.take(MAX_LINE),
+    };
+    let mut start = Vec::new();
+    file.read_to_end(&mut start).map_err(failed)?;
+    Ok(start.is_empty() || start.starts_with(b"{\"row\":1,\"label\":"))
 }
 
 /// Whether both names lead to one file, by a link or by another spelling.

@@ -107,8 +107,6 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         }
         Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
     }
-    // Before anything is trained, so that what was spent is not lost.
-    provenance::claim(&args.out, &name)?;
     let before = state.initial();
     report("before", &job, &mut engine, state.adapter(&before), held_out.as_deref())?;
 
@@ -134,6 +132,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     if let Some(privacy) = privacy {
         say(format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
     }
+    provenance::claim(&args.out, &name)?;
     let meta = PeftMeta {
         base_model_name_or_path: args.model.display().to_string(),
         labels: job.model.labels.clone(),

@@ -146,6 +146,14 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
         place.bad(&command, 2, &["--output", "--input"]);
     }
     assert_eq!(place.read("test.jsonl"), truth, "the rows are still there");
+    let predict = "predict --model . --adapter adapter --input test.jsonl --output";
+    for precious in ["job.toml", "train.jsonl", "adapter/adapter_config.json"] {
+        let before = place.read(precious);
+        place.bad(&format!("{predict} {precious}"), 2, &[precious, "would be lost"]);
+        assert_eq!(place.read(precious), before);
+    }
+    place.bad(&format!("{predict} /dev/null"), 7, &["/dev/null", "no ordinary file"]);
+    place.good(&format!("{predict} out.jsonl --threads 1"));
     place.write("none.jsonl", "");
     place.bad(&evaluate.replace("test.jsonl", "none.jsonl"), 3, &["none.jsonl: the file holds no rows"]);
     let blank = "{\"text\": \" \", \"label\": \"up\"}\n";

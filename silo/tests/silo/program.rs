@@ -14,6 +14,7 @@ use blindsum_protocol::{Limits, Plan, RoundKind};
 use blindsum_service::config;
 use blindsum_silo::agent::prepare;
 use blindsum_silo::config::SiloConfig;
+use blindsum_silo::journal::JournalFile;
 use blindsum_testkit::enrol;
 use blindsum_testkit::models::{TINY_CONFIG, tiny_tensors, write_model};
 use blindsum_transport::codec::CoordinatorCodec;
@@ -248,6 +249,45 @@ fn the_folder_of_another_job_is_refused_before_anything_is_trained() {
     silo.replace("silo.toml", "state-of-the-second", "state");
     let (code, log) = silo.ends(&["run"]);
     assert!(matches!(code, 6 | 7) && log.contains("state_dir") && !log.contains("remove the file"), "{code} {log}");
+}
+
+#[test]
+fn a_ledger_that_is_gone_is_not_begun_anew() {
+    let silo = Silo::new();
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5, "{code} {log}");
+    // As after an attempt: a second entry in the journal, which only a silo that took part has.
+    let took_part = |silo: &Silo| {
+        let opened = JournalFile::open(&silo.path("state/journal")).unwrap();
+        let mut journal = opened.journal;
+        journal.append(opened.bodies.last().unwrap()).unwrap();
+    };
+    std::fs::remove_file(silo.path("state/ledger.jsonl")).unwrap();
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5, "nothing was spent yet: {code} {log}");
+    took_part(&silo);
+    std::fs::remove_file(silo.path("state/ledger.jsonl")).unwrap();
+    let (code, said) = silo.ends(&["check"]);
+    assert!(said.contains("ledger.jsonl is not there") && code == 6, "{code} {said}");
+    assert!(!silo.path("state/ledger.jsonl").exists());
+}
+
+#[test]
+fn what_is_said_into_a_full_disk_is_no_success() {
+    let silo = Silo::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-silo"));
+    let output = program.args(["hashes", "--model"]).arg(silo.path("model")).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{output:?}");
+}
+
+#[test]
+fn folders_that_get_mixed_are_refused() {
+    let silo = Silo::new();
+    silo.replace("silo.toml", "# output_dir = \"adapter\"", "output_dir = \"model\"");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 2 && said.contains("`output_dir`") && said.contains("`model_dir`"), "{code} {said}");
 }
 
 #[test]
