@@ -26,7 +26,7 @@ use crate::statistics::{Hits, macro_accuracy, mean_macro_accuracy, paired_bootst
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ExperimentSettings {
     /// Seeds of A and the head; the first one chooses the learning rates.
     pub seeds: Vec<u64>,
     /// Learning rates tried by every arm.
@@ -37,7 +37,7 @@ pub struct Settings {
 
 /// One trained arm at one rate and seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Trained {
+struct TrainedArm {
     validation: Vec<Vec<bool>>,
     test: Vec<Vec<bool>>,
 }
@@ -49,7 +49,7 @@ const DRAWS: usize = 10_000;
 ///
 /// # Errors
 /// When training, evaluating or writing fails.
-pub fn run(job: &Job, bench: &mut Bench, corpus: &Corpus, settings: &Settings) -> Result<String> {
+pub fn run(job: &Job, bench: &mut Bench, corpus: &Corpus, settings: &ExperimentSettings) -> Result<String> {
     fs::create_dir_all(&settings.folder).with_context(|| format!("cannot make {}", settings.folder.display()))?;
     let arms: Vec<(String, Arm)> = [("federation".to_owned(), Arm::Federation), ("pooled".to_owned(), Arm::Pooled)]
         .into_iter()
@@ -105,8 +105,8 @@ fn train(
     seed: u64,
     bench: &mut Bench,
     corpus: &Corpus,
-    settings: &Settings,
-) -> Result<Trained> {
+    settings: &ExperimentSettings,
+) -> Result<TrainedArm> {
     let job = arms::vary(job, rate, seed)?;
     let kept = settings.folder.join(format!("{name}-{rate}-{seed}-{}.json", &job.digest().to_string()[..16]));
     if let Ok(text) = fs::read_to_string(&kept) {
@@ -122,7 +122,7 @@ fn train(
     let validation: Vec<_> = corpus.sources.iter().map(|source| source.validation.as_slice()).collect();
     let test: Vec<_> = corpus.sources.iter().map(|source| source.test.as_slice()).collect();
     let trained =
-        Trained { validation: arms::hits(engine, adapter, &validation)?, test: arms::hits(engine, adapter, &test)? };
+        TrainedArm { validation: arms::hits(engine, adapter, &validation)?, test: arms::hits(engine, adapter, &test)? };
     println!(
         "{name}, learning rate {rate}, seed {seed}: validation {:.3}, test {:.3}",
         macro_accuracy(&trained.validation),

@@ -75,7 +75,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             let root = cli.home.join("run");
             std::fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
             let rates = (Some(alone_learning_rate), pooled_learning_rate);
-            interruptible(&run::Settings { job, inputs, root: root.canonicalize()?, compare, rates })
+            interruptible(&run::RunSettings { job, inputs, root: root.canonicalize()?, compare, rates })
         }
         Command::Experiment { job, seeds, learning_rates, rounds } => {
             experiment(&cli.home, &job, seeds, learning_rates, rounds)?;
@@ -117,7 +117,7 @@ fn inputs(home: &std::path::Path) -> Result<Inputs> {
 
 /// Runs until done or stopped. The federation's processes are killed when the run is dropped; training in this process
 /// stops with it.
-fn interruptible(settings: &run::Settings) -> Result<ExitCode> {
+fn interruptible(settings: &run::RunSettings) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let result = runtime.block_on(async {
         let stop = signals::stop().context("cannot listen for signals")?;
@@ -148,7 +148,7 @@ fn experiment(
     file.rounds = rounds.unwrap_or(file.rounds);
     let job = file.checked().map_err(|e| document.at_key(e))?;
     let corpus = Corpus::open(&inputs.data, &inputs.model, &job)?;
-    let settings = experiment::Settings { seeds, learning_rates, folder: home.join("experiment") };
+    let settings = experiment::ExperimentSettings { seeds, learning_rates, folder: home.join("experiment") };
     let report = experiment::run(&job, &mut Bench::new(&inputs.model), &corpus, &settings)?;
     println!("\n{report}");
     Ok(())

@@ -20,7 +20,7 @@ use crate::watch::{Line, Tail, last_words, spent};
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct RunSettings {
     /// The job file.
     pub job: PathBuf,
     /// Where programs, model and rows are.
@@ -37,7 +37,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// When anything fails; the message says where the logs are.
-pub async fn run(settings: &Settings, stop: &Stop) -> Result<()> {
+pub async fn run(settings: &RunSettings, stop: &Stop) -> Result<()> {
     let document = Document::read(&settings.job)?;
     let job = document.checked(JobFile::checked)?;
     println!("Reading and tokenising the rows of four institutions…");
@@ -200,7 +200,7 @@ fn base(bench: &mut Bench, job: &Job, corpus: &Corpus) -> Result<Vec<Vec<bool>>>
 
 fn compare(
     report: &mut Report,
-    settings: &Settings,
+    settings: &RunSettings,
     job: &Job,
     corpus: &Corpus,
     bench: &mut Bench,

@@ -18,7 +18,7 @@ use crate::run::Exited;
 /// What a command's output is read for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Reading {
+pub enum FigureReading {
     /// The exit code: the command may fail.
     ExitCode,
     /// The time it took.
@@ -44,7 +44,7 @@ pub enum Take {
     Count,
 }
 
-impl TryFrom<String> for Reading {
+impl TryFrom<String> for FigureReading {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -62,7 +62,7 @@ impl TryFrom<String> for Reading {
     }
 }
 
-impl Reading {
+impl FigureReading {
     /// The figures, each with the name that its match gave it (empty where there is one figure only).
     ///
     /// # Errors
@@ -109,7 +109,7 @@ mod tests {
 
     fn read(reading: &str, take: Take, output: &str) -> Result<Vec<(String, f64)>, String> {
         let ended = Exited { code: 0, seconds: 2.5, output: output.to_owned() };
-        Reading::try_from(reading.to_owned())?.read(take, &ended)
+        FigureReading::try_from(reading.to_owned())?.read(take, &ended)
     }
 
     fn one(reading: &str, take: Take, output: &str) -> f64 {
@@ -140,7 +140,7 @@ mod tests {
         assert!(read(r"^(?<name>\w+) (?<figure>\d+)$", Take::First, "it took long").is_err());
         assert!(read(r"took (\w+)", Take::First, "it took long").is_err());
         let failed = Exited { code: 3, seconds: 1.0, output: "took 4".to_owned() };
-        let of = |text: &str| Reading::try_from(text.to_owned()).unwrap().read(Take::First, &failed);
+        let of = |text: &str| FigureReading::try_from(text.to_owned()).unwrap().read(Take::First, &failed);
         assert_eq!(of("exit code").unwrap(), [(String::new(), 3.0)]);
         assert!(of("seconds").is_err() && of(r"took (\d+)").is_err());
     }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_pattern_has_one_group_or_a_name_and_a_figure() {
         for pattern in ["took", r"(\d) (\d)", r"(?<name>\d)", r"(?<name>.) (?<number>.)", "(unclosed"] {
-            assert!(Reading::try_from(pattern.to_owned()).is_err(), "{pattern}");
+            assert!(FigureReading::try_from(pattern.to_owned()).is_err(), "{pattern}");
         }
     }
 }

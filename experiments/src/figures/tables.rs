@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::bar::Bar;
-use crate::reading::{Reading, Take};
+use crate::reading::{FigureReading, Take};
 
 /// Where the tables of the topics are, from the repository's root.
 pub const TOPICS: &str = "experiments/figures";
@@ -57,7 +57,7 @@ pub struct TopicRow {
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A command, run when the row is asked for; rows that share it share one run.
-    Short { command: String, read: Reading, take: Take },
+    Short { command: String, read: FigureReading, take: Take },
     /// A figure of a long step, as `make long` last found it.
     Long { step: String, figure: String },
 }
@@ -82,7 +82,7 @@ impl TryFrom<WrittenRow> for TopicRow {
     fn try_from(row: WrittenRow) -> Result<Self, String> {
         let source = match (row.command, row.step, row.take) {
             (Some(command), None, take) => {
-                Origin::Short { command, read: Reading::try_from(row.read)?, take: take.unwrap_or_default() }
+                Origin::Short { command, read: FigureReading::try_from(row.read)?, take: take.unwrap_or_default() }
             }
             (None, Some(step), None) => Origin::Long { step, figure: row.read },
             _ => return Err(format!("row {}: give either `command`, or `step` without `take`", row.name)),
@@ -122,7 +122,7 @@ pub struct LongFigure {
     /// Once in its step; what a match is named comes behind it.
     pub name: String,
     /// How it is read.
-    pub read: Reading,
+    pub read: FigureReading,
     /// Which match counts.
     #[serde(default)]
     pub take: Take,

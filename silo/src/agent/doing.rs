@@ -21,7 +21,7 @@ impl Doing {
     }
 
     /// Writes it to the log; `training` has the steps that are done, while the engine works.
-    pub fn log(&self, training: Option<&Steps>) {
+    pub fn log(&self, training: Option<&StepCount>) {
         let seconds = self.since.elapsed().as_secs();
         match training {
             Some(steps) => {
@@ -40,16 +40,16 @@ pub(crate) fn silence(training: bool) -> std::time::Duration {
 
 /// How far a training is; cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Steps {
+pub(crate) struct StepCount {
     done: Arc<AtomicU32>,
     /// Of one round.
     pub all: u32,
 }
 
-impl Steps {
+impl StepCount {
     /// None done of `all`.
     pub fn new(all: u32) -> Self {
-        Steps { done: Arc::default(), all }
+        StepCount { done: Arc::default(), all }
     }
 
     /// So many are done.

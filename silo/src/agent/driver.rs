@@ -30,7 +30,7 @@ use blindsum_transport::CloseCode;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
-use crate::agent::doing::{self, Doing, Steps};
+use crate::agent::doing::{self, Doing, StepCount};
 use crate::agent::error::AgentError;
 use crate::agent::events;
 use crate::agent::keep::Keep;
@@ -66,14 +66,14 @@ pub(crate) struct Training {
     pub idle: Option<Trainer>,
     pub running: Work<(Trainer, TrainRequest, Trained)>,
     pub cancel: Arc<AtomicBool>,
-    pub steps: Steps,
+    pub steps: StepCount,
     /// Asked for while an older one was running.
     pub next: Option<TrainRequest>,
 }
 
 impl Training {
     pub fn new(trainer: Trainer, steps: u32) -> Self {
-        let (idle, cancel, steps) = (Some(trainer), Arc::default(), Steps::new(steps));
+        let (idle, cancel, steps) = (Some(trainer), Arc::default(), StepCount::new(steps));
         Self { idle, running: Work::default(), cancel, steps, next: None }
     }
 

@@ -21,7 +21,7 @@ use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{MeasuredUpdate, TrainRequest};
 use tracing::{debug, info};
 
-use crate::agent::doing::Steps;
+use crate::agent::doing::StepCount;
 use crate::agent::error::AgentError;
 use crate::ledger::{Ledger, LedgerError};
 
@@ -62,7 +62,7 @@ impl Trainer {
     }
 
     /// Does what the machine asks for.
-    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool, steps: &Steps) -> Trained {
+    pub fn run(&mut self, request: &TrainRequest, cancel: &AtomicBool, steps: &StepCount) -> Trained {
         match self.update(request, cancel, steps) {
             Ok(update) => Trained::Update(update),
             Err(AgentError::Local(LocalError::Stopped)) => Trained::Cancelled,
@@ -75,7 +75,7 @@ impl Trainer {
         &mut self,
         request: &TrainRequest,
         cancel: &AtomicBool,
-        progress: &Steps,
+        progress: &StepCount,
     ) -> Result<MeasuredUpdate, AgentError> {
         let go_on = || !cancel.load(Ordering::Relaxed);
         let (round, attempt) = (request.at.round, request.at.attempt);

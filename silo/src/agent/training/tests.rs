@@ -83,7 +83,7 @@ fn a_ledger_that_cannot_be_written_ends_the_agent() {
     let mut ledger = Ledger::open(&dir.path().join("ledger.jsonl"), covers).unwrap();
     ledger.break_disk(b"");
     let (mut trainer, request) = trainer(DP, Some(ledger));
-    match trainer.run(&request, &AtomicBool::new(false), &Steps::new(1)) {
+    match trainer.run(&request, &AtomicBool::new(false), &StepCount::new(1)) {
         Trained::Fatal(error) => assert_eq!(error.exit_code(), ExitCode::Storage),
         _ => panic!("a full disk is no reason to decline and go on"),
     }
@@ -115,7 +115,7 @@ fn logged(privacy: StepPrivacy) -> String {
         .finish();
     let (mut trainer, request) = trainer(privacy, None);
     tracing::subscriber::with_default(subscriber, || {
-        assert!(matches!(trainer.run(&request, &AtomicBool::new(false), &Steps::new(1)), Trained::Update(_)));
+        assert!(matches!(trainer.run(&request, &AtomicBool::new(false), &StepCount::new(1)), Trained::Update(_)));
     });
     String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
 }
