@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use blindsum_files::{ExitCode, Exits, FileError, read_public, write_atomic};
+use blindsum_files::{ExitCode, Exits, FileError, read_public, write_new};
 use serde::{Deserialize, Serialize};
 
 /// The mark of a folder's owner.
@@ -43,8 +43,22 @@ pub struct JobName {
     pub job_digest: String,
     /// Training rounds that it has.
     pub rounds: u32,
+    /// Whether one silo trains it alone, and no federation.
+    #[serde(default)]
+    pub alone: bool,
     /// What each silo spends over the whole job on each of its records; none without differential privacy.
     pub privacy: Option<Budget>,
+}
+
+impl JobName {
+    /// Refuses what no job of ours is called: these words may come from a stranger's file, and are shown to people.
+    pub(crate) fn sound(&self) -> Result<(), &'static str> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if self.job_digest.len() != 64 || !self.job_digest.bytes().all(hex) {
+            return Err("job_digest is no SHA-256");
+        }
+        Ok(())
+    }
 }
 
 /// The ε schedule of a job: the same noise in every training, so that ε grows with each and ends at most here.
@@ -67,8 +81,6 @@ pub struct Provenance {
     pub of: JobName,
     /// The training round after which these are the weights.
     pub round: u32,
-    /// Whether one silo trained them on its rows alone.
-    pub alone: bool,
     /// When they were written, seconds since 1970 by the writer's clock.
     pub time_unix_seconds: u64,
 }
@@ -76,19 +88,19 @@ pub struct Provenance {
 impl Provenance {
     /// Of the weights that a federation has after `round`, written now.
     pub fn after(of: JobName, round: u32) -> Self {
-        Provenance { of, round, alone: false, time_unix_seconds: now() }
+        Provenance { of, round, time_unix_seconds: now() }
     }
 
     /// Of the weights that one silo trained alone, written now.
     pub fn alone(of: JobName) -> Self {
-        Provenance { round: of.rounds, of, alone: true, time_unix_seconds: now() }
+        Provenance { round: of.rounds, of: JobName { alone: true, ..of }, time_unix_seconds: now() }
     }
 }
 
 impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let JobName { job, job_digest, rounds, privacy } = &self.of;
-        let by = if self.alone { "trained by one silo alone" } else { "trained by a federation" };
+        let JobName { job, job_digest, rounds, alone, privacy } = &self.of;
+        let by = if *alone { "trained by one silo alone" } else { "trained by a federation" };
         write!(f, "job {job:?} (digest {job_digest}), after round {} of {rounds}, {by}, ", self.round)?;
         match privacy {
             Some(Budget { epsilon, delta, .. }) => write!(f, "ε ≤ {epsilon} at δ = {delta:e} on each training record"),
@@ -159,8 +171,12 @@ pub fn look(dir: &Path, job: &JobName) -> Result<bool, ClaimError> {
         Ok(bytes) => {
             let found: JobName =
                 serde_json::from_slice(&bytes).map_err(|e| ClaimError::Damaged { path, why: e.to_string() })?;
-            if found.job_digest != job.job_digest {
-                let (found, digest) = (found.job, found.job_digest);
+            if let Err(why) = found.sound() {
+                return Err(ClaimError::Damaged { path: dir.join(MARK), why: why.to_owned() });
+            }
+            if (&found.job_digest, found.alone) != (&job.job_digest, job.alone) {
+                let by = if found.alone { " of one silo alone" } else { "" };
+                let (found, digest) = (found.job + by, found.job_digest);
                 return Err(ClaimError::OtherJob { dir: dir.to_path_buf(), found, digest });
             }
             Ok(true)
@@ -185,7 +201,11 @@ pub fn claim(dir: &Path, job: &JobName) -> Result<(), ClaimError> {
     let mut text =
         serde_json::to_vec_pretty(job).map_err(|e| ClaimError::Damaged { path: dir.join(MARK), why: e.to_string() })?;
     text.push(b'\n');
-    Ok(write_atomic(&dir.join(MARK), &text, 0o644)?)
+    match write_new(&dir.join(MARK), &text, 0o644) {
+        // Somebody was faster: whoever it was, it is theirs.
+        Err(FileError::Exists { .. }) => look(dir, job).map(drop),
+        other => Ok(other?),
+    }
 }
 
 #[cfg(test)]
@@ -194,7 +214,7 @@ mod tests {
 
     fn job(digest: &str) -> JobName {
         let privacy = Some(Budget { epsilon: 6.0, delta: 1e-5, trainings: 22 });
-        JobName { job: "triage".into(), job_digest: digest.repeat(32), rounds: 20, privacy }
+        JobName { job: "triage".into(), job_digest: digest.repeat(32), rounds: 20, alone: false, privacy }
     }
 
     #[test]
@@ -211,6 +231,8 @@ mod tests {
             let text = result.unwrap_err().to_string();
             assert!(text.contains("adapter belongs to job \"triage\"") && text.contains("another folder"), "{text}");
         }
+        let alone = JobName { alone: true, ..job("aa") };
+        assert!(claim(&out, &alone).unwrap_err().to_string().contains("job \"triage\""));
         assert_eq!(std::fs::read(out.join(MARK)).unwrap(), before);
     }
 

@@ -7,7 +7,7 @@ use blindsum_adapter::provenance;
 use blindsum_certs::{Credentials, Role, roster};
 use blindsum_files::probe;
 use blindsum_protocol::plan::Plan;
-use blindsum_service::{Checklist, ExitCode};
+use blindsum_service::{Checklist, Document, ExitCode};
 use blindsum_transport::try_listen;
 
 use crate::config::CoordinatorConfig;
@@ -17,8 +17,9 @@ use crate::store::Store;
 
 /// Tries everything and prints what was found; the code is that of the first problem.
 #[must_use]
-pub fn check(config: &CoordinatorConfig) -> ExitCode {
+pub fn check(config: &CoordinatorConfig, document: &Document) -> ExitCode {
     let mut check = Checklist::default();
+    check.find("settings", setup::settings(config, document), |()| "folders lie apart".to_owned());
     check.find("listen", try_listen(config.listen), |()| format!("{} (UDP) is free", config.listen));
     check.find("keys", Credentials::load(&config.credentials_dir, Role::Coordinator), |found| {
         format!(

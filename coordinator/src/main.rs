@@ -63,14 +63,14 @@ struct EvidenceArgs {
 fn main() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Run(common) => PROGRAM.run(common.log(), || {
-            let (config, _): (CoordinatorConfig, _) = common.load()?;
-            let prepared = prepare(config)?;
+            let (config, document): (CoordinatorConfig, _) = common.load()?;
+            let prepared = prepare(config, &document)?;
             announce(&prepared, &VERSION);
             PROGRAM.block_on(|stop| async move { Coordinator::bind(prepared).await?.run(&stop).await })
         }),
         Command::Check(common) => PROGRAM.run(common.log(), || {
-            let (config, _): (CoordinatorConfig, _) = common.load()?;
-            Ok::<_, CoordinatorError>(check(&config))
+            let (config, document): (CoordinatorConfig, _) = common.load()?;
+            Ok::<_, CoordinatorError>(check(&config, &document))
         }),
         Command::Evidence(args) => PROGRAM.command(|| {
             let (silo, guilt) = evidence::check(&args.file, &args.roster, &args.job)?;

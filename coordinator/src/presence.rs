@@ -9,13 +9,14 @@ use crate::output::names;
 
 /// How long nothing need be said while `waiting` lasts.
 pub(crate) fn silence(waiting: &Waiting, is_up: impl Fn(SiloId) -> bool) -> std::time::Duration {
-    let all_at_work = waiting.attempt.is_some() && waiting.missing.iter().all(|&silo| is_up(silo));
+    let all_at_work = waiting.attempt.is_some() && waiting.expected.iter().all(|&silo| is_up(silo));
     if all_at_work { WORKING } else { WAITING }
 }
 
 /// Writes what is waited for to the log.
 pub(crate) fn log(waiting: &Waiting, roster: &Roster, is_up: impl Fn(SiloId) -> bool, now_ms: u64) {
-    let (away, connected): (Vec<SiloId>, Vec<SiloId>) = waiting.missing.iter().partition(|&&silo| !is_up(silo));
+    let away: Vec<SiloId> = waiting.expected.iter().copied().filter(|&silo| !is_up(silo)).collect();
+    let connected: Vec<SiloId> = waiting.missing.iter().copied().filter(|&silo| is_up(silo)).collect();
     let seconds_left = waiting.until_ms.map(|at| at.saturating_sub(now_ms).div_ceil(1000));
     info!(
         event = "waiting_for",
@@ -70,17 +71,20 @@ fn sentence(
     }
     let attempt = waiting.attempt.unwrap_or_default();
     let what = match waiting.phase {
-        Phase::Advertise => "trained and advertised",
+        Phase::Advertise => "training and advertising",
         phase => phase.name(),
     };
     if !connected.is_empty() {
-        parts.push(format!("at work: {}", list(connected)));
+        parts.insert(0, format!("still at work: {}", list(connected)));
     }
-    parts.push(format!("{} silos are enough", waiting.needed));
+    if matches!(waiting.phase, Phase::Advertise | Phase::Share | Phase::MaskedInput) {
+        parts.push(format!("{} silos are enough", waiting.needed));
+    }
     if let Some(seconds) = seconds_left {
         parts.push(format!("waits at most {seconds} s"));
     }
-    format!("round {round}, attempt {attempt}: {what} by {} of {all} silos; {}", here.len(), parts.join("; "))
+    let rest = if parts.is_empty() { "waits for the silos' answers".to_owned() } else { parts.join("; ") };
+    format!("round {round}, attempt {attempt}: {what}; {rest}")
 }
 
 #[cfg(test)]
@@ -113,8 +117,8 @@ mod tests {
     }
 
     fn said(waiting: &Waiting, up: &[u16]) -> String {
-        let (away, connected): (Vec<SiloId>, Vec<SiloId>) =
-            waiting.missing.iter().partition(|silo| !up.contains(&silo.0));
+        let away: Vec<SiloId> = waiting.expected.iter().copied().filter(|silo| !up.contains(&silo.0)).collect();
+        let connected: Vec<SiloId> = waiting.missing.iter().copied().filter(|silo| up.contains(&silo.0)).collect();
         sentence(waiting, &roster(), &away, &connected, waiting.until_ms.map(|at| at / 1000))
     }
 
@@ -135,7 +139,7 @@ mod tests {
         let waiting = waiting(Phase::Advertise, &[2, 3], Some(480_000));
         assert_eq!(
             said(&waiting, &[0, 1, 2]),
-            "round 3, attempt 2: trained and advertised by 2 of 4 silos; not connected: d; at work: c; 3 silos are enough; \
+            "round 3, attempt 2: training and advertising; still at work: c; not connected: d; 3 silos are enough; \
              waits at most 480 s"
         );
         assert_eq!(silence(&waiting, |silo| silo.0 < 3), WAITING);

@@ -3,6 +3,7 @@
 //! Contract: [`prepare`] reads only; it makes no directory and opens no port. Of the base model it reads `config.json` and
 //! hashes `tokenizer.json`; weights are never needed here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use blindsum_adapter::{AdapterLayout, BaseShape};
@@ -32,17 +33,30 @@ pub struct Prepared {
     pub credentials: Credentials,
 }
 
-/// Reads and checks every file that the configuration names.
+/// Reads and checks every file that the configuration names; `document` is where it came from, for errors about its
+/// values.
 ///
 /// # Errors
 /// Names the file and what to do about it.
-pub fn prepare(config: CoordinatorConfig) -> Result<Prepared, CoordinatorError> {
+pub fn prepare(config: CoordinatorConfig, document: &Document) -> Result<Prepared, CoordinatorError> {
+    settings(&config, document)?;
     let credentials = Credentials::load(&config.credentials_dir, Role::Coordinator)?;
     let roster = roster::load(&config.roster)?;
     let job = job(&config)?;
     let shape = shape(&config, &job.0)?;
     let plan = plan(&job, &shape, &roster)?;
     Ok(Prepared { config, roster: Arc::new(roster), plan: Arc::new(plan), credentials })
+}
+
+/// Values of the configuration that can be wrong by themselves.
+pub(crate) fn settings(config: &CoordinatorConfig, document: &Document) -> Result<(), CoordinatorError> {
+    let folders: [(&str, &Path); 4] = [
+        ("credentials_dir", &config.credentials_dir),
+        ("base_model_dir", &config.base_model_dir),
+        ("state_dir", &config.state_dir),
+        ("output_dir", &config.output_dir),
+    ];
+    Ok(document.apart(&folders)?)
 }
 
 /// The job and where it stands.

@@ -1,10 +1,9 @@
 //! SHA-256 of files of any size.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use blindsum_files::FileError;
+use blindsum_files::{FileError, open_ordinary};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of the file at `path`, which is read piece by piece.
@@ -12,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// # Errors
 /// If it cannot be opened or read.
 pub fn sha256_of(path: &Path) -> Result<[u8; 32], FileError> {
-    let mut file = File::open(path).map_err(|e| FileError::from_io("open", path, e))?;
+    let mut file = open_ordinary(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -49,8 +49,8 @@ pub enum FileError {
         /// the file
         path: PathBuf,
     },
-    /// A device, a pipe or a link, which a new file would take the place of.
-    #[error("{path} is no ordinary file but a device, a pipe or a link, and is not replaced: name another file", path = .path.display())]
+    /// A device, a pipe or a link: a new file would take its place, and reading it might wait for ever.
+    #[error("{path} is no ordinary file but a device, a pipe or a link: name an ordinary one", path = .path.display())]
     NotOrdinary {
         /// what lies there
         path: PathBuf,

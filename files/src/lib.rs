@@ -50,29 +50,42 @@ pub const SECRET_LIMIT: u64 = 16 * 1024;
 /// Largest certificate, roster or revocation list read, in bytes.
 pub const PUBLIC_LIMIT: u64 = 1024 * 1024;
 
-fn read_limited(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| FileError::from_io("read", path, e))?;
+/// Opens a file for reading; a device or a pipe is refused, since opening it may wait for ever.
+pub fn open_ordinary(path: &Path) -> Result<File, FileError> {
+    let meta = fs::metadata(path).map_err(|e| FileError::from_io("open", path, e))?;
+    if !meta.is_file() && !meta.is_dir() {
+        return Err(FileError::NotOrdinary { path: path.to_path_buf() });
+    }
+    File::open(path).map_err(|e| FileError::from_io("open", path, e))
+}
+
+fn read_limited(file: File, path: &Path, limit: u64, bytes: &mut Vec<u8>) -> Result<(), FileError> {
+    file.take(limit + 1).read_to_end(bytes).map_err(|e| FileError::from_io("read", path, e))?;
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.to_path_buf(), limit });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads a file that is no secret, at most `limit` bytes.
 pub fn read_public(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    read_limited(File::open(path).map_err(|e| FileError::from_io("open", path, e))?, path, limit)
+    let mut bytes = Vec::new();
+    read_limited(open_ordinary(path)?, path, limit, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Reads a secret of at most [`SECRET_LIMIT`] bytes; refused unless only its owner may read and write it (0600 or
 /// less). The mode is taken from the open file, so that it cannot change in between.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let file = File::open(path).map_err(|e| FileError::from_io("open", path, e))?;
+    let file = open_ordinary(path)?;
     let mode = file.metadata().map_err(|e| FileError::from_io("inspect", path, e))?.permissions().mode() & 0o7777;
     if mode & 0o177 != 0 {
         return Err(FileError::Exposed { path: path.to_path_buf(), mode, wanted: 0o600 });
     }
-    read_limited(file, path, SECRET_LIMIT).map(Zeroizing::new)
+    // Large enough from the start: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * SECRET_LIMIT as usize));
+    read_limited(file, path, SECRET_LIMIT, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Creates `path` with permission bits `mode` (0600 for a secret), durable on return; an existing file is refused.

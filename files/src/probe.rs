@@ -20,6 +20,7 @@ pub fn writable(dir: &Path) -> Result<(), FileError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let parent = nearest(dir);
             let path = unused(&parent);
+            let _ = fs::remove_dir(&path);
             let tried = fs::create_dir(&path).and_then(|()| write_in(&path));
             let _ = fs::remove_dir(&path);
             tried.map_err(|e| FileError::Io { action: "make the folder", path: dir.to_path_buf(), source: e })
@@ -46,6 +47,8 @@ pub fn state_dir(path: &Path) -> Result<(), StateError> {
 /// Writes a page and removes it: an empty file fits on a full disk too.
 fn write_in(dir: &Path) -> io::Result<()> {
     let path = unused(dir);
+    // What an earlier try left that was killed between its two steps.
+    let _ = fs::remove_file(&path);
     let tried = fs::File::create_new(&path).and_then(|mut file| {
         file.write_all(&[0; 4096])?;
         file.sync_all()

@@ -276,7 +276,7 @@ impl Job {
             Protection::None { .. } => None,
         };
         let (job, job_digest) = (self.file.name.clone(), self.digest().to_string());
-        JobName { job, job_digest, rounds: self.file.rounds, privacy }
+        JobName { job, job_digest, rounds: self.file.rounds, alone: false, privacy }
     }
 
     /// What a silo does in one round, and how its records are protected.

@@ -62,7 +62,9 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
     let text = level.map(str::to_owned).or(from_environment).unwrap_or_else(|| "info".to_owned());
     let filter = filter(&text)?;
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written (a full disk, a reader that went away) ends no service.
+    let base =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = match format {
         LogFormat::Text => {
             let ansi = std::io::stderr().is_terminal();

@@ -97,7 +97,7 @@ pub enum LedgerError {
     },
     /// It is not there, though something was trained.
     #[error(
-        "the privacy ledger {path} is not there, but the journal beside it says that this silo took part in rounds: what \
+        "the privacy ledger {path} is not there or empty, but the journal beside it says that this silo took part in rounds: what \
          was spent is no longer known, so nothing more will be spent. Put the file back as it was, or start a new job in a \
          new state directory, knowing that what was spent stays spent"
     )]
@@ -200,13 +200,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Refuses a ledger that is gone: `took_part` says whether the journal knows of an attempt, before which the ledger
-    /// was made.
+    /// Refuses a ledger that is gone or empty: `took_part` says whether the journal knows of an attempt, before which the
+    /// ledger's first line was on the disk.
     ///
     /// # Errors
     /// [`LedgerError::Lost`].
     pub fn not_lost(path: &Path, took_part: bool) -> Result<(), LedgerError> {
-        if took_part && !path.exists() {
+        let begun = || blindsum_files::read_public(path, MAX_BYTES).is_ok_and(|bytes| bytes.contains(&b'\n'));
+        if took_part && !begun() {
             return Err(LedgerError::Lost { path: path.to_owned() });
         }
         Ok(())

@@ -62,7 +62,8 @@ impl Cluster {
 
     /// Starts the coordinator, again if it was stopped before: it listens where it did.
     pub async fn start_coordinator(&mut self) {
-        let prepared = blindsum_coordinator::prepare(self.site.coordinator_config()).unwrap();
+        let (config, document) = self.site.coordinator_config();
+        let prepared = blindsum_coordinator::prepare(config, &document).unwrap();
         let coordinator = Coordinator::bind(prepared).await.unwrap();
         self.address = coordinator.local_addr().to_string();
         let (trigger, stop) = signals::manual();

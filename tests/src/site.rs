@@ -153,8 +153,8 @@ impl Site {
     }
 
     /// Reads back what [`Site::write_coordinator`] wrote.
-    pub fn coordinator_config(&self) -> CoordinatorConfig {
-        blindsum_service::config::load(&self.path("coordinator.toml")).unwrap().0
+    pub fn coordinator_config(&self) -> (CoordinatorConfig, Document) {
+        blindsum_service::config::load(&self.path("coordinator.toml")).unwrap()
     }
 
     /// Reads back what [`Site::write_silo`] wrote.

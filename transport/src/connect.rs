@@ -26,6 +26,8 @@ use crate::socket;
 const LINGER: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a success: the delays start anew.
 const HEALTHY: Duration = Duration::from_secs(30);
+/// Shortest time in which a try can end well.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Longer than any try.
 const PATIENT: Duration = Duration::from_secs(3600);
 const COORDINATOR: &str = "coordinator";
@@ -150,36 +152,38 @@ impl<C: Codec> Dialer<C> {
         stop: &Stop,
         give_up_after: Option<Duration>,
     ) -> Result<Option<Connection<C>>, TransportError> {
-        let start = Instant::now();
         match self.connected.take() {
             Some(since) if since.elapsed() >= HEALTHY => self.backoff.reset(),
             // It accepted and dropped us: do not hammer.
-            Some(_) if !self.wait(stop).await => return Ok(None),
+            Some(_) if !self.wait(stop, PATIENT).await => return Ok(None),
             _ => {}
         }
+        let start = Instant::now();
+        let mut last = None;
         loop {
-            let left = give_up_after.map_or(PATIENT, |limit| limit.saturating_sub(start.elapsed()));
+            let left = give_up_after.map_or(PATIENT, |limit| limit.saturating_sub(start.elapsed())).max(SHORTEST);
             let error = tokio::select! {
                 () = stop.stopped() => return Ok(None),
                 result = tokio::time::timeout(left, self.connect()) => match result {
                     Ok(Ok(connection)) => return Ok(Some(connection)),
                     Ok(Err(error)) => error,
-                    Err(_) => self.unreachable(format!("no answer within {} seconds", start.elapsed().as_secs())),
+                    Err(_) => last.take().unwrap_or_else(|| self.unreachable(format!("no answer in {} s", left.as_secs()))),
                 },
             };
             if !error.retry() || give_up_after.is_some_and(|limit| start.elapsed() >= limit) {
                 return Err(error);
             }
             tracing::warn!(%error, "cannot reach the coordinator; trying again");
-            if !self.wait(stop).await {
+            last = Some(error);
+            if !self.wait(stop, left).await {
                 return Ok(None);
             }
         }
     }
 
     /// Waits for the next delay; false when stopped meanwhile.
-    async fn wait(&mut self, stop: &Stop) -> bool {
-        let delay = self.backoff.next(rand::random());
+    async fn wait(&mut self, stop: &Stop, most: Duration) -> bool {
+        let delay = self.backoff.next(rand::random()).min(most);
         tokio::select! {
             () = stop.stopped() => false,
             () = tokio::time::sleep(delay) => true,

@@ -43,7 +43,10 @@ pub(super) fn read(file: &[u8]) -> Result<Option<Provenance>, String> {
     if text.len() as u64 > MAX_BYTES {
         return Err("its provenance is too long".to_owned());
     }
-    serde_json::from_str(text).map(Some).map_err(|e| format!("its provenance is not of this version: {e}"))
+    let wrong = |why: &dyn std::fmt::Display| format!("its provenance is not of this version: {why}");
+    let provenance: Provenance = serde_json::from_str(text).map_err(|e| wrong(&e))?;
+    provenance.of.sound().map_err(|e| wrong(&e))?;
+    Ok(Some(provenance))
 }
 
 fn split(file: &[u8]) -> Option<(&[u8], &[u8])> {

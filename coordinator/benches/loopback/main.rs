@@ -45,8 +45,8 @@ fn main() {
 /// The service, as `blindsum-coordinator run` has it.
 fn coordinate(config: &str) {
     let path = std::path::Path::new(config);
-    let (config, _) = blindsum_service::config::load(path).unwrap();
-    let prepared = prepare(config).unwrap();
+    let (config, document) = blindsum_service::config::load(path).unwrap();
+    let prepared = prepare(config, &document).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (_trigger, stop) = signals::manual();

@@ -142,6 +142,12 @@ fn errors_of_the_quorum_name_their_own_key() {
     let (code, said) = federation.ends("check");
     assert!(code == 2 && said.contains("`aggregation.min_survivors`: is 2; choose 3 to 4"), "{code} {said}");
     federation.replace("job.toml", "min_survivors = 2", "# min_survivors = 3");
+    federation.replace("coordinator.toml", "output_dir = \"adapter\"", "output_dir = \"hub/adapter\"");
+    for command in ["check", "run"] {
+        let (code, said) = federation.ends(command);
+        assert!(code == 2 && said.contains("`output_dir`") && said.contains("`credentials_dir`"), "{code} {said}");
+    }
+    federation.replace("coordinator.toml", "output_dir = \"hub/adapter\"", "output_dir = \"adapter\"");
     federation.replace("coordinator.toml", "listen = \"127.0.0.1:0\"", "listen = \"localhost:4433\"");
     let (code, said) = federation.ends("check");
     assert!(code == 2 && said.contains("0.0.0.0:4433"), "{code} {said}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use blindsum_adapter::peft::{self, PeftMeta};
-use blindsum_adapter::provenance::{self, Provenance};
+use blindsum_adapter::provenance::{self, JobName, Provenance};
 use blindsum_adapter::training::Protection;
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_engine::data::{Dataset, Example, Goal, Reading, Tokens};
@@ -62,7 +62,7 @@ pub struct TrainArgs {
 /// One sentence, and its exit code.
 pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let job = job(args)?;
-    let name = job.output_name();
+    let name = JobName { alone: true, ..job.output_name() };
     provenance::look(&args.out, &name)?;
     probe::writable(&args.out)?;
     let model = ModelDir::open(&args.model)?;
@@ -107,6 +107,8 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         }
         Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
     }
+    // Before anything is trained, so that what was spent is not lost.
+    provenance::claim(&args.out, &name)?;
     let before = state.initial();
     report("before", &job, &mut engine, state.adapter(&before), held_out.as_deref())?;
 
@@ -132,7 +134,6 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     if let Some(privacy) = privacy {
         say(format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
     }
-    provenance::claim(&args.out, &name)?;
     let meta = PeftMeta {
         base_model_name_or_path: args.model.display().to_string(),
         labels: job.model.labels.clone(),

@@ -270,6 +270,13 @@ fn a_ledger_that_is_gone_is_not_begun_anew() {
     let (code, said) = silo.ends(&["check"]);
     assert!(said.contains("ledger.jsonl is not there") && code == 6, "{code} {said}");
     assert!(!silo.path("state/ledger.jsonl").exists());
+    // Neither is an empty one, or one whose first line is torn: it was on the disk before any attempt.
+    for text in ["", "{\"schema\":1,"] {
+        std::fs::write(silo.path("state/ledger.jsonl"), text).unwrap();
+        let (code, said) = silo.ends(&["check"]);
+        assert!(said.contains("not there or empty") && code == 6, "{code} {said}");
+        assert_eq!(std::fs::read_to_string(silo.path("state/ledger.jsonl")).unwrap(), text);
+    }
 }
 
 #[test]
@@ -280,6 +287,11 @@ fn what_is_said_into_a_full_disk_is_no_success() {
     let output = program.args(["hashes", "--model"]).arg(silo.path("model")).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{output:?}");
+    // A log that cannot be written ends nothing, and the code of a fatal error stays its own.
+    silo.replace("silo.toml", "max_epsilon = 8.0", "max_epsilon = 1.0");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = silo.command(&["run"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(6));
 }
 
 #[test]
@@ -288,6 +300,12 @@ fn folders_that_get_mixed_are_refused() {
     silo.replace("silo.toml", "# output_dir = \"adapter\"", "output_dir = \"model\"");
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 2 && said.contains("`output_dir`") && said.contains("`model_dir`"), "{code} {said}");
+    silo.replace("silo.toml", "output_dir = \"model\"", "output_dir = \"adapter\"");
+    let pipe = silo.path("data/pipe.jsonl");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    silo.replace("silo.toml", "data/train.jsonl", "data/pipe.jsonl");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 3 && said.contains("pipe.jsonl"), "nobody waits for a pipe: {code} {said}");
 }
 
 #[test]

@@ -29,8 +29,8 @@ fn main() -> std::process::ExitCode {
     let program = Program("blindsum-test-coordinator");
     let log = LogArgs { log_format: LogFormat::Json, log_level: None };
     let code = program.run(&log, || {
-        let (config, _) = config::load::<CoordinatorConfig>(&cli.config)?;
-        let prepared = prepare(config)?;
+        let (config, document) = config::load::<CoordinatorConfig>(&cli.config)?;
+        let prepared = prepare(config, &document)?;
         announce(&prepared, "test");
         program.block_on::<CoordinatorError, _, _>(|stop| async move {
             let mut coordinator = Coordinator::bind(prepared).await?;

@@ -300,6 +300,7 @@ fn export(dir: &Path, family: Family, task: Task, head: Head, method: Method, fo
             job: "families".to_owned(),
             job_digest: "ab".repeat(32),
             rounds: 1,
+            alone: true,
             privacy: None,
         })),
     };
