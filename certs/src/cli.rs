@@ -142,6 +142,7 @@ pub(crate) enum CertsCommand {
     /// On the authority's machine: revoke certificates and write the new revocation list.
     ///
     /// A name or serial number that was never issued is refused, and nothing is revoked then.
+    #[command(group = clap::ArgGroup::new("whom").required(true).multiple(true))]
     #[command(after_help = "Examples:\n  blindsum-certs revoke --authority authority --name clinic-a\n  \
         blindsum-certs revoke --authority authority --serial 4f0c53b1e9d27a688a10c4de35f7b902\n\n\
         Next: copy authority/revoked.pem into the coordinator's folder and restart the coordinator.")]
@@ -150,10 +151,10 @@ pub(crate) enum CertsCommand {
         #[arg(long)]
         authority: PathBuf,
         /// Revoke every certificate of this name.
-        #[arg(long, required_unless_present = "serial")]
+        #[arg(long, group = "whom")]
         name: Option<String>,
         /// Revoke the certificate with this serial number (hexadecimal, as `authority list` shows it).
-        #[arg(long)]
+        #[arg(long, group = "whom")]
         serial: Vec<String>,
     },
     /// Anywhere: show a certificate, a request, a revocation list, an identity file or a roster.

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::path::Path;
 
-use blindsum_files::{FileError, PUBLIC_LIMIT, read_public};
+use blindsum_files::{FileError, PUBLIC_LIMIT, probe, read_public};
 
 use crate::error::{CertsError, ErrorKind, fail};
 use crate::inspect::{certificate_from_pem, parse_x509};
@@ -105,13 +105,13 @@ pub(crate) fn check_out(
 ) -> Result<(), CertsError> {
     let bytes = match read_public(out, PUBLIC_LIMIT) {
         Ok(bytes) => bytes,
-        Err(FileError::Missing { .. }) => return Ok(()),
+        Err(FileError::Missing { .. }) => return Ok(probe::file(out)?),
         Err(e) => return Err(e.into()),
     };
     let found = Paper::of(&bytes);
     let what = if found == kind { another(&bytes)? } else { Some(found.to_string()) };
     match what {
-        None => Ok(()),
+        None => Ok(probe::file(out)?),
         Some(what) => fail(
             ErrorKind::Refused,
             format!("{} exists already and is {what}: it is not overwritten. Choose another --out", out.display()),

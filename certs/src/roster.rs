@@ -131,6 +131,12 @@ pub fn describe_quorum(quorum: &Quorum) -> Vec<String> {
     ]
 }
 
+/// The same in one line, for `check`.
+pub fn short_quorum(quorum: &Quorum) -> String {
+    let silos = if quorum.c == 1 { "one colluding silo".to_owned() } else { format!("{} colluding silos", quorum.c) };
+    format!("a round needs m = {} of {} silos and withstands {silos}", quorum.m, quorum.n)
+}
+
 /// What a small federation must know before it starts; `None` from four names on.
 pub fn small_federation_warning(roster: &Roster) -> Option<String> {
     let colluders = Quorum::derive(roster.len() as u16, None, None).map_or(0, |quorum| quorum.c);

@@ -12,6 +12,7 @@ use blindsum_transport::try_listen;
 
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
+use crate::output;
 use crate::setup;
 use crate::store::Store;
 
@@ -41,14 +42,7 @@ pub fn check(config: &CoordinatorConfig, document: &Document) -> ExitCode {
     };
     let plan = match (&job, &shape, &roster) {
         (Some(job), Some(shape), Some(roster)) => check.find("plan", setup::plan(job, shape, roster), |plan| {
-            let quorum = plan.quorum();
-            format!(
-                "{} trained coordinates; a round needs m = {} of {} silos and withstands {} colluders",
-                plan.layout().len(),
-                quorum.m,
-                quorum.n,
-                quorum.c
-            )
+            format!("{} trained coordinates; {}", plan.layout().len(), roster::short_quorum(&plan.quorum()))
         }),
         _ => needs(&mut check, "plan", "job, base model and roster"),
     };
@@ -58,8 +52,13 @@ pub fn check(config: &CoordinatorConfig, document: &Document) -> ExitCode {
                 let there = if config.state_dir.exists() { "is there" } else { "can be made" };
                 format!("{} {there}", config.state_dir.display())
             });
-            check.find("output_dir", output(config, plan), |()| {
-                format!("{} can be written", config.output_dir.display())
+            check.find("output_dir", output(config, plan), |newest| {
+                let dir = config.output_dir.display();
+                match newest {
+                    0 => format!("{dir} can be written"),
+                    newest if *newest >= plan.last_round() => format!("{dir} holds the whole job: it is over"),
+                    newest => format!("{dir} can be written; it holds the job up to round {newest}"),
+                }
             });
         }
         None => {
@@ -76,9 +75,11 @@ fn state(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorError
     Ok(())
 }
 
-fn output(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorError> {
+/// The newest round in the history; 0 before the first.
+fn output(config: &CoordinatorConfig, plan: &Plan) -> Result<u32, CoordinatorError> {
     provenance::look(&config.output_dir, &plan.job().output_name())?;
-    Ok(probe::writable(&config.output_dir)?)
+    probe::writable(&config.output_dir)?;
+    output::newest(&config.output_dir)
 }
 
 fn needs<T>(check: &mut Checklist, what: &str, needed: &str) -> Option<T> {

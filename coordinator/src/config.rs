@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use blindsum_service::config::ServiceConfig;
+use blindsum_service::config::{Kind, ServiceConfig};
 use serde::Deserialize;
 
 /// The whole of `coordinator.toml`.
@@ -52,6 +52,8 @@ fn default_linger() -> u32 {
 }
 
 impl ServiceConfig for CoordinatorConfig {
+    const KIND: Kind = Kind::Coordinator;
+
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         vec![
             &mut self.roster,

@@ -226,10 +226,17 @@ impl Coordinator {
         };
         let (now, address) = (self.now(), connection.remote_address());
         let Some((silo, replaced)) = self.links.add(connection) else { return };
+        let name = self.prepared.roster.name_of(silo);
         if replaced {
+            warn!(
+                event = "replaced",
+                silo = name,
+                %address,
+                "{name} connects from {address} while an earlier connection of it is up, which is closed: it lost that one, \
+                 or a second process has its keys"
+            );
             self.machine.handle_disconnected(silo, now);
         }
-        let name = self.prepared.roster.name_of(silo);
         info!(event = "connected", silo = name, %address, "{name} connected from {address}");
         self.machine.handle_connected(silo, now);
     }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use blindsum_crypto::Roster;
+use blindsum_crypto::{Roster, SiloId};
 use blindsum_protocol::coordinator::{Conviction, CoordinatorEvent, RoundReport};
 use blindsum_protocol::plan::round_name;
 use tracing::{debug, error, info, warn};
@@ -106,15 +106,22 @@ pub(crate) fn log_conviction(conviction: &Conviction, roster: &Roster, path: &Pa
     );
 }
 
+/// The silos of the roster whose update is not in the sum.
+fn outside(report: &RoundReport, roster: &Roster) -> Vec<SiloId> {
+    roster.ids().filter(|id| !report.survivors.contains(id)).collect()
+}
+
 /// Writes a finished round to the log; `rounds` are the job's training rounds.
 pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
     let accuracy = report.held_out.map(|held_out| held_out.mean_accuracy);
     let dropped = names(roster, &report.dropped).join(", ");
+    let without = names(roster, &outside(report, roster)).join(", ");
     info!(
         event = "round_completed",
         round = report.round,
         rounds,
         attempt = report.attempt,
+        silos = roster.len(),
         cohort = report.cohort.len(),
         survivors = report.survivors.len(),
         dropped,
@@ -126,11 +133,12 @@ pub(crate) fn log_round(report: &RoundReport, roster: &Roster, rounds: u32) {
         payload_down_bytes = report.bytes.payload_down,
         control_down_bytes = report.bytes.control_down,
         wall_seconds = report.duration_ms as f64 / 1000.0,
-        "{} completed in attempt {}: {} of {} silos in the sum{}",
+        "{} completed in attempt {}: {} of {} silos in the sum{}{}",
         round_name(report.round, rounds),
         report.attempt,
         report.survivors.len(),
-        report.cohort.len(),
+        roster.len(),
+        if without.is_empty() { String::new() } else { format!(" (without {without})") },
         accuracy
             .map_or_else(String::new, |accuracy| format!(", held-out accuracy before it {:.1} %", accuracy * 100.0))
     );

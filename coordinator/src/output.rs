@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::provenance::{self, Provenance};
 use blindsum_crypto::{Roster, SiloId};
+use blindsum_files::FileError;
 use blindsum_protocol::coordinator::RoundReport;
 use blindsum_protocol::plan::{Plan, RoundKind};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ use crate::error::CoordinatorError;
 /// Files of the base model that PEFT users want beside the adapter, where there are any.
 const TOKENIZER_FILES: [&str; 5] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt"];
+const HISTORY: &str = "history.jsonl";
 /// Longest file that is copied, bytes.
 const MAX_COPY: u64 = 1 << 30;
 /// Longest history that is read, bytes.
@@ -55,6 +57,9 @@ pub struct HistoryLine {
     pub survivors: Vec<String>,
     /// Cohort without survivors.
     pub dropped: Vec<String>,
+    /// Silos of the roster that did not advertise.
+    #[serde(default)]
+    pub absent: Vec<String>,
     /// Held-out accuracy of the adapter that the round started from, mean over the survivors; none with metrics off.
     pub accuracy: Option<f64>,
     /// Held-out examples of all survivors.
@@ -101,7 +106,7 @@ impl Output {
     pub fn open(dir: &Path, model_dir: &Path, base_model_name: String, plan: &Plan) -> Result<Self, CoordinatorError> {
         provenance::claim(dir, &plan.job().output_name())?;
         blindsum_files::probe::writable(dir)?;
-        let path = dir.join("history.jsonl");
+        let path = dir.join(HISTORY);
         let mut history = OpenOptions::new()
             .read(true)
             .append(true)
@@ -113,22 +118,11 @@ impl Output {
             .take(MAX_HISTORY)
             .read_to_end(&mut bytes)
             .map_err(|e| CoordinatorError::file("read", &path, e))?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let whole = whole_lines(&bytes);
         if whole < bytes.len() {
             history.set_len(whole as u64).map_err(|e| CoordinatorError::file("write", &path, e))?;
         }
-        let (mut newest, mut best) = (0, None);
-        for (index, line) in bytes[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-            let line: HistoryLine = serde_json::from_slice(line).map_err(|e| {
-                CoordinatorError::Config(format!(
-                    "{}, line {}: {e}; this is no history of this version: name another output_dir",
-                    path.display(),
-                    index + 1
-                ))
-            })?;
-            newest = line.round;
-            best = better(best, line.accuracy.filter(|_| line.round > 1));
-        }
+        let (newest, best) = replay(&path, &bytes[..whole])?;
         Ok(Self { dir: dir.to_owned(), model_dir: model_dir.to_owned(), history, base_model_name, newest, best })
     }
 
@@ -163,7 +157,7 @@ impl Output {
             }
             self.best = better(self.best, Some(now));
         }
-        let path = self.dir.join("history.jsonl");
+        let path = self.dir.join(HISTORY);
         let mut line =
             serde_json::to_vec(&line(report, plan, roster)).expect("a struct of numbers and strings becomes JSON");
         line.push(b'\n');
@@ -207,6 +201,41 @@ impl Output {
     }
 }
 
+/// Bytes of a history up to its last whole line.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)
+}
+
+/// The newest round of a history and the best accuracy in it.
+fn replay(path: &Path, lines: &[u8]) -> Result<(u32, Option<f64>), CoordinatorError> {
+    let (mut newest, mut best) = (0, None);
+    for (index, line) in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let line: HistoryLine = serde_json::from_slice(line).map_err(|e| {
+            CoordinatorError::Config(format!(
+                "{}, line {}: {e}; this is no history of this version: name another output_dir",
+                path.display(),
+                index + 1
+            ))
+        })?;
+        newest = line.round;
+        best = better(best, line.accuracy.filter(|_| line.round > 1));
+    }
+    Ok((newest, best))
+}
+
+/// The newest round in the history of an output directory, 0 where there is none; changes nothing.
+///
+/// # Errors
+/// The disk's, and a history that is not one.
+pub(crate) fn newest(dir: &Path) -> Result<u32, CoordinatorError> {
+    let path = dir.join(HISTORY);
+    match blindsum_files::read_public(&path, MAX_HISTORY) {
+        Ok(bytes) => Ok(replay(&path, &bytes[..whole_lines(&bytes)])?.0),
+        Err(FileError::Missing { .. }) => Ok(0),
+        Err(e) => Err(e.into()),
+    }
+}
+
 fn better(best: Option<f64>, now: Option<f64>) -> Option<f64> {
     match (best, now) {
         (Some(best), Some(now)) if now <= best => Some(best),
@@ -233,6 +262,7 @@ fn line(report: &RoundReport, plan: &Plan, roster: &Roster) -> HistoryLine {
         cohort: names(roster, &report.cohort),
         survivors: names(roster, &report.survivors),
         dropped: names(roster, &report.dropped),
+        absent: names(roster, &roster.ids().filter(|id| !report.cohort.contains(id)).collect::<Vec<_>>()),
         accuracy: report.held_out.map(|held_out| held_out.mean_accuracy),
         held_out_examples: report.held_out.map(|held_out| held_out.examples),
         held_out_correct: report.held_out.map(|held_out| held_out.correct),

@@ -78,7 +78,7 @@ fn sentence(
         parts.insert(0, format!("still at work: {}", list(connected)));
     }
     if matches!(waiting.phase, Phase::Advertise | Phase::Share | Phase::MaskedInput) {
-        parts.push(format!("{} silos are enough", waiting.needed));
+        parts.push(format!("needs at least {} silos to go on", waiting.needed));
     }
     if let Some(seconds) = seconds_left {
         parts.push(format!("waits at most {seconds} s"));
@@ -139,8 +139,8 @@ mod tests {
         let waiting = waiting(Phase::Advertise, &[2, 3], Some(480_000));
         assert_eq!(
             said(&waiting, &[0, 1, 2]),
-            "round 3, attempt 2: training and advertising; still at work: c; not connected: d; 3 silos are enough; \
-             waits at most 480 s"
+            "round 3, attempt 2: training and advertising; still at work: c; not connected: d; needs at least 3 silos \
+             to go on; waits at most 480 s"
         );
         assert_eq!(silence(&waiting, |silo| silo.0 < 3), WAITING);
         assert_eq!(silence(&waiting, |_| true), WORKING);

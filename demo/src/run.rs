@@ -172,7 +172,7 @@ impl Shown {
             "  round {:>2}: {} of {} silos in the sum{accuracy}{epsilon}, {:.2} MB sent up so far",
             line.round,
             line.survivors,
-            line.cohort,
+            line.silos,
             self.sent as f64 / 1e6
         )
     }

@@ -19,6 +19,9 @@ pub struct Line {
     /// Name of the phase.
     #[serde(default)]
     pub phase: String,
+    /// Silos of the federation.
+    #[serde(default)]
+    pub silos: u32,
     /// Silos in the cohort.
     #[serde(default)]
     pub cohort: u32,

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::error::folder_of;
 use crate::{FileError, StateDir, StateError};
 
 /// Whether files can be written in `dir`, or `dir` itself could be made.
@@ -29,17 +30,30 @@ pub fn writable(dir: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Whether [`write_atomic`](crate::write_atomic) could put a file at `path`: its folder is there and can be written.
+///
+/// # Errors
+/// What writing it would have met.
+pub fn file(path: &Path) -> Result<(), FileError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(FileError::Folder { path: path.to_path_buf() }),
+        Ok(meta) if !meta.is_file() => return Err(FileError::NotOrdinary { path: path.to_path_buf() }),
+        _ => {}
+    }
+    let folder = folder_of(path);
+    match fs::metadata(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(FileError::NoSuchFolder { path: folder.to_path_buf() }),
+        _ => writable(folder),
+    }
+}
+
 /// Whether `path` could be opened as a state directory: as [`StateDir::open`], but nothing is made where it is not there.
 ///
 /// # Errors
 /// As [`StateDir::open`].
 pub fn state_dir(path: &Path) -> Result<(), StateError> {
-    if path.join(crate::state::LOCK_FILE).exists() {
-        // The lock file of an earlier run is there, so that opening leaves nothing new.
-        return StateDir::open(path).map(drop);
-    }
     if path.exists() {
-        crate::private_dir(path)?;
+        StateDir::look(path)?;
     }
     Ok(writable(path)?)
 }
@@ -84,7 +98,11 @@ mod tests {
         state_dir(&dir.path().join("state")).unwrap();
         assert_eq!(names(dir.path()), 0);
         drop(StateDir::open(&dir.path().join("state")).unwrap());
+        let lock = dir.path().join("state/lock");
+        fs::write(&lock, "4711\n").unwrap();
         state_dir(&dir.path().join("state")).unwrap();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "4711\n", "who ran last is still known");
+        assert_eq!(names(&dir.path().join("state")), 1);
     }
 
     #[test]
@@ -96,6 +114,9 @@ mod tests {
             let text = writable(&place).unwrap_err().to_string();
             assert!(text.contains(&place.display().to_string()), "{text}");
         }
+        let nowhere = super::file(&dir.path().join("nowhere/answers")).unwrap_err().to_string();
+        assert!(nowhere.contains("nowhere does not exist: make it first"), "{nowhere}");
+        super::file(&dir.path().join("answers")).unwrap();
         let held = StateDir::open(&dir.path().join("held")).unwrap();
         assert!(matches!(state_dir(held.path()), Err(StateError::Held { .. })));
         let wide = dir.path().join("wide");

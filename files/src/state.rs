@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::{ExitCode, Exits};
 use crate::{FileError, private_dir, read_public};
 
-pub(crate) const LOCK_FILE: &str = "lock";
+const LOCK_FILE: &str = "lock";
 
 /// A state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,18 +62,21 @@ impl StateDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(err)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let text = read_public(&lock_path, 64).unwrap_or_default();
-                let holder = String::from_utf8_lossy(&text).trim().parse().ok();
-                return Err(StateError::Held { dir: path.to_path_buf(), lock: lock_path, holder });
-            }
-            Err(TryLockError::Error(e)) => return Err(err(e).into()),
-        }
+        taken(lock.try_lock(), path, &lock_path)?;
         lock.set_len(0).map_err(err)?;
         writeln!(lock, "{}", std::process::id()).map_err(err)?;
         Ok(StateDir { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Whether [`open`](Self::open) would have the lock now; writes nothing. Where there is no lock file, nobody has it.
+    pub(crate) fn look(path: &Path) -> Result<(), StateError> {
+        let lock_path = path.join(LOCK_FILE);
+        private_dir(path)?;
+        match File::open(&lock_path) {
+            Ok(lock) => taken(lock.try_lock_shared(), path, &lock_path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(FileError::from_io("lock", &lock_path, e).into()),
+        }
     }
 
     /// The directory.
@@ -84,6 +87,19 @@ impl StateDir {
     /// A file or folder in it.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+/// Says who has the lock that could not be taken.
+fn taken(tried: Result<(), TryLockError>, dir: &Path, lock: &Path) -> Result<(), StateError> {
+    match tried {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let text = read_public(lock, 64).unwrap_or_default();
+            let holder = String::from_utf8_lossy(&text).trim().parse().ok();
+            Err(StateError::Held { dir: dir.to_path_buf(), lock: lock.to_path_buf(), holder })
+        }
+        Err(TryLockError::Error(e)) => Err(FileError::from_io("lock", lock, e).into()),
     }
 }
 

@@ -225,7 +225,7 @@ impl Run {
         self.machine = made.unwrap_or_else(|e| {
             // q silos certified two results of one round: the silo followed the second, but its journal names the first
             assert!(
-                matches!(e, SetupError::Held(_)) && self.watch.has_forked(),
+                matches!(e, SetupError::Held(_) | SetupError::JournalBehind { .. }) && self.watch.has_forked(),
                 "a silo starts from its own files: {e}"
             );
             self.held = None;

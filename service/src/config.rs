@@ -23,7 +23,7 @@
 //! ```
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use blindsum_files::{ExitCode, Exits, FileError, PUBLIC_LIMIT, read_public};
 use serde::de::DeserializeOwned;
@@ -36,12 +36,17 @@ pub enum ConfigError {
     #[error("the configuration cannot be read: {0}")]
     File(#[from] FileError),
     /// A key is unknown, missing or has a wrong value.
-    #[error("{}:{line}: {}{message}", .path.display(), key.as_ref().map(|k| format!("`{k}`: ")).unwrap_or_default())]
+    #[error(
+        "{}{}: {}{message}",
+        .path.display(),
+        line.map(|line| format!(":{line}")).unwrap_or_default(),
+        key.as_ref().map(|k| format!("`{k}`: ")).unwrap_or_default()
+    )]
     Content {
         /// The file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: usize,
+        /// Line, counted from 1; none where it is about the file as a whole.
+        line: Option<usize>,
         /// The key on that line, where there is one.
         key: Option<String>,
         /// What is wrong.
@@ -57,8 +62,42 @@ impl Exits for ConfigError {
 
 /// What a service reads from its configuration file.
 pub trait ServiceConfig: DeserializeOwned {
+    /// What it is.
+    const KIND: Kind;
+
     /// Its paths: a relative one is read from the folder that holds the file.
     fn paths(&mut self) -> Vec<&mut PathBuf>;
+}
+
+/// The files that an operator writes, each told by a key at its top that the others do not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `coordinator.toml`
+    Coordinator,
+    /// `silo.toml`
+    Silo,
+    /// `job.toml`
+    Job,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Coordinator, Kind::Silo, Kind::Job];
+
+    fn key(self) -> &'static str {
+        match self {
+            Kind::Coordinator => "listen",
+            Kind::Silo => "coordinator",
+            Kind::Job => "rounds",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Coordinator => "a coordinator's configuration",
+            Kind::Silo => "a silo's configuration",
+            Kind::Job => "a job",
+        }
+    }
 }
 
 /// Reads a service's configuration and makes its paths absolute.
@@ -67,7 +106,7 @@ pub trait ServiceConfig: DeserializeOwned {
 /// [`ConfigError`]; an unknown key is answered with the list of known ones.
 pub fn load<C: ServiceConfig>(path: &Path) -> Result<(C, Document), ConfigError> {
     let document = Document::read(path)?;
-    let mut config: C = document.parse()?;
+    let mut config: C = document.parse().map_err(|e| document.mistaken_for(C::KIND).unwrap_or(e))?;
     let whole = std::path::absolute(path).map_err(|e| FileError::from_io("find the folder of", path, e))?;
     let base = whole.parent().unwrap_or(Path::new("/"));
     for path in config.paths() {
@@ -94,7 +133,7 @@ impl Document {
             Ok(text) => Ok(Document { path: path.to_path_buf(), text }),
             Err(e) => {
                 let good = e.utf8_error().valid_up_to();
-                let line = 1 + e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count();
+                let line = Some(1 + e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count());
                 let message = "this is not UTF-8 text".to_owned();
                 Err(ConfigError::Content { path: path.to_path_buf(), line, key: None, message })
             }
@@ -124,13 +163,21 @@ impl Document {
     /// [`ConfigError::Content`]; an unknown key is answered with the list of known ones.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|e| {
-            let line = self.line_at(e.span().map_or(0, |span| span.start));
-            let key = self.text.lines().nth(line - 1).and_then(key_of);
-            let message =
-                e.message().trim_end().replace("unknown field", "unknown key").replace("missing field", "missing key");
-            let message = message.replace(", expected one of", "; known keys:");
+            let line = e.span().map(|span| self.line_at(span.start));
+            let key = line.and_then(|line| self.text.lines().nth(line - 1)).and_then(key_of);
+            let message = in_words(e.message().trim_end());
             ConfigError::Content { path: self.path.clone(), line, key, message }
         })
+    }
+
+    /// The error that it is a file of another kind than `wanted`; none where its keys do not say so.
+    fn mistaken_for(&self, wanted: Kind) -> Option<ConfigError> {
+        let root = DeTable::parse(&self.text).ok()?;
+        let has = |kind: &Kind| root.get_ref().iter().any(|(name, _)| name.get_ref() == kind.key());
+        let found = Kind::ALL.into_iter().find(has).filter(|_| !has(&wanted))?;
+        let (found, wanted) = (found.name(), wanted.name());
+        let message = format!("this is {found}, where {wanted} is expected: give --config the other file");
+        Some(ConfigError::Content { path: self.path.clone(), line: None, key: None, message })
     }
 
     /// Parses it into `F`, and checks that into `T`; `check` says which key is at fault, and why.
@@ -156,7 +203,7 @@ impl Document {
     /// not stand, at its table.
     #[must_use]
     pub fn wrong(&self, key: &str, problem: impl fmt::Display) -> ConfigError {
-        let line = self.line_at(self.find(key));
+        let line = Some(self.line_at(self.find(key)));
         ConfigError::Content { path: self.path.clone(), line, key: Some(key.to_owned()), message: problem.to_string() }
     }
 
@@ -176,13 +223,15 @@ impl Document {
     }
 
     /// Refuses folders that are one and the same, or of which one lies in the other: what belongs to each would get mixed.
+    /// Links are followed, as whoever writes there would.
     ///
     /// # Errors
     /// At the later of the two keys.
     pub fn apart(&self, folders: &[(&str, &Path)]) -> Result<(), ConfigError> {
-        for (index, (key, path)) in folders.iter().enumerate() {
-            for (other, elsewhere) in &folders[..index] {
-                if path.starts_with(elsewhere) || elsewhere.starts_with(path) {
+        let real: Vec<PathBuf> = folders.iter().map(|(_, path)| real(path)).collect();
+        for (index, (key, _)) in folders.iter().enumerate() {
+            for (before, (other, elsewhere)) in folders[..index].iter().enumerate() {
+                if real[index].starts_with(&real[before]) || real[before].starts_with(&real[index]) {
                     let problem = format!("lies in one folder with `{other}` ({}); name another", elsewhere.display());
                     return Err(self.wrong(key, problem));
                 }
@@ -194,6 +243,46 @@ impl Document {
     fn line_at(&self, byte: usize) -> usize {
         1 + self.text.as_bytes().iter().take(byte).filter(|b| **b == b'\n').count()
     }
+}
+
+/// serde's message in a user's words.
+fn in_words(message: &str) -> String {
+    let message = message.replace("unknown field", "unknown key").replace("missing field", "missing key");
+    if message.contains("unknown key") {
+        return message.replace(", expected one of", "; known keys:").replace(", expected `", "; known key: `");
+    }
+    let Some((found, wanted)) = message.rsplit_once(", expected ") else { return message };
+    let wanted = wanted.strip_prefix("a nonzero ").map_or((wanted, 0), |inner| (inner, 1));
+    let words = match wanted {
+        ("u8", from) => format!("a whole number from {from} to {}", u8::MAX),
+        ("u16", from) => format!("a whole number from {from} to {}", u16::MAX),
+        ("u32" | "u64" | "usize", from) => format!("a whole number, {from} or more"),
+        ("i8" | "i16" | "i32" | "i64", _) => "a whole number".to_owned(),
+        ("f32" | "f64", _) => "a number".to_owned(),
+        ("a boolean", _) => "true or false".to_owned(),
+        ("a string" | "path string", _) => "text in quotation marks".to_owned(),
+        ("a sequence", _) => "a list, in [ ]".to_owned(),
+        (wanted, _) if wanted.starts_with("struct ") || wanted == "a map" => "a table".to_owned(),
+        (wanted, _) => wanted.to_owned(),
+    };
+    format!("{found}, expected {words}")
+}
+
+/// Where `path` leads: links followed as far as there is something, the rest as spelt, `..` taken back.
+fn real(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let Ok(mut whole) = there.canonicalize() {
+            for part in path.strip_prefix(there).unwrap_or(Path::new("")).components() {
+                match part {
+                    Component::ParentDir => drop(whole.pop()),
+                    Component::Normal(name) => whole.push(name),
+                    _ => {}
+                }
+            }
+            return whole;
+        }
+    }
+    path.to_path_buf()
 }
 
 /// The key or table name that a line starts with.
@@ -287,17 +376,73 @@ mod tests {
             let said = apart(wrong).unwrap_err().to_string();
             assert!(said.starts_with("silo.toml:2: `state`") && said.contains("`keys`"), "{said}");
         }
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, link) = (dir.path().join("keys"), dir.path().join("link"));
+        std::fs::create_dir(&keys).unwrap();
+        std::os::unix::fs::symlink(&keys, &link).unwrap();
+        for same in [link.clone(), link.join("below"), dir.path().join("other/../keys/state")] {
+            assert!(document.apart(&[("keys", &keys), ("state", &same)]).is_err(), "{}", same.display());
+        }
+        assert!(document.apart(&[("keys", &keys), ("state", &dir.path().join("keys/../state"))]).is_ok());
     }
 
-    #[derive(Deserialize)]
+    #[derive(Debug, Deserialize)]
     struct Paths {
         state_dir: PathBuf,
     }
 
     impl ServiceConfig for Paths {
+        const KIND: Kind = Kind::Silo;
+
         fn paths(&mut self) -> Vec<&mut PathBuf> {
             vec![&mut self.state_dir]
         }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_named_for_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("given.toml");
+        for (text, said) in [("listen = 1\n", "a coordinator's configuration"), ("rounds = 3\n", "a job")] {
+            std::fs::write(&path, text).unwrap();
+            let error = load::<Paths>(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("given.toml: this is {said}, where a silo's")), "{error}");
+        }
+        std::fs::write(&path, "coordinator = 1\nlisten = 1\n").unwrap();
+        assert!(load::<Paths>(&path).unwrap_err().to_string().contains("missing key"));
+    }
+
+    #[test]
+    fn what_is_expected_is_said_in_words() {
+        for (message, words) in [
+            ("invalid type: string \"soon\", expected f64", "expected a number"),
+            ("invalid value: integer `0`, expected a nonzero u16", "expected a whole number from 1 to 65535"),
+            ("invalid value: integer `-1`, expected u32", "expected a whole number, 0 or more"),
+            ("invalid type: integer `1`, expected a string", "expected text in quotation marks"),
+            ("unknown variant `x`, expected `a` or `b`", "expected `a` or `b`"),
+        ] {
+            assert!(in_words(message).ends_with(words), "{}", in_words(message));
+        }
+        assert_eq!(in_words("unknown field `a`, expected one of `b`, `c`"), "unknown key `a`; known keys: `b`, `c`");
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "Sample")]
+    struct Whole;
+
+    impl TryFrom<Sample> for Whole {
+        type Error = String;
+
+        fn try_from(sample: Sample) -> Result<Self, String> {
+            Err(format!("{} is no good", sample.listen))
+        }
+    }
+
+    #[test]
+    fn what_is_about_the_whole_file_names_no_line() {
+        let text = "listen = \"x\"\nlimits = { deadline_seconds = 5 }\n";
+        let error = Document::new("silo.toml", text).parse::<Whole>().unwrap_err();
+        assert_eq!(error.to_string(), "silo.toml: x is no good");
     }
 
     #[test]

@@ -45,8 +45,12 @@ impl fmt::Display for LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The level is none.
-    #[error("`{filter}` is no log level: use error, warn, info, debug, trace or off, or `target=level,…` ({why})")]
+    #[error(
+        "{given}: `{filter}` is no log level: use error, warn, info, debug, trace or off, or `target=level,…` ({why})"
+    )]
     Filter {
+        /// Where it was given.
+        given: &'static str,
         /// What was given.
         filter: String,
         /// What is wrong with it.
@@ -60,8 +64,11 @@ pub enum TelemetryError {
 /// Starts logging. `level` (the `--log-level` option) wins over `RUST_LOG`, which wins over `info`.
 pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError> {
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
-    let text = level.map(str::to_owned).or(from_environment).unwrap_or_else(|| "info".to_owned());
-    let filter = filter(&text)?;
+    let filter = match (level, from_environment) {
+        (Some(level), _) => filter("--log-level", level)?,
+        (None, Some(text)) => filter("the environment's RUST_LOG", &text)?,
+        (None, None) => filter("", "info")?,
+    };
     // A log that cannot be written (a full disk, a reader that went away) ends no service.
     let base =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
@@ -100,8 +107,8 @@ impl<'w> FormatFields<'w> for Sentence {
 /// Levels that a filter may name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
-    let wrong = |why: String| TelemetryError::Filter { filter: text.escape_debug().to_string(), why };
+fn filter(given: &'static str, text: &str) -> Result<EnvFilter, TelemetryError> {
+    let wrong = |why: String| TelemetryError::Filter { given, filter: text.escape_debug().to_string(), why };
     if text.trim().is_empty() {
         return Err(wrong("it is empty".to_owned()));
     }
@@ -123,7 +130,9 @@ mod tests {
     fn formats_and_levels_are_read() {
         assert_eq!("json".parse(), Ok(LogFormat::Json));
         assert!("yaml".parse::<LogFormat>().is_err());
+        let filter = |text| filter("the environment's RUST_LOG", text);
         assert!(filter("debug,quinn=warn").is_ok());
+        assert!(filter("warning").unwrap_err().to_string().starts_with("the environment's RUST_LOG: `warning` is no"));
         for wrong in ["loud=very=much", "warning", "info,blindsum_protocol", "", "verbose"] {
             assert!(filter(wrong).unwrap_err().to_string().contains("no log level"), "{wrong:?}");
         }

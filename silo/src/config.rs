@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use blindsum_engine::Precision;
 use blindsum_engine::data::Columns;
-use blindsum_service::config::ServiceConfig;
+use blindsum_service::config::{Kind, ServiceConfig};
 use serde::Deserialize;
 
 /// The whole of `silo.toml`.
@@ -123,6 +123,8 @@ fn default_min_names() -> u16 {
 }
 
 impl ServiceConfig for SiloConfig {
+    const KIND: Kind = Kind::Silo;
+
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let mut paths = vec![
             &mut self.roster,

@@ -72,7 +72,7 @@ close_codes! {
     /// The program is shutting down; it may come back.
     Stopping = 1, Nobody, retry true, "it is shutting down";
     /// The same silo connected again; the newer connection counts.
-    Replaced = 2, Nobody, retry false, "the same silo opened a newer connection";
+    Replaced = 2, Nobody, retry false, "a second process connected as the same silo, and the newer connection counts: never run one identity twice; find out which of the two has the true state directory, and stop the other one for good";
     /// Bytes that are no frame or no message.
     Malformed = 0x101, Misbehaved, retry false, "it received bytes that are not a message of this protocol";
     /// A control frame longer than anything in this job.

@@ -71,13 +71,17 @@ impl<C: Codec> Dialer<C> {
         TransportError::Unreachable { address: self.address.clone(), why: why.into() }
     }
 
+    fn unknown_host(&self, why: String) -> TransportError {
+        TransportError::UnknownHost { address: self.address.clone(), why }
+    }
+
     /// One try, over all addresses of the host.
     pub async fn connect(&mut self) -> Result<Connection<C>, TransportError> {
         let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
             Ok(found) => found.collect(),
-            Err(e) => return Err(self.unreachable(format!("the host name is not known: {e}"))),
+            Err(e) => return Err(self.unknown_host(e.to_string())),
         };
-        let mut last = self.unreachable("the host name has no address");
+        let mut last = self.unknown_host("it has no address".to_owned());
         for address in addresses {
             match self.connect_to(address).await {
                 Ok(connection) => {

@@ -65,6 +65,16 @@ pub enum TransportError {
         /// What was seen.
         why: String,
     },
+    /// Nobody knows the host.
+    #[error(
+        "the host name in `{address}` is not known ({why}): check its spelling (`coordinator` in silo.toml) and this machine's DNS"
+    )]
+    UnknownHost {
+        /// What was to be dialled.
+        address: String,
+        /// What the resolver said.
+        why: String,
+    },
     /// The connection broke.
     #[error("the connection to the {peer} was lost: {why}")]
     Lost {
@@ -121,6 +131,7 @@ impl TransportError {
             TransportError::Incompatible { .. } => Blame::Incompatible,
             TransportError::Misuse(_) | TransportError::BadAddress { .. } => Blame::Misbehaved,
             TransportError::Unreachable { .. }
+            | TransportError::UnknownHost { .. }
             | TransportError::Lost { .. }
             | TransportError::AddressInUse { .. }
             | TransportError::Socket { .. } => Blame::Environment,
@@ -131,7 +142,9 @@ impl TransportError {
     pub fn retry(&self) -> bool {
         match self {
             TransportError::ClosedByPeer { code, .. } => code.retry(),
-            TransportError::Unreachable { .. } | TransportError::Lost { .. } => true,
+            TransportError::Unreachable { .. } | TransportError::UnknownHost { .. } | TransportError::Lost { .. } => {
+                true
+            }
             TransportError::ClosedHere { code, .. } => *code == CloseCode::Stalled,
             _ => false,
         }

@@ -103,7 +103,9 @@ fn best_is_decided_one_round_later_and_survives_a_restart() {
     let history = std::fs::read_to_string(fixture.dir.path().join("out/history.jsonl")).unwrap();
     let lines: Vec<HistoryLine> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().map(|line| line.round).collect::<Vec<_>>(), [1, 2, 3, 4]);
-    assert_eq!(lines[3].dropped, ["silo-3"]);
+    assert_eq!((lines[3].dropped.as_slice(), lines[3].absent.len()), (["silo-3".to_owned()].as_slice(), 0));
+    assert_eq!(newest(&fixture.dir.path().join("out")).unwrap(), 4);
+    assert_eq!(newest(&fixture.dir.path().join("elsewhere")).unwrap(), 0);
     assert_eq!(lines[3].kind, "evaluate");
 }
 

@@ -139,6 +139,54 @@ fn whoever_types_the_documented_commands_gets_a_federation() {
     assert!(said.contains("round 2 of 2 completed") && said.contains("the closing measurement completed"), "{said}");
 }
 
+#[test]
+fn after_a_loss_both_sides_say_again_for_whom_they_wait() {
+    let Some(programs) = programs() else { return };
+    let machines = Machines::new(&programs);
+    for machine in ["authority", "coordinator"].iter().chain(&SILOS) {
+        machines.folder(machine);
+    }
+    let block = blocks(OPERATIONS, SECTION)[0].replace(HOST, "localhost");
+    let mut services = Services(Vec::new());
+    let mut written = false;
+    for step in steps(&block, &SILOS) {
+        if step.line.contains(" check ") {
+            if !written {
+                write_configuration(&machines);
+                written = true;
+            }
+        } else if !step.line.contains(" run ") {
+            drop(machines.type_in(&step));
+        } else if ["coordinator", "clinic-a"].contains(&step.machine.as_str()) {
+            services.0.push((step.machine.clone(), start(&machines, &step)));
+        }
+    }
+    says(&machines, "coordinator", "1 of 4 silos are here (clinic-a); not connected: clinic-b, clinic-c, clinic-d");
+    stop(&mut services.0[1].1);
+    says(&machines, "coordinator", "0 of 4 silos are here; not connected: clinic-a, clinic-b");
+
+    let again = steps(&block, &SILOS).into_iter().find(|s| s.machine == "clinic-a" && s.line.contains(" run "));
+    services.0[1].1 = start(&machines, &again.unwrap());
+    says(&machines, "clinic-a", "connected to ");
+    stop(&mut services.0[0].1);
+    says(&machines, "clinic-a", "the connection to the coordinator is lost; dialling again, for ");
+}
+
+/// Stops a service as an operator does.
+fn stop(child: &mut Child) {
+    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap();
+}
+
+/// Waits until a machine's log has these words.
+fn says(machines: &Machines, machine: &str, words: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !log(machines, machine).contains(words) {
+        assert!(Instant::now() < deadline, "{machine} does not say {words:?}:\n{}", log(machines, machine));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Starts a service as a line says, its log in its folder.
 fn start(machines: &Machines, step: &Step) -> Child {
     let log = std::fs::File::create(machines.folder(&step.machine).join("log")).unwrap();

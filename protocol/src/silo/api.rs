@@ -60,6 +60,19 @@ pub enum SetupError {
         "the kept adapter of round {0} is not the one the journal names; remove it, and the silo will fetch it again"
     )]
     Held(u32),
+    /// The kept adapter is newer than the journal.
+    #[error(
+        "the kept adapter is that of round {kept}, but the journal names {}: it is lost, or an old copy. Remove nothing; put the \
+         state directory back as it was when this silo last ran. If that is lost, leave this silo stopped for the rest of \
+         the job (docs/operations.md)",
+        known.map_or("none".to_owned(), |round| format!("round {round} as the newest"))
+    )]
+    JournalBehind {
+        /// Round of the kept adapter.
+        kept: u32,
+        /// The last round that the journal names as adopted.
+        known: Option<u32>,
+    },
     /// A coordinator's store does not add up.
     #[error("the coordinator's store is damaged: {0}; restore it from a backup")]
     Store(String),

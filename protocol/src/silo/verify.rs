@@ -211,7 +211,15 @@ pub(super) fn held_adapter(plan: &Plan, journal: &JournalState, kept: &HeldResul
     let fits = journal.adopted.is_some_and(|(round, hash, model)| {
         round > kept.round || (round == kept.round && (hash, model) == (kept.result_hash, model_hash))
     });
-    if Check::HeldAdapter.finds(!fits) { wrong } else { Ok(model_hash) }
+    if !Check::HeldAdapter.finds(!fits) {
+        return Ok(model_hash);
+    }
+    // An adapter is kept only after the journal has it: one that is newer says that the journal is not this silo's last.
+    let known = journal.adopted.map(|(round, ..)| round);
+    if known.is_none_or(|round| round < kept.round) {
+        return Err(SetupError::JournalBehind { kept: kept.round, known });
+    }
+    wrong
 }
 
 /// SA-07: ABANDON is signed only where this process received the opening (after a restart it cannot know what it forgot)

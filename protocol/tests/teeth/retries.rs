@@ -197,3 +197,16 @@ fn sa14_teeth_a_silo_goes_on_from_an_adapter_that_nobody_certified() {
         script.advert(silo, context, Vec::new()).is_some()
     });
 }
+
+#[test]
+fn a_journal_that_is_lost_is_not_mistaken_for_a_wrong_adapter() {
+    let silo = SiloId(0);
+    let job = job(NONE).replace("metrics =", "verify_sum = \"off\"\nmetrics =");
+    let mut script = Script::new(4, &job);
+    let first = script.attempt(attempt(1, 1), &ids(&ALL), &[]).unwrap();
+    crate::sums::adopt(&mut script, &first, &first.sum);
+    // Whoever removed the adapter then, as for a damaged one, would begin the job anew and vote a second time.
+    script.silos[silo.index()].journal.clear();
+    let said = script.restart(silo).unwrap_err().to_string();
+    assert!(said.contains("of round 1, but the journal names none") && said.contains("Remove nothing"), "{said}");
+}

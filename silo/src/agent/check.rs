@@ -46,14 +46,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
     };
     let plan = match (&job, &model, &roster) {
         (Some(job), Some(model), Some(roster)) => check.find("plan", setup::plan(job, model, roster), |plan| {
-            let quorum = plan.quorum();
-            format!(
-                "{} trained coordinates; a round needs m = {} of {} silos and withstands {} colluders",
-                plan.layout().len(),
-                quorum.m,
-                quorum.n,
-                quorum.c
-            )
+            format!("{} trained coordinates; {}", plan.layout().len(), roster::short_quorum(&plan.quorum()))
         }),
         _ => needs(&mut check, "plan", "job, base model and roster"),
     };
@@ -108,6 +101,9 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
             };
             check.find("journal", resumes(), |round| match round {
                 0 => "nothing adopted yet".to_owned(),
+                round if *round >= plan.last_round() => {
+                    format!("the job is over: the result of round {round} is adopted")
+                }
                 round => format!("goes on after round {round}"),
             });
         }

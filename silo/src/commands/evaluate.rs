@@ -50,7 +50,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
         say(object);
     } else {
         if let Some(provenance) = &ready.provenance {
-            say(format_args!("adapter of {provenance}"));
+            say(format_args!("the adapter says that it is of {provenance}"));
         }
         say(describe(ready.task, &result));
     }

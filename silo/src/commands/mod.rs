@@ -103,6 +103,14 @@ struct Ready {
 
 impl AdapterArgs {
     fn open(&self) -> Result<Ready, CommandError> {
+        let last = self.adapter.join("last");
+        if last.is_dir() && !self.adapter.join("adapter_config.json").exists() {
+            let (dir, last) = (self.adapter.display(), last.display());
+            let what = format!(
+                "--adapter {dir} is a coordinator's output_dir: name the adapter in it, {last} (or best/ beside it)"
+            );
+            return Err(CommandError::Usage(what));
+        }
         let model = ModelDir::open(&self.model)?;
         let adapter = peft::load(&self.adapter, model.shape())?;
         let longest = model.shape().max_positions;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use blindsum_adapter::{Adapter, TaskKind};
 use blindsum_engine::data::{Columns, Example, Goal, Reading};
 use blindsum_engine::{Engine, best};
-use blindsum_files::{FileError, write_atomic};
+use blindsum_files::{FileError, probe, write_atomic};
 use blindsum_service::say;
 use clap::Args;
 use serde::Serialize;
@@ -67,6 +67,8 @@ pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
         );
         return Err(CommandError::Usage(what));
     }
+    // Before the work, and not after it.
+    probe::file(&args.output)?;
     let mut ready = args.adapter.open()?;
     if ready.task == TaskKind::CausalLm {
         let what = "this adapter continues texts; write them with Hugging Face: PeftModel.from_pretrained(base, \

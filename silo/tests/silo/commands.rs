@@ -116,6 +116,7 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
     let evaluate = "evaluate --model . --adapter adapter --data test.jsonl --threads 1";
     let said = place.good(evaluate);
     assert!((number_after(&said, "accuracy") - accuracy).abs() < 0.021);
+    assert!(said.contains("the adapter says that it is of job"), "{said}");
     assert!(said.contains("after round 4 of 4, trained by one silo alone, no differential privacy"), "{said}");
     let json: serde_json::Value = serde_json::from_str(&place.good(&format!("{evaluate} --json"))).unwrap();
     assert_eq!(json["rows"], 100);
@@ -153,6 +154,9 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
         assert_eq!(place.read(precious), before);
     }
     place.bad(&format!("{predict} /dev/null"), 7, &["/dev/null", "no ordinary file"]);
+    place.bad(&format!("{predict} nowhere/out.jsonl"), 7, &["the folder nowhere does not exist"]);
+    std::fs::create_dir_all(place.dir.path().join("results/last")).unwrap();
+    place.bad(&evaluate.replace("--adapter adapter", "--adapter results"), 2, &["output_dir", "results/last"]);
     place.good(&format!("{predict} out.jsonl --threads 1"));
     place.write("none.jsonl", "");
     place.bad(&evaluate.replace("test.jsonl", "none.jsonl"), 3, &["none.jsonl: the file holds no rows"]);

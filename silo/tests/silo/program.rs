@@ -312,7 +312,7 @@ fn folders_that_get_mixed_are_refused() {
 fn a_fatal_error_is_heard_whatever_the_log_level_and_a_bad_level_is_an_error() {
     let silo = Silo::new();
     let (code, log) = silo.ends(&["run", "--log-level", "warning"]);
-    assert!(code == 2 && log.contains("warning") && log.contains("warn,"), "{code} {log}");
+    assert!(code == 2 && log.contains("--log-level: `warning`") && log.contains("warn,"), "{code} {log}");
     silo.replace("silo.toml", "max_epsilon = 8.0", "max_epsilon = 1.0");
     for level in ["off", "error", "blindsum_protocol=error"] {
         let (code, log) = silo.ends(&["run", "--log-level", level]);
