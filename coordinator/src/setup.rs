@@ -11,6 +11,7 @@ use blindsum_certs::credentials::Credentials;
 use blindsum_certs::names::Role;
 use blindsum_certs::roster;
 use blindsum_crypto::Roster;
+use blindsum_engine::local::TrainSpec;
 use blindsum_engine::model::ModelDir;
 use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
@@ -62,7 +63,10 @@ pub(crate) fn settings(config: &CoordinatorConfig, document: &Document) -> Resul
 /// The job and where it stands.
 pub(crate) fn job(config: &CoordinatorConfig) -> Result<(Job, Document), CoordinatorError> {
     let document = Document::read(&config.job)?;
-    Ok((document.checked(JobFile::checked)?, document))
+    let job = document.checked(JobFile::checked)?;
+    // Every silo refuses a job that spends more than it states: better to hear it here.
+    TrainSpec::derive(&job.local_training()).map_err(|e| document.wrong("privacy.epsilon", e))?;
+    Ok((job, document))
 }
 
 /// The shape of the base model that the job pins.

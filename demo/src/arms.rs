@@ -73,7 +73,7 @@ fn single(job: &Job, engine: &mut dyn Engine, rows: &[Example], bar: &Steps) -> 
 }
 
 fn trainer(job: &Job, rows: &[Example]) -> Result<LocalTrainer> {
-    let (spec, _) = TrainSpec::derive(&job.local_training(), rows.len())?;
+    let (spec, _) = TrainSpec::derive(&job.local_training())?;
     Ok(LocalTrainer::new(rows.to_vec(), spec)?)
 }
 

@@ -13,7 +13,7 @@
 use blindsum_adapter::training::{ADAM, LearningRate, LocalTraining, Optimizer, Protection};
 use blindsum_adapter::{Adapter, StateLayout};
 use blindsum_files::{ExitCode, Exits};
-use blindsum_privacy::{DeriveError, PoissonSampler, SiloPrivacy, gaussian};
+use blindsum_privacy::{Mechanism, MechanismError, PoissonSampler, gaussian};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::data::{Example, RowStore};
 use crate::{Engine, EngineError};
 
-/// How rows are protected in each step, with the numbers of this silo.
+/// How rows are protected in each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepPrivacy {
     /// DP-SGD.
@@ -32,6 +32,8 @@ pub enum StepPrivacy {
         noise_multiplier: f64,
         /// L2 bound on each row's gradient.
         clip_norm: f64,
+        /// Most rows of a step: a larger draw is cut.
+        batch_max: u32,
     },
     /// No noise; secure aggregation alone protects the update.
     None {
@@ -56,21 +58,18 @@ pub struct TrainSpec {
 }
 
 impl TrainSpec {
-    /// Derives this silo's numbers from the job's words and its count of training rows; under record-DP also what the whole
-    /// job will have spent.
+    /// From the job's words; under record-DP also what the whole job spends. Nothing of it depends on a silo's rows.
     ///
     /// # Errors
-    /// Refuses where the job's privacy cannot be had with so few rows or needs more noise than the job allows.
-    pub fn derive(job: &LocalTraining, records: usize) -> Result<(Self, Option<SiloPrivacy>), LocalError> {
+    /// Where the job's numbers spend more than its ε.
+    pub fn derive(job: &LocalTraining) -> Result<(Self, Option<Mechanism>), MechanismError> {
         let batch = job.expected_batch;
         let (privacy, spent) = match job.protection {
             Protection::None { max_grad_norm } => (StepPrivacy::None { max_grad_norm }, None),
-            Protection::RecordDp { epsilon, delta, clip_norm, noise_multiplier_max } => {
+            Protection::RecordDp { sampling_rate: q, noise_multiplier, clip_norm, batch_max, epsilon, delta } => {
                 let steps = u64::from(job.charged_rounds) * u64::from(job.local_steps);
-                let own = SiloPrivacy::derive(records as u64, u64::from(batch), steps, epsilon, delta)?
-                    .within(noise_multiplier_max)?;
-                let SiloPrivacy { q, noise_multiplier, .. } = own;
-                (StepPrivacy::RecordDp { q, noise_multiplier, clip_norm }, Some(own))
+                let mechanism = Mechanism::new(q, noise_multiplier, steps, delta, batch_max)?.keeps(epsilon)?;
+                (StepPrivacy::RecordDp { q, noise_multiplier, clip_norm, batch_max }, Some(mechanism))
             }
         };
         let spec = TrainSpec {
@@ -92,7 +91,7 @@ pub enum LocalError {
     Engine(#[from] EngineError),
     /// The job's privacy cannot be had with these rows.
     #[error("the job cannot be trained on these rows: {0}")]
-    Privacy(#[from] DeriveError),
+    Privacy(#[from] MechanismError),
     /// Numbers left the range of f32.
     #[error("training diverged in local step {step}: lower training.learning_rate")]
     Diverged {
@@ -223,7 +222,11 @@ impl LocalTrainer {
             if !before_step(step) {
                 return Err(LocalError::Stopped);
             }
-            let indices = self.sampler.map(|s| s.sample(self.train.len(), rng)).unwrap_or_default();
+            let mut indices = self.sampler.map(|s| s.sample(self.train.len(), rng)).unwrap_or_default();
+            if let StepPrivacy::RecordDp { batch_max, .. } = self.spec.privacy {
+                // As good as never: the silo takes part only where this costs a hundredth of δ (`Mechanism::allows`).
+                indices.truncate(batch_max as usize);
+            }
             let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
             let batch: Vec<&Example> = rows.iter().collect();
             let clip = match self.spec.privacy {

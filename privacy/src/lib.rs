@@ -1,8 +1,7 @@
 //! Differential privacy as mathematics: accountant, calibration, Poisson sampler, noise.
 //!
 //! ```text
-//! plan: ε, δ, steps, expected batch ─┐
-//! this silo: n records ──────────────┴─► SiloPrivacy { q, noise_multiplier }
+//! the job: q, noise multiplier, steps, ε, δ ─► Mechanism, the same in every silo
 //!                                             │
 //!    each step: PoissonSampler ─► (clipped sum of gradients) ─► gaussian::add_noise
 //!                                             │
@@ -14,14 +13,14 @@
 //! infinite, never small.
 //!
 //! ```
-//! use blindsum_privacy::SiloPrivacy;
+//! use blindsum_privacy::Mechanism;
 //!
-//! // 2,282 records, 96 of them expected in each of 100 steps, ε = 6 at δ = 1e-5
-//! let own = SiloPrivacy::derive(2_282, 96, 100, 6.0, 1e-5)?;
-//! assert!(own.spent(50) < own.spent(100) && own.spent(100) <= 6.0);
-//! // a batch that is not a small part of the records hides nobody in it
-//! assert!(SiloPrivacy::derive(500, 96, 100, 6.0, 1e-5).is_err());
-//! # Ok::<(), blindsum_privacy::DeriveError>(())
+//! // silos of about 2,300 rows, 96 of them expected in each of 100 steps, ε = 6 at δ = 1e-5
+//! let job = Mechanism::propose(2_300, 96, 100, 6.0, 1e-5)?;
+//! assert!(job.spent(50) < job.spent(100) && job.keeps(6.0).is_ok());
+//! // what is stated must be kept by the numbers, whoever wrote them
+//! assert!(Mechanism::new(job.q, 0.5, 100, 1e-5, job.batch_max)?.keeps(6.0).is_err());
+//! # Ok::<(), blindsum_privacy::MechanismError>(())
 //! ```
 
 pub mod gaussian;
@@ -29,5 +28,5 @@ mod plan;
 pub mod rdp;
 mod sampler;
 
-pub use plan::{DeriveError, SiloPrivacy};
+pub use plan::{Mechanism, MechanismError};
 pub use sampler::{PoissonSampler, SamplerError};

@@ -1,112 +1,245 @@
-//! From the plan's ε, δ, steps and expected batch to one silo's sampling rate and noise.
+//! The numbers of a job's differential privacy: what every silo does at each step, and what the whole job spends.
 //!
-//! The plan is public and alike for all; the number of records is the silo's own. So q and the noise multiplier are
-//! derived inside the silo and neither leaves it. The errors below name them: they are for the silo's own log.
+//! ```text
+//! author: ε, δ, steps, batch, a public guess of a silo's rows ─► Mechanism::propose ─► the job
+//! every silo: the job ─► Mechanism::new ─► keeps(ε): does the statement hold? ─► allows(own records)
+//! ```
+//!
+//! Contract: q and the noise multiplier are public numbers of the job, the same in every silo. No number here is computed
+//! from a silo's records: neighbouring data sets get the same noise, so that a silo's update does not show by its spread
+//! which of them it was made from. Own records are only ever compared, by the silo itself and before the job.
 
 use thiserror::Error;
 
 use crate::rdp::{self, CalibrateError};
 
-/// Fewest expected batches that a silo's records must make.
-const MIN_BATCHES: u64 = 10;
+/// Decimal places of what [`Mechanism::propose`] proposes: both numbers are rounded up.
+const PLACES: i32 = 5;
+/// Above this ε the bound e^ε on what an observer can learn says little.
+const WEAK_EPSILON: f64 = 10.0;
+/// The part of δ that batches may spend that are cut at [`Mechanism::batch_max`].
+const CUT_SHARE: f64 = 0.01;
+/// How many times as many rows as guessed a silo may have with what [`Mechanism::propose`] proposes.
+const ROOM: u64 = 4;
+/// A silo's records times δ, from which on the failure of the guarantee is a likely event for somebody.
+const WEAK_DELTA: f64 = 0.1;
 
-/// What one silo does at each step so that the whole job stays within ε at δ.
+/// The Poisson-subsampled Gaussian mechanism of a job, and how often it is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SiloPrivacy {
-    /// Probability with which each record is drawn: expected batch divided by records.
+pub struct Mechanism {
+    /// Probability with which each record enters a step.
     pub q: f64,
     /// Standard deviation of the noise divided by the clip norm.
     pub noise_multiplier: f64,
     /// Steps of the whole job.
     pub steps: u64,
-    /// δ of the plan.
+    /// δ of the statement.
     pub delta: f64,
+    /// Most records of a step: a larger draw is cut, so that time and memory have a public bound.
+    pub batch_max: u32,
 }
 
-/// Why a silo does not take part under this plan.
+/// Why a job's numbers protect nobody as they say.
 #[derive(Clone, Copy, Debug, Error, PartialEq)]
-pub enum DeriveError {
-    /// No batch can be drawn.
-    #[error("the plan expects {0} examples per batch; at least 1 is needed")]
-    ExpectedBatch(u64),
+pub enum MechanismError {
+    /// A number without meaning.
+    #[error("{name} is {value}; it must be {expected}")]
+    Number {
+        /// Which number.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// More is spent than stated.
+    #[error(
+        "is stated as {stated}, but {steps} steps at sampling_rate {q} with noise_multiplier {noise_multiplier} spend ε = \
+         {spent:.4} at δ = {delta:e}; `blindsum-silo plan` proposes numbers that keep it"
+    )]
+    Overspent {
+        /// The job's ε.
+        stated: f64,
+        /// What its numbers come to.
+        spent: f64,
+        /// Steps of the whole job.
+        steps: u64,
+        /// Sampling rate.
+        q: f64,
+        /// Noise multiplier.
+        noise_multiplier: f64,
+        /// δ.
+        delta: f64,
+    },
     /// δ is large enough to publish some record outright.
     #[error(
         "privacy.delta is {delta}, but with {records} training records it must be below 1/{records}: agree on a smaller delta or bring more records"
     )]
     Delta {
-        /// δ of the plan.
+        /// δ of the job.
         delta: f64,
         /// Records of this silo.
         records: u64,
     },
-    /// Too few records for the plan's batch.
+    /// Batches of this silo would be cut too often.
     #[error(
-        "{records} training records are fewer than {MIN_BATCHES} batches of {expected_batch}: agree on a smaller expected batch or bring more records"
+        "{records} training records are too many for privacy.batch_max = {batch_max}: a step draws {mean:.0} of them on average, \
+         and cutting batches may cost no more than a hundredth of delta; bring in a part of them, chosen once, or agree on a larger \
+         batch_max"
     )]
-    TooFewRecords {
+    Cut {
         /// Records of this silo.
         records: u64,
-        /// Expected batch of the plan.
-        expected_batch: u64,
+        /// The job's largest batch.
+        batch_max: u32,
+        /// Records that a step draws on average.
+        mean: f64,
     },
-    /// The job's limit on noise is below what this silo needs.
-    #[error(
-        "drawing {percent:.2} % of the training records at each step needs a noise multiplier of {needed:.3} for this epsilon, above privacy.noise_multiplier_max = {max}: fewer steps, a larger epsilon or more records would lower it", percent = 100.0 * q
-    )]
-    TooMuchNoise {
-        /// Sampling rate of this silo.
-        q: f64,
-        /// The noise multiplier that the plan's ε needs here.
-        needed: f64,
-        /// The job's limit.
-        max: f64,
+    /// A batch larger than what it is drawn from.
+    #[error("a batch of {batch} cannot be drawn from {rows} rows: choose a smaller batch, or larger silos")]
+    Batch {
+        /// Rows per step.
+        batch: u64,
+        /// Guess of a silo's rows.
+        rows: u64,
     },
     /// The accountant found no noise multiplier.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
 }
 
-impl SiloPrivacy {
-    /// Derives sampling rate and noise for a silo with `records` training records, for `steps` steps in the whole job.
+impl Mechanism {
+    /// The mechanism with a job's numbers.
     ///
     /// # Errors
-    /// Refuses where δ ≥ 1/records (one record published outright would satisfy such a δ) and where the records are
-    /// fewer than ten expected batches; and where the plan's values have no meaning or cannot be reached.
-    pub fn derive(
-        records: u64,
-        expected_batch: u64,
-        steps: u64,
-        epsilon: f64,
-        delta: f64,
-    ) -> Result<Self, DeriveError> {
-        if expected_batch == 0 {
-            return Err(DeriveError::ExpectedBatch(expected_batch));
+    /// A number that is no probability, no noise, or no δ.
+    pub fn new(q: f64, noise_multiplier: f64, steps: u64, delta: f64, batch_max: u32) -> Result<Self, MechanismError> {
+        let wrong = |name, value, expected| Err(MechanismError::Number { name, value, expected });
+        if !(q > 0.0 && q <= 1.0) {
+            return wrong("the sampling rate", q, "above 0 and at most 1");
         }
-        if expected_batch > records / MIN_BATCHES {
-            return Err(DeriveError::TooFewRecords { records, expected_batch });
+        if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
+            return wrong("the noise multiplier", noise_multiplier, "a finite number above 0");
         }
-        if delta >= 1.0 / records as f64 {
-            return Err(DeriveError::Delta { delta, records });
+        if !(delta > 0.0 && delta < 1.0) {
+            return wrong("delta", delta, "above 0 and below 1");
         }
-        let q = expected_batch as f64 / records as f64;
-        let noise_multiplier = rdp::calibrate(q, steps, epsilon, delta)?;
-        Ok(SiloPrivacy { q, noise_multiplier, steps, delta })
+        if batch_max == 0 {
+            return wrong("batch_max", 0.0, "at least 1");
+        }
+        Ok(Mechanism { q, noise_multiplier, steps, delta, batch_max })
     }
 
-    /// Refuses if this silo needs more noise than the job allows, from which the coordinate bound was derived.
+    /// Numbers with which `steps` steps stay within `epsilon` at `delta`, where a silo of `rows` rows, a public guess,
+    /// draws `batch` of them on average; silos of up to four times as many rows may take part. Rate and noise are rounded up
+    /// to five decimal places, the noise after the rate.
     ///
     /// # Errors
-    /// If the noise multiplier is above `max`.
-    pub fn within(self, max: f64) -> Result<Self, DeriveError> {
-        if self.noise_multiplier <= max {
+    /// Where the arguments have no meaning or the target cannot be reached.
+    pub fn propose(rows: u64, batch: u64, steps: u64, epsilon: f64, delta: f64) -> Result<Self, MechanismError> {
+        if batch == 0 || batch > rows {
+            return Err(MechanismError::Batch { batch, rows });
+        }
+        let q = round_up(batch as f64 / rows as f64).min(1.0);
+        let noise_multiplier = round_up(rdp::calibrate(q, steps, epsilon, delta * (1.0 - CUT_SHARE))?);
+        let mut found = Self::new(q, noise_multiplier, steps, delta, u32::MAX)?;
+        // What a decimal number loses in its last digit must not be lost by the records.
+        while found.epsilon() > epsilon {
+            found.noise_multiplier = round_up(found.noise_multiplier + 0.5 * 10f64.powi(-PLACES));
+        }
+        let room = rows.saturating_mul(ROOM);
+        found.batch_max = u32::try_from(batch.saturating_mul(ROOM)).unwrap_or(u32::MAX);
+        while found.cuts(room) && found.batch_max < u32::MAX {
+            // A 64th at a time: the answer is a round number soon enough.
+            found.batch_max = found.batch_max.saturating_add((found.batch_max / 64).max(1));
+        }
+        Ok(found)
+    }
+
+    /// ε that the whole job spends on each record.
+    pub fn epsilon(&self) -> f64 {
+        self.spent(self.steps)
+    }
+
+    /// ε spent after `steps` steps, at δ less the part that is kept for batches that are cut.
+    pub fn spent(&self, steps: u64) -> f64 {
+        rdp::epsilon(self.q, self.noise_multiplier, steps, self.delta * (1.0 - CUT_SHARE))
+    }
+
+    /// Refuses a statement of `stated` that the numbers do not keep.
+    ///
+    /// # Errors
+    /// [`MechanismError::Overspent`].
+    pub fn keeps(self, stated: f64) -> Result<Self, MechanismError> {
+        let Mechanism { q, noise_multiplier, steps, delta, .. } = self;
+        let spent = self.epsilon();
+        if spent <= stated {
             return Ok(self);
         }
-        Err(DeriveError::TooMuchNoise { q: self.q, needed: self.noise_multiplier, max })
+        Err(MechanismError::Overspent { stated, spent, steps, q, noise_multiplier, delta })
     }
 
-    /// ε spent after `steps` steps at the plan's δ, for the ledger; at most the plan's ε while `steps` is within the
-    /// plan.
-    pub fn spent(&self, steps: u64) -> f64 {
-        rdp::epsilon(self.q, self.noise_multiplier, steps, self.delta)
+    /// Whether a silo with so many records may take part, for the silo itself and before the job. Where δ is not below
+    /// 1/records, publishing one record outright would satisfy it. Where batches are cut too often, ε does not hold.
+    ///
+    /// # Errors
+    /// [`MechanismError::Delta`] and [`MechanismError::Cut`].
+    pub fn allows(&self, records: u64) -> Result<(), MechanismError> {
+        if self.delta * records as f64 >= 1.0 {
+            return Err(MechanismError::Delta { delta: self.delta, records });
+        }
+        if self.cuts(records) {
+            let (batch_max, mean) = (self.batch_max, self.q * records as f64);
+            return Err(MechanismError::Cut { records, batch_max, mean });
+        }
+        Ok(())
     }
+
+    /// Whether cutting batches costs more than its part of δ. With the probability τ that some batch of the job is cut,
+    /// outputs lie within τ of those of the mechanism that is accounted for, under either neighbour; so
+    /// P[S] ≤ e^ε·(P'[S] + τ) + δ + τ, and cutting costs (1 + e^ε)·τ.
+    fn cuts(&self, records: u64) -> bool {
+        // A neighbour may have one record more.
+        let ln_tau = libm::log(self.steps as f64) + ln_tail(records.saturating_add(1), self.q, u64::from(self.batch_max));
+        let ln_cost = ln_tau + libm::log1p(libm::exp(self.epsilon()));
+        ln_cost.is_nan() || ln_cost > libm::log(CUT_SHARE * self.delta)
+    }
+
+    /// What a silo with so many records should know before it takes part: sentences for its own log.
+    pub fn remarks(&self, records: u64) -> Vec<String> {
+        let (epsilon, delta, mut said) = (self.epsilon(), self.delta, Vec::new());
+        if epsilon > WEAK_EPSILON {
+            said.push(format!(
+                "ε = {epsilon:.2} is a weak promise: whoever sees the results may become e^ε = {:.0e} times surer that a record \
+                 was among the rows; below {WEAK_EPSILON} is usual, 1 is strong",
+                libm::exp(epsilon)
+            ));
+        }
+        if delta * records as f64 > WEAK_DELTA {
+            said.push(format!(
+                "δ = {delta:e} is {:.0} % of 1/{records}: with that probability one of the records may be given away whole; \
+                 below {WEAK_DELTA}/records is usual",
+                100.0 * delta * records as f64
+            ));
+        }
+        said
+    }
+}
+
+/// An upper bound on ln P[more than `most` of `n` draws at rate `q`]: Chernoff's, exp(−n·KL(k/n ‖ q)) for k = most + 1.
+fn ln_tail(n: u64, q: f64, most: u64) -> f64 {
+    if most >= n {
+        return f64::NEG_INFINITY;
+    }
+    let (n, k) = (n as f64, (most + 1) as f64);
+    if k <= n * q {
+        return 0.0;
+    }
+    let missing = if k < n { (n - k) * libm::log((n - k) / (n * (1.0 - q))) } else { 0.0 };
+    -(k * libm::log(k / (n * q)) + missing)
+}
+
+fn round_up(x: f64) -> f64 {
+    let scale = 10f64.powi(PLACES);
+    (x * scale).ceil() / scale
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use blindsum_privacy::rdp::{CalibrateError, calibrate, epsilon};
-use blindsum_privacy::{DeriveError, SiloPrivacy};
+use blindsum_privacy::{Mechanism, MechanismError};
 use proptest::prelude::*;
 
 /// One line of `dp_reference.csv`; its head says where the figures come from.
@@ -173,28 +173,51 @@ fn targets_out_of_reach_are_refused() {
 }
 
 #[test]
-fn a_silo_derives_its_own_rate_and_noise() {
-    let silo = SiloPrivacy::derive(2000, 96, 100, 6.0, 1e-5).unwrap();
-    assert_eq!(silo.q, 0.048);
-    assert!(silo.spent(100) <= 6.0 && silo.spent(100) > 5.99);
-    assert_eq!(silo.spent(0), 0.0);
-    assert!(silo.spent(50) < silo.spent(100) && silo.spent(101) > 6.0);
-    let larger = SiloPrivacy::derive(8000, 96, 100, 6.0, 1e-5).unwrap();
-    assert!(larger.noise_multiplier < silo.noise_multiplier);
-    assert_eq!(silo.within(silo.noise_multiplier), Ok(silo));
-    let error = silo.within(silo.noise_multiplier - 0.01).unwrap_err().to_string();
-    assert!(error.contains("4.80 % of the training records") && error.contains("noise_multiplier_max"), "{error}");
+fn what_is_proposed_keeps_what_it_says() {
+    let job = Mechanism::propose(2300, 96, 100, 6.0, 1e-5).unwrap();
+    assert_eq!(job.q, 0.04174);
+    assert!(job.epsilon() <= 6.0 && job.epsilon() > 5.99, "{}", job.epsilon());
+    assert_eq!(job.spent(0), 0.0);
+    assert!(job.spent(50) < job.spent(100) && job.spent(102) > 6.0);
+    assert!(Mechanism::propose(8000, 96, 100, 6.0, 1e-5).unwrap().noise_multiplier < job.noise_multiplier);
+    assert_eq!(job.keeps(6.0), Ok(job));
+    let error = job.keeps(5.9).unwrap_err().to_string();
+    assert!(error.contains("stated as 5.9") && error.contains("blindsum-silo plan"), "{error}");
+    assert!(matches!(Mechanism::propose(95, 96, 100, 6.0, 1e-5), Err(MechanismError::Batch { .. })));
+    assert!(matches!(Mechanism::propose(96, 0, 100, 6.0, 1e-5), Err(MechanismError::Batch { .. })));
+    assert!(matches!(Mechanism::propose(960, 96, 100, 6.0, f64::NAN), Err(MechanismError::Calibrate(_))));
 }
 
 #[test]
-fn a_silo_refuses_what_would_not_protect_its_records() {
-    let derive = |records, batch, delta| SiloPrivacy::derive(records, batch, 100, 6.0, delta);
-    assert_eq!(derive(1000, 96, 1e-3), Err(DeriveError::Delta { delta: 1e-3, records: 1000 }));
-    assert!(derive(1000, 96, 0.999e-3).is_ok());
-    assert!(matches!(derive(959, 96, 1e-5), Err(DeriveError::TooFewRecords { .. })));
-    assert!(derive(960, 96, 1e-5).is_ok());
-    assert!(matches!(derive(0, 96, 1e-5), Err(DeriveError::TooFewRecords { .. })));
-    assert!(matches!(derive(u64::MAX, u64::MAX, 1e-30), Err(DeriveError::TooFewRecords { .. })));
-    assert_eq!(derive(1000, 0, 1e-5), Err(DeriveError::ExpectedBatch(0)));
-    assert!(matches!(derive(1000, 96, f64::NAN), Err(DeriveError::Calibrate(_))));
+fn numbers_that_protect_nobody_are_refused_and_weak_ones_remarked() {
+    for (q, noise, delta) in [(0.0, 1.0, 1e-5), (1.1, 1.0, 1e-5), (0.1, 0.0, 1e-5), (0.1, f64::NAN, 1e-5), (0.1, 1.0, 1.0)] {
+        assert!(matches!(Mechanism::new(q, noise, 100, delta, 100), Err(MechanismError::Number { .. })));
+    }
+    let job = Mechanism::new(0.1, 1.0, 100, 1e-3, 1000).unwrap();
+    assert_eq!(job.allows(1000), Err(MechanismError::Delta { delta: 1e-3, records: 1000 }));
+    assert_eq!(job.allows(999), Ok(()));
+    assert_eq!(job.remarks(50), [""; 0]);
+    assert!(job.remarks(990)[0].contains("99 % of 1/990"), "{:?}", job.remarks(990));
+    assert!(Mechanism::new(0.1, 0.3, 100, 1e-5, 100).unwrap().remarks(50)[0].contains("weak promise"));
+    assert_eq!(Mechanism::new(1.0, 1e-9, 1, 1e-5, 100).unwrap().keeps(f64::INFINITY).map(|m| m.q), Ok(1.0));
+}
+
+#[test]
+fn a_silo_whose_batches_would_be_cut_is_refused() {
+    let job = Mechanism::propose(2300, 96, 100, 6.0, 1e-5).unwrap();
+    assert!(job.batch_max > 4 * 96 && job.batch_max < 6 * 96, "{}", job.batch_max);
+    assert_eq!(job.allows(4 * 2300), Ok(()));
+    let error = job.allows(6 * 2300).unwrap_err();
+    assert!(matches!(error, MechanismError::Cut { .. }) && error.to_string().contains("batch_max = "), "{error}");
+    // What the bound says against the exact probability, term by term.
+    let (n, q, most) = (1000u64, 0.05, 90u64);
+    let ln_term = |k: u64| {
+        let ln_choose = libm::lgamma((n + 1) as f64) - libm::lgamma((k + 1) as f64) - libm::lgamma((n - k + 1) as f64);
+        ln_choose + k as f64 * f64::ln(q) + (n - k) as f64 * f64::ln(1.0 - q)
+    };
+    let exact: f64 = (most + 1..=n).map(|k| ln_term(k).exp()).sum();
+    let narrow = |batch_max| Mechanism::new(q, 2.0, 1, 1e-3, batch_max).unwrap().allows(n - 1);
+    // The cost that is allowed is a hundredth of δ, 1e-5; (1 + e^ε)·τ must be below it.
+    let cost = exact * (1.0 + Mechanism::new(q, 2.0, 1, 1e-3, 90).unwrap().epsilon().exp());
+    assert!(cost < 1e-5 && narrow(90).is_ok() && narrow(60).is_err(), "{cost:e}");
 }

@@ -128,8 +128,8 @@ impl ModelSection {
 pub struct TrainingSection {
     /// Optimiser steps per round (1 to 10,000).
     pub local_steps: u32,
-    /// Expected examples per step: each record enters with the same probability (Poisson sampling), and the sum of
-    /// gradients is divided by this public number, never by the actual count.
+    /// What each step's sum of gradients is divided by: a public number, never the count that was drawn. Without
+    /// differential privacy also how many examples a step draws on average (Poisson sampling).
     pub expected_batch_examples: u32,
     /// The optimiser; its state starts afresh in each round.
     pub optimizer: Optimizer,
@@ -153,19 +153,26 @@ pub struct TrainingSection {
 pub struct PrivacySection {
     /// `record-dp` or `none`.
     pub mode: PrivacyMode,
-    /// Privacy budget ε of each silo for the whole job.
+    /// Probability with which each record enters a step: a public number, the same in every silo whatever it holds.
+    #[serde(default)]
+    pub sampling_rate: Option<f64>,
+    /// Standard deviation of every silo's noise on each step's sum, in clip norms. `blindsum-silo plan` proposes both.
+    #[serde(default)]
+    pub noise_multiplier: Option<f64>,
+    /// L2 bound on each record's gradient.
+    #[serde(default)]
+    pub clip_norm: Option<f64>,
+    /// Most records of a step, so that time and memory have a public bound: a larger draw is cut, which a silo with too many
+    /// records refuses.
+    #[serde(default)]
+    pub batch_max: Option<u32>,
+    /// ε that these numbers spend at most on each record over the whole job; every silo computes it and refuses a job of
+    /// which it is not true.
     #[serde(default)]
     pub epsilon: Option<f64>,
     /// δ of the same guarantee; each silo refuses when it is not below 1 / its records.
     #[serde(default)]
     pub delta: Option<f64>,
-    /// L2 bound on each record's gradient.
-    #[serde(default)]
-    pub clip_norm: Option<f64>,
-    /// The largest noise multiplier that any silo may need; a silo that needs more refuses the job. It sizes the
-    /// coordinate bound.
-    #[serde(default)]
-    pub noise_multiplier_max: Option<f64>,
     /// Training rounds that each silo's budget allows for beyond `rounds`: an attempt that fails after masked inputs went
     /// out is trained and charged again. Each one costs noise in every round. Default 0: the first such attempt ends the job.
     #[serde(default)]
@@ -373,24 +380,31 @@ fn check_model(model: &ModelSection) -> Result<(), JobError> {
     within("model.max_sequence_tokens", model.max_sequence_tokens, 8, 8_192)
 }
 
+/// The remedy for a privacy key that is not there.
+const NEEDED: &str = "privacy.mode = \"record-dp\" needs it (`blindsum-silo plan` proposes numbers)";
+
 fn protection(file: &JobFile) -> Result<Protection, JobError> {
     let privacy = &file.privacy;
-    let four = [
+    let five = [
+        ("privacy.sampling_rate", privacy.sampling_rate),
+        ("privacy.noise_multiplier", privacy.noise_multiplier),
+        ("privacy.clip_norm", privacy.clip_norm),
         ("privacy.epsilon", privacy.epsilon),
         ("privacy.delta", privacy.delta),
-        ("privacy.clip_norm", privacy.clip_norm),
-        ("privacy.noise_multiplier_max", privacy.noise_multiplier_max),
     ];
     match privacy.mode {
         PrivacyMode::RecordDp => {
-            let mut values = [0.0; 4];
-            for (slot, (key, value)) in values.iter_mut().zip(four) {
-                *slot =
-                    value.ok_or_else(|| JobError::new(key, "is missing", "privacy.mode = \"record-dp\" needs it"))?;
+            let mut values = [0.0; 5];
+            for (slot, (key, value)) in values.iter_mut().zip(five) {
+                *slot = value.ok_or_else(|| JobError::new(key, "is missing", NEEDED))?;
                 positive(key, *slot)?;
             }
             within("privacy.spare_rounds", privacy.spare_rounds.unwrap_or(0), 0, 10_000)?;
-            let [epsilon, delta, clip_norm, noise_multiplier_max] = values;
+            let [sampling_rate, noise_multiplier, clip_norm, epsilon, delta] = values;
+            if sampling_rate > 1.0 {
+                let problem = format!("is {sampling_rate}");
+                return Err(JobError::new("privacy.sampling_rate", problem, "a probability is at most 1"));
+            }
             if delta >= 1.0 {
                 return Err(JobError::new("privacy.delta", format!("is {delta}"), "choose it well below 1 / records"));
             }
@@ -398,11 +412,18 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
                 let remedy = "remove it: under record-dp, privacy.clip_norm bounds each record instead";
                 return Err(JobError::new("training.max_grad_norm", "is set", remedy));
             }
-            Ok(Protection::RecordDp { epsilon, delta, clip_norm, noise_multiplier_max })
+            let key = "privacy.batch_max";
+            let batch_max = privacy.batch_max.ok_or_else(|| JobError::new(key, "is missing", NEEDED))?;
+            within(key, batch_max, 1, 1 << 20)?;
+            Ok(Protection::RecordDp { sampling_rate, noise_multiplier, clip_norm, batch_max, epsilon, delta })
         }
         PrivacyMode::None => {
-            if let Some((key, _)) = four.iter().find(|(_, value)| value.is_some()) {
+            if let Some((key, _)) = five.iter().find(|(_, value)| value.is_some()) {
                 return Err(JobError::new(key, "is set", "remove it, or set privacy.mode = \"record-dp\""));
+            }
+            if privacy.batch_max.is_some() {
+                let remedy = "remove it, or set privacy.mode = \"record-dp\"";
+                return Err(JobError::new("privacy.batch_max", "is set", remedy));
             }
             if privacy.spare_rounds.is_some() {
                 let remedy = "remove it: without a privacy budget nothing is charged";

@@ -256,9 +256,9 @@ fn worst_case(job: &Job) -> f64 {
     match (training.optimizer, job.protection()) {
         (Optimizer::AdamW, _) => rate * steps * ((1.0 - ADAM.beta1) / (1.0 - ADAM.beta2).sqrt()).max(1.0),
         (Optimizer::Sgd, Protection::None { max_grad_norm }) => rate * steps * max_grad_norm,
-        (Optimizer::Sgd, Protection::RecordDp { clip_norm, noise_multiplier_max, .. }) => {
+        (Optimizer::Sgd, Protection::RecordDp { clip_norm, noise_multiplier, .. }) => {
             let batch = f64::from(training.expected_batch_examples);
-            let noise = NOISE_TAIL * steps.sqrt() * noise_multiplier_max * clip_norm / batch;
+            let noise = NOISE_TAIL * steps.sqrt() * noise_multiplier * clip_norm / batch;
             rate * (steps * clip_norm + noise)
         }
     }

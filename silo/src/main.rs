@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blindsum_service::{Common, ExitCode, Program, exit, version};
 use blindsum_silo::agent::{self, Agent, AgentError, prepare, torch};
-use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PredictArgs, TrainArgs};
+use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PlanArgs, PredictArgs, TrainArgs};
 use blindsum_torch::LIBTORCH_VERSION;
 use clap::{Args, Parser, Subcommand};
 
@@ -19,7 +19,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 ///
 /// `run` takes part in a federation; `check` looks whether it could. `train`, `evaluate` and `predict` need nobody else:
 /// they train the same job on this organisation's rows alone, measure an adapter, and use it; `hashes` prints what a job
-/// pins of a base model.
+/// pins of a base model, `plan` proposes its sampling rate and noise.
 #[derive(Parser)]
 #[command(name = "blindsum-silo", version = VERSION.as_str(), after_help = exit::HELP)]
 struct Cli {
@@ -42,6 +42,8 @@ enum Command {
     Predict(PredictArgs),
     /// Print the lines of a job that pin a base model.
     Hashes(HashesArgs),
+    /// Propose the lines of a job that fix sampling rate and noise.
+    Plan(PlanArgs),
 }
 
 #[derive(Args)]
@@ -62,6 +64,7 @@ fn main() -> std::process::ExitCode {
         Command::Evaluate(args) => PROGRAM.command(|| commands::evaluate(&args).map(done)),
         Command::Predict(args) => PROGRAM.command(|| commands::predict(&args).map(done)),
         Command::Hashes(args) => PROGRAM.command(|| commands::hashes(&args).map(done)),
+        Command::Plan(args) => PROGRAM.command(|| commands::plan(&args).map(done)),
     }
     .into()
 }

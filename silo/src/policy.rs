@@ -97,9 +97,11 @@ mod tests {
         .unwrap()
     }
 
+    const PRIVACY: &str = "mode = \"record-dp\"\nsampling_rate = 0.05\nnoise_multiplier = 4.0\nclip_norm = 0.5\nbatch_max = 1024\nepsilon = 6.0\n\
+                           delta = 1e-5";
+
     fn private() -> Job {
-        let privacy = "mode = \"record-dp\"\nepsilon = 6.0\ndelta = 1e-5\nclip_norm = 0.5\nnoise_multiplier_max = 4.0";
-        job(privacy, "", "")
+        job(PRIVACY, "", "")
     }
 
     fn policy() -> PolicyConfig {
@@ -148,8 +150,7 @@ mod tests {
 
     #[test]
     fn a_job_that_lowers_the_colluders_below_a_third_is_refused_by_default() {
-        let privacy = "mode = \"record-dp\"\nepsilon = 6.0\ndelta = 1e-5\nclip_norm = 0.5\nnoise_multiplier_max = 4.0";
-        let job = job(privacy, "", "max_colluders = 0");
+        let job = job(PRIVACY, "", "max_colluders = 0");
         assert!(reasons(&policy(), &job, 4)[0].contains("min_tolerated_colluders"));
         assert!(reasons(&PolicyConfig { min_tolerated_colluders: Some(0), ..policy() }, &job, 4).is_empty());
     }

@@ -21,7 +21,8 @@ pub struct Setup {
 }
 
 pub const NONE: &str = "mode = \"none\"";
-pub const DP: &str = "mode = \"record-dp\"\nepsilon = 6.0\ndelta = 1e-5\nclip_norm = 0.5\nnoise_multiplier_max = 2.0";
+pub const DP: &str = "mode = \"record-dp\"\nsampling_rate = 0.05\nnoise_multiplier = 2.0\nclip_norm = 0.5\nbatch_max = 1024\nepsilon = 6.0\n\
+                      delta = 1e-5";
 
 /// The text of a job. Its coordinate bound makes the fixed-point scale exactly 1, so that integers survive encoding.
 pub fn job_text(rounds: u32, privacy: &str, metrics: &str) -> String {

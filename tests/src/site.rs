@@ -229,10 +229,12 @@ fn job(model: &Path, terms: Terms) -> Job {
         },
         privacy: PrivacySection {
             mode: if terms.private { PrivacyMode::RecordDp } else { PrivacyMode::None },
+            sampling_rate: when(f64::from(BATCH) / TRAINING_ROWS as f64),
+            noise_multiplier: when(2.0),
+            clip_norm: when(0.5),
+            batch_max: terms.private.then_some(256),
             epsilon: when(6.0),
             delta: when(1e-5),
-            clip_norm: when(0.5),
-            noise_multiplier_max: when(8.0),
             spare_rounds: None,
         },
         aggregation: AggregationSection {

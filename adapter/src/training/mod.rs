@@ -1,7 +1,7 @@
 //! How an adapter is trained, in the words of the job: what a silo does in one round, and how its records are protected.
 //!
 //! ```text
-//! job [training], [privacy] ─► LocalTraining ─► each silo's numbers ─► local steps
+//! job [training], [privacy] ─► LocalTraining ─► local steps
 //! ```
 //!
 //! Contract: plain values that were checked where they were written (the job); nothing here is computed from rows.
@@ -17,7 +17,7 @@ pub use schedule::{LearningRate, Schedule};
 pub struct LocalTraining {
     /// Optimiser steps per round.
     pub local_steps: u32,
-    /// Expected examples per step.
+    /// What each step's sum of gradients is divided by.
     pub expected_batch: u32,
     /// The optimiser; its state starts afresh in each round.
     pub optimizer: Optimizer,
@@ -58,14 +58,18 @@ pub const ADAM: AdamConstants = AdamConstants { beta1: 0.9, beta2: 0.999, epsilo
 pub enum Protection {
     /// DP-SGD.
     RecordDp {
-        /// ε of each silo for the whole job.
+        /// Probability with which each record of every silo enters a step.
+        sampling_rate: f64,
+        /// Standard deviation of every silo's noise on each step's sum, divided by `clip_norm`.
+        noise_multiplier: f64,
+        /// L2 bound on each record's gradient.
+        clip_norm: f64,
+        /// Most records of a step: a larger draw is cut.
+        batch_max: u32,
+        /// ε that these come to at most over the whole job, as the job states it.
         epsilon: f64,
         /// δ of the same guarantee.
         delta: f64,
-        /// L2 bound on each record's gradient.
-        clip_norm: f64,
-        /// Largest noise multiplier of any silo.
-        noise_multiplier_max: f64,
     },
     /// Secure aggregation alone.
     None {

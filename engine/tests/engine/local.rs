@@ -88,7 +88,7 @@ fn the_divisor_is_the_expected_batch_and_not_the_drawn_one() {
 #[test]
 fn record_dp_clips_each_example_and_adds_the_planned_noise() {
     let (noise_multiplier, clip_norm) = (0.8, 0.5);
-    let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier, clip_norm };
+    let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier, clip_norm, batch_max: 1 << 20 };
     let mut engine = Constant::new(0.0);
     let update = round(&mut engine, 100, spec(privacy), 2).unwrap();
     assert!(engine.clips.iter().all(|&c| c == Some(clip_norm)));
@@ -109,7 +109,7 @@ fn a_silo_without_rows_sends_noise_or_nothing() {
     let nothing = round(&mut engine, 0, spec(NONE), 3).unwrap();
     assert!(nothing.values.iter().all(|&v| v == 0.0));
     assert_eq!((nothing.empty_batches, nothing.mean_loss), (3, None));
-    let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 1.0, clip_norm: 1.0 };
+    let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: 1 << 20 };
     let noise = round(&mut engine, 0, spec(privacy), 3).unwrap();
     assert!(noise.values.iter().all(|&v| v != 0.0));
     // an odd row out
@@ -134,7 +134,7 @@ fn adam_moves_each_coordinate_by_the_learning_rate_at_first() {
 
 #[test]
 fn the_generator_decides_and_the_operating_system_seeds_it() {
-    let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 1.0, clip_norm: 1.0 };
+    let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: 1 << 20 };
     let run = |seed| round(&mut Constant::new(1.0), 50, spec(privacy), seed).unwrap();
     assert_eq!(run(7), run(7));
     assert_ne!(run(7).values, run(8).values);
@@ -159,9 +159,9 @@ fn numbers_without_meaning_are_refused() {
         TrainSpec { learning_rate: f64::NAN.into(), ..spec(NONE) },
         TrainSpec { expected_batch: 0, ..spec(NONE) },
         spec(StepPrivacy::None { max_grad_norm: 0.0 }),
-        spec(StepPrivacy::RecordDp { q: 1.5, noise_multiplier: 1.0, clip_norm: 1.0 }),
-        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: -1.0, clip_norm: 1.0 }),
-        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: 1.0, clip_norm: f64::INFINITY }),
+        spec(StepPrivacy::RecordDp { q: 1.5, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: 1 << 20 }),
+        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: -1.0, clip_norm: 1.0, batch_max: 1 << 20 }),
+        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: 1.0, clip_norm: f64::INFINITY, batch_max: 1 << 20 }),
     ] {
         assert!(matches!(LocalTrainer::new(rows(4), bad), Err(LocalError::Spec(_))), "{bad:?}");
     }

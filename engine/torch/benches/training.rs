@@ -122,7 +122,7 @@ fn serve(contender: &str, model: &Path, batches: &Path) -> Result<(), Box<dyn Er
     let options = EngineSettings { device, precision, threads: THREADS, ..EngineSettings::default() };
     let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
     let privacy = match private {
-        true => StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 1.0 },
+        true => StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: 1 << 20 },
         false => StepPrivacy::None { max_grad_norm: 1.0 },
     };
     let trainer = |rows: Vec<Row>| {

@@ -26,10 +26,12 @@ optimizer = "sgd"
 learning_rate = 16.0
 [privacy]
 mode = "record-dp"
+sampling_rate = 0.05
+noise_multiplier = 2.0
+clip_norm = 0.5
+batch_max = 512
 epsilon = 6.0
 delta = 1e-5
-clip_norm = 0.5
-noise_multiplier_max = 2.0
 [aggregation]
 value_bits = 16
 metrics = "held-out"
@@ -65,6 +67,9 @@ fn sa02_every_changed_value_changes_the_digest() {
         ("seed = 7", "seed = 8"),
         ("learning_rate = 16.0", "learning_rate = 16.000001"),
         ("clip_norm = 0.5", "clip_norm = 0.25"),
+        ("sampling_rate = 0.05", "sampling_rate = 0.050001"),
+        ("batch_max = 512", "batch_max = 513"),
+        ("noise_multiplier = 2.0", "noise_multiplier = 2.000001"),
         ("metrics = \"held-out\"", "metrics = \"off\""),
         ("metrics = \"held-out\"", "metrics = \"held-out\"\nmax_colluders = 1"),
         ("phase_seconds = 30", "phase_seconds = 31"),
@@ -156,8 +161,13 @@ fn a_wrong_value_is_named_with_its_remedy() {
         ("learning_rate = 16.0", "learning_rate = nan", "training.learning_rate", "above 0"),
         ("learning_rate = 16.0", "learning_rate = 1.0\nmax_grad_norm = 1.0", "training.max_grad_norm", "remove"),
         ("epsilon = 6.0\n", "", "privacy.epsilon", "record-dp"),
+        ("sampling_rate = 0.05\n", "", "privacy.sampling_rate", "blindsum-silo plan"),
+        ("sampling_rate = 0.05", "sampling_rate = 1.5", "privacy.sampling_rate", "at most 1"),
+        ("noise_multiplier = 2.0", "noise_multiplier = 0.0", "privacy.noise_multiplier", "above 0"),
+        ("batch_max = 512\n", "", "privacy.batch_max", "blindsum-silo plan"),
+        ("batch_max = 512", "batch_max = 0", "privacy.batch_max", "1 to"),
         ("delta = 1e-5", "delta = 1.0", "privacy.delta", "below"),
-        ("mode = \"record-dp\"", "mode = \"none\"", "privacy.epsilon", "remove it"),
+        ("mode = \"record-dp\"", "mode = \"none\"", "privacy.sampling_rate", "remove it"),
         ("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 10001", "privacy.spare_rounds", "0 to"),
         ("value_bits = 16", "value_bits = 25", "aggregation.value_bits", "2 to 24"),
         ("phase_seconds = 30", "phase_seconds = 0", "deadlines.phase_seconds", "1 to 3600"),

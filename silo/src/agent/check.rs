@@ -7,7 +7,7 @@ use std::path::Path;
 
 use blindsum_adapter::provenance;
 use blindsum_certs::{Credentials, Role, roster};
-use blindsum_engine::local::{TrainSpec, os_rng};
+use blindsum_engine::local::os_rng;
 use blindsum_files::probe;
 use blindsum_protocol::silo::{SiloMachine, SiloSetup};
 use blindsum_service::{Checklist, Document, ExitCode};
@@ -44,6 +44,13 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         Some((job, _)) => check.find("base model", setup::model(config, job), |_| "as the job pins it".to_owned()),
         None => needs(&mut check, "base model", "the job"),
     };
+    let training = match &job {
+        Some(job) => check.find("ε as stated", setup::training(job), |(_, mechanism)| match mechanism {
+            Some(m) => format!("sampling rate {}, noise multiplier {}: ε = {:.4} at δ = {:e}", m.q, m.noise_multiplier, m.epsilon(), m.delta),
+            None => "the job has no differential privacy".to_owned(),
+        }),
+        None => needs(&mut check, "ε as stated", "the job"),
+    };
     let plan = match (&job, &model, &roster) {
         (Some(job), Some(model), Some(roster)) => check.find("plan", setup::plan(job, model, roster), |plan| {
             format!("{} trained coordinates; {}", plan.layout().len(), roster::short_quorum(&plan.quorum()))
@@ -66,25 +73,29 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         let there = if config.state_dir.exists() { "is there" } else { "can be made" };
         format!("{} {there}", config.state_dir.display())
     });
-    let privacy = match (&plan, &rows) {
-        (Some(plan), Some(rows)) => {
-            let derived = TrainSpec::derive(&plan.job().local_training(), rows.train.len()).map_err(AgentError::from);
-            let spent = derived.and_then(|(_, privacy)| {
+    let privacy = match (&plan, &rows, training) {
+        (Some(plan), Some(rows), Some((_, privacy))) => {
+            let allowed = privacy.as_ref().map_or(Ok(()), |mechanism| setup::allows(mechanism, rows));
+            let spent = allowed.and_then(|()| {
                 let Some(covers) = setup::covers(config, plan, rows, privacy) else { return Ok(None) };
                 let journal = JournalFile::look(&config.state_dir.join("journal"))?;
                 Ledger::not_lost(&config.state_dir.join("ledger.jsonl"), took_part(&journal))?;
                 let spent = Ledger::look(&config.state_dir.join("ledger.jsonl"), &covers)?;
                 Ok(Some((spent, covers)))
             });
-            check.find("privacy", spent, |spent| match spent {
+            let spent = check.find("privacy", spent, |spent| match spent {
                 Some((spent, covers)) => format!(
-                    "ε = {spent:.4} of {} spent at δ = {:e}; noise multiplier {:.3}",
-                    covers.epsilon_limit, covers.delta, covers.noise_multiplier
+                    "ε = {spent:.4} of {} spent at δ = {:e} on each of these rows",
+                    covers.epsilon_limit, covers.delta
                 ),
                 None => "none: the job has no differential privacy".to_owned(),
-            })
+            });
+            for remark in privacy.iter().flat_map(|mechanism| mechanism.remarks(rows.train.len() as u64)) {
+                check.note("privacy", remark);
+            }
+            spent
         }
-        _ => needs(&mut check, "privacy", "plan and rows"),
+        _ => needs(&mut check, "privacy", "plan, rows and an ε that the job keeps"),
     };
     match (plan.as_ref(), state, roster, identity, me) {
         (Some(plan), Some(()), Some(roster), Some(identity), Some(me)) => {

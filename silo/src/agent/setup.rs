@@ -16,9 +16,9 @@ use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
 use blindsum_crypto::{Digest, IdentityKey, Roster, SiloId};
 use blindsum_engine::ComputeDevice;
-use blindsum_engine::local::TrainSpec;
+use blindsum_engine::local::{LocalError, TrainSpec};
 use blindsum_engine::model::ModelDir;
-use blindsum_privacy::SiloPrivacy;
+use blindsum_privacy::Mechanism;
 use blindsum_protocol::job::{Job, JobFile};
 use blindsum_protocol::plan::Plan;
 use blindsum_service::Document;
@@ -49,8 +49,8 @@ pub struct Prepared {
     pub rows: Rows,
     /// What each round does here.
     pub spec: TrainSpec,
-    /// Sampling rate and noise of this silo; none where the job has no privacy. Never sent.
-    pub privacy: Option<SiloPrivacy>,
+    /// What is charged for; none where the job has no privacy.
+    pub privacy: Option<Mechanism>,
 }
 
 /// Reads and checks every file that the configuration names; `document` is where it came from, for errors about its
@@ -66,10 +66,16 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
     let me = place(&config, document, &credentials, &identity, &roster)?;
     let job = job(&config)?;
     let model = model(&config, &job.0)?;
+    let (spec, privacy) = training(&job)?;
     let plan = plan(&job, &model, &roster)?;
     policy::check(&config.policy, plan.job(), &roster, &plan.quorum())?;
     let rows = data::load(&config, plan.job(), &model)?;
-    let (spec, privacy) = TrainSpec::derive(&plan.job().local_training(), rows.train.len())?;
+    if let Some(mechanism) = &privacy {
+        allows(mechanism, &rows)?;
+        for remark in mechanism.remarks(rows.train.len() as u64) {
+            warn!(event = "weak_privacy", "{remark}");
+        }
+    }
     Ok(Prepared {
         config,
         me,
@@ -113,6 +119,16 @@ pub(super) fn model(config: &SiloConfig, job: &Job) -> Result<ModelDir, AgentErr
     let model = ModelDir::open(&config.model_dir)?;
     model.check(&job.base())?;
     Ok(model)
+}
+
+/// What each round does, and what is charged for it: the job's numbers, which must keep what it states.
+pub(super) fn training((job, file): &(Job, Document)) -> Result<(TrainSpec, Option<Mechanism>), AgentError> {
+    Ok(TrainSpec::derive(&job.local_training()).map_err(|e| file.wrong("privacy.epsilon", e))?)
+}
+
+/// Whether these rows may take part: said here and to nobody else, before the job.
+pub(super) fn allows(mechanism: &Mechanism, rows: &Rows) -> Result<(), AgentError> {
+    Ok(mechanism.allows(rows.train.len() as u64).map_err(LocalError::from)?)
 }
 
 /// What the job means for this roster and base model.
@@ -161,7 +177,7 @@ pub(super) fn place(
 }
 
 /// What the privacy ledger covers; none where the job has no privacy.
-pub(super) fn covers(config: &SiloConfig, plan: &Plan, rows: &Rows, privacy: Option<SiloPrivacy>) -> Option<Covers> {
+pub(super) fn covers(config: &SiloConfig, plan: &Plan, rows: &Rows, privacy: Option<Mechanism>) -> Option<Covers> {
     let (Some(privacy), Protection::RecordDp { epsilon, delta, clip_norm, .. }) = (privacy, plan.job().protection())
     else {
         return None;

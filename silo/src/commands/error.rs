@@ -8,6 +8,7 @@ use blindsum_engine::data::DataError;
 use blindsum_engine::local::LocalError;
 use blindsum_engine::model::ModelError;
 use blindsum_files::{ExitCode, Exits, FileError};
+use blindsum_privacy::MechanismError;
 use blindsum_protocol::JobError;
 use blindsum_service::ConfigError;
 use thiserror::Error;
@@ -36,6 +37,9 @@ pub enum CommandError {
     /// Training, the job's privacy included.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// No numbers keep the ε that was asked for.
+    #[error("no plan: {0}")]
+    Plan(#[from] MechanismError),
     /// The adapter's files.
     #[error(transparent)]
     Adapter(#[from] PeftError),
@@ -54,7 +58,7 @@ impl Exits for CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
             CommandError::Config(e) => e.exit_code(),
-            CommandError::Job(_) | CommandError::Usage(_) => ExitCode::Usage,
+            CommandError::Job(_) | CommandError::Usage(_) | CommandError::Plan(_) => ExitCode::Usage,
             CommandError::Layout(e) => e.exit_code(),
             CommandError::Model(e) => e.exit_code(),
             CommandError::Data(e) => e.exit_code(),

@@ -1,5 +1,5 @@
-//! The commands that need no federation: train one silo alone, evaluate an adapter, predict with it, and
-//! say what a job pins of a base model.
+//! The commands that need no federation: train one silo alone, evaluate an adapter, predict with it, say what a job pins
+//! of a base model, and propose its privacy numbers.
 //!
 //! Contract: each reads its files, prints what it found on standard output, and ends with one sentence and an exit code
 //! of the common table where something is wrong. Nothing that is printed quotes a record.
@@ -7,6 +7,7 @@
 mod error;
 mod evaluate;
 mod hashes;
+mod plan;
 mod predict;
 mod train;
 
@@ -23,6 +24,7 @@ use clap::Args;
 pub use self::error::CommandError;
 pub use self::evaluate::{EvaluateArgs, evaluate};
 pub use self::hashes::{HashesArgs, hashes};
+pub use self::plan::{PlanArgs, plan};
 pub use self::predict::{PredictArgs, predict};
 pub use self::train::{TrainArgs, train};
 

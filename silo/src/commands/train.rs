@@ -8,7 +8,7 @@ use blindsum_adapter::provenance::{self, JobName, Provenance};
 use blindsum_adapter::training::Protection;
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_engine::data::{Dataset, Example, Goal, Reading, Tokens};
-use blindsum_engine::local::{LocalTrainer, TrainSpec, whole_job};
+use blindsum_engine::local::{LocalError, LocalTrainer, TrainSpec, whole_job};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{self as engine, Engine};
 use blindsum_files::probe;
@@ -46,7 +46,7 @@ pub struct TrainArgs {
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Rounds instead of the job's; noise and learning-rate schedule are planned anew for them
+    /// Rounds instead of the job's; the noise stays, so that more rounds spend more, and more than the job states is refused
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Learning rate instead of the job's; with a schedule the largest
@@ -85,17 +85,22 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     }
     [Some(&train), held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks).for_each(say);
     let held_out = held_out.map(|data| data.rows.all());
-    let (spec, privacy) = TrainSpec::derive(&job.local_training(), train.len())?;
+    let (spec, privacy) = TrainSpec::derive(&job.local_training()).map_err(LocalError::from)?;
+    if let Some(mechanism) = &privacy {
+        mechanism.allows(train.len() as u64).map_err(LocalError::from)?;
+        mechanism.remarks(train.len() as u64).into_iter().for_each(say);
+    }
     let state = StateLayout::new(layout, job.server_step(), job.rounds)?;
     let layout = state.layout();
     let frozen = FrozenParts::from_seed(layout);
     let mut engine = TorchEngine::open(&model.weights(), layout, &frozen, args.engine.options())?;
 
     let steps = job.rounds * spec.local_steps;
-    let (rows, batch) = (train.len(), spec.expected_batch);
+    let rows = train.len();
+    let per_step = privacy.map_or(f64::from(spec.expected_batch).min(rows as f64), |p| p.q * rows as f64);
     let format = if engine.uses_bf16() { "bf16" } else { "f32" };
     say(format!(
-        "{rows} training rows, {} rounds of {} steps, {batch} rows per step, {format}",
+        "{rows} training rows, {} rounds of {} steps, about {per_step:.0} rows per step, {format}",
         job.rounds, spec.local_steps
     ));
     match job.protection() {

@@ -237,7 +237,7 @@ fn the_folder_of_another_job_is_refused_before_anything_is_trained() {
     silo.replace("silo.toml", "# output_dir", "output_dir");
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
     assert!(code == 5 && silo.path("adapter/job.json").exists(), "{code} {log}");
-    silo.replace("job.toml", "rounds = 20", "rounds = 21");
+    silo.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
     silo.replace("silo.toml", "state_dir = \"state\"", "state_dir = \"state-of-the-second\"");
     for command in ["check", "run"] {
         let (code, log) = silo.ends(&[command]);
@@ -480,6 +480,7 @@ async fn a_signal_while_it_trains_stops_it_in_order_and_its_debit_stands() {
     let silo = Silo::new();
     // Far longer than the test, were it not stopped.
     silo.replace("job.toml", "local_steps = 5", "local_steps = 10000");
+    silo.replace("job.toml", "noise_multiplier = ", "noise_multiplier = 10");
     silo.replace("job.toml", "rounds = 20", "rounds = 1");
     let (plan, mut listener) = silo.coordinator(&silo);
     let mut child = silo.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();

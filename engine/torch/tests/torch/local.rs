@@ -54,7 +54,7 @@ fn learn(precision: Precision, privacy: StepPrivacy) -> ((f64, f64), (f64, f64))
 #[test]
 fn it_learns_what_can_be_learnt() {
     let none = StepPrivacy::None { max_grad_norm: 1.0 };
-    let private = StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 0.5, clip_norm: 1.0 };
+    let private = StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 0.5, clip_norm: 1.0, batch_max: 1 << 20 };
     for (precision, privacy) in [(Precision::F32, none), (Precision::Bf16, none), (Precision::F32, private)] {
         let (before, after) = learn(precision, privacy);
         assert!(after.0 < 0.6 * before.0, "loss {} to {}", before.0, after.0);

@@ -39,7 +39,7 @@ impl Engine for Still {
     }
 }
 
-const DP: StepPrivacy = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 0.5 };
+const DP: StepPrivacy = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 0.5, batch_max: 1 << 20 };
 
 fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainRequest) {
     let job: Job = toml::from_str(include_str!("../../../../protocol/job.sample.toml")).unwrap();
