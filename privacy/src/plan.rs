@@ -200,7 +200,8 @@ impl Mechanism {
     /// P[S] ≤ e^ε·(P'[S] + τ) + δ + τ, and cutting costs (1 + e^ε)·τ.
     fn cuts(&self, records: u64) -> bool {
         // A neighbour may have one record more.
-        let ln_tau = libm::log(self.steps as f64) + ln_tail(records.saturating_add(1), self.q, u64::from(self.batch_max));
+        let ln_tau =
+            libm::log(self.steps as f64) + ln_tail(records.saturating_add(1), self.q, u64::from(self.batch_max));
         let ln_cost = ln_tau + libm::log1p(libm::exp(self.epsilon()));
         ln_cost.is_nan() || ln_cost > libm::log(CUT_SHARE * self.delta)
     }

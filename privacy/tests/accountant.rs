@@ -190,7 +190,9 @@ fn what_is_proposed_keeps_what_it_says() {
 
 #[test]
 fn numbers_that_protect_nobody_are_refused_and_weak_ones_remarked() {
-    for (q, noise, delta) in [(0.0, 1.0, 1e-5), (1.1, 1.0, 1e-5), (0.1, 0.0, 1e-5), (0.1, f64::NAN, 1e-5), (0.1, 1.0, 1.0)] {
+    for (q, noise, delta) in
+        [(0.0, 1.0, 1e-5), (1.1, 1.0, 1e-5), (0.1, 0.0, 1e-5), (0.1, f64::NAN, 1e-5), (0.1, 1.0, 1.0)]
+    {
         assert!(matches!(Mechanism::new(q, noise, 100, delta, 100), Err(MechanismError::Number { .. })));
     }
     let job = Mechanism::new(0.1, 1.0, 100, 1e-3, 1000).unwrap();

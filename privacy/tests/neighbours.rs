@@ -28,7 +28,10 @@ fn noise_from_the_row_count_tells_neighbours_apart_and_the_jobs_does_not() {
     let job = from_rows(1_000);
     let silo = |records: u64| {
         job.allows(records).unwrap();
-        Mechanism::new(job.q, job.noise_multiplier, job.steps, job.delta, job.batch_max).unwrap().keeps(epsilon).unwrap()
+        Mechanism::new(job.q, job.noise_multiplier, job.steps, job.delta, job.batch_max)
+            .unwrap()
+            .keeps(epsilon)
+            .unwrap()
     };
     assert_eq!(told_apart(&silo(1_000), &silo(1_001)), 0.5);
 }

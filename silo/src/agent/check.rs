@@ -46,7 +46,13 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
     };
     let training = match &job {
         Some(job) => check.find("ε as stated", setup::training(job), |(_, mechanism)| match mechanism {
-            Some(m) => format!("sampling rate {}, noise multiplier {}: ε = {:.4} at δ = {:e}", m.q, m.noise_multiplier, m.epsilon(), m.delta),
+            Some(m) => format!(
+                "sampling rate {}, noise multiplier {}: ε = {:.4} at δ = {:e}",
+                m.q,
+                m.noise_multiplier,
+                m.epsilon(),
+                m.delta
+            ),
             None => "the job has no differential privacy".to_owned(),
         }),
         None => needs(&mut check, "ε as stated", "the job"),

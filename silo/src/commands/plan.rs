@@ -59,9 +59,13 @@ pub fn plan(args: &PlanArgs) -> Result<(), CommandError> {
     for rows in [args.rows.div_ceil(2), args.rows, args.rows.saturating_mul(2)] {
         let drawn = q * rows as f64;
         let pull = drawn / batch as f64;
-        say(format!("# a silo of {rows} rows draws {drawn:.1} of them in a step and pulls {pull:.2} times as hard as planned"));
+        say(format!(
+            "# a silo of {rows} rows draws {drawn:.1} of them in a step and pulls {pull:.2} times as hard as planned"
+        ));
     }
-    say(format!("sampling_rate = {q}\nnoise_multiplier = {noise_multiplier}\nbatch_max = {batch_max}\nepsilon = {epsilon:?}\ndelta = {delta:e}"));
+    say(format!(
+        "sampling_rate = {q}\nnoise_multiplier = {noise_multiplier}\nbatch_max = {batch_max}\nepsilon = {epsilon:?}\ndelta = {delta:e}"
+    ));
     found.remarks(args.rows).iter().for_each(|remark| say(format!("# {remark}")));
     Ok(())
 }
