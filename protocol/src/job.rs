@@ -235,6 +235,10 @@ pub struct DeadlineSection {
     pub training_seconds: u32,
     /// For each later phase (1 to 3,600).
     pub phase_seconds: u32,
+    /// A silo's update leaves so long after it was asked for, or a whole multiple of it where training took longer; at most
+    /// `training_seconds`. Left out: as soon as it is ready, which shows how much there was to compute.
+    #[serde(default)]
+    pub release_seconds: Option<u32>,
 }
 
 /// A checked job. Reads like its [`JobFile`]; made only by `TryFrom` (which serde uses).
@@ -348,6 +352,9 @@ impl TryFrom<JobFile> for Job {
         }
         within("deadlines.training_seconds", file.deadlines.training_seconds, 1, 604_800)?;
         within("deadlines.phase_seconds", file.deadlines.phase_seconds, 1, 3_600)?;
+        if let Some(release) = file.deadlines.release_seconds {
+            within("deadlines.release_seconds", release, 1, file.deadlines.training_seconds)?;
+        }
         let protection = protection(&file)?;
         let server = file.server.step()?;
         Ok(Job { file, protection, server })

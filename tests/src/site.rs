@@ -245,7 +245,7 @@ fn job(model: &Path, terms: Terms) -> Job {
             metrics: MetricsMode::HeldOut,
             verify_sum: VerifySum::Sketches,
         },
-        deadlines: DeadlineSection { training_seconds: 120, phase_seconds: terms.phase_seconds },
+        deadlines: DeadlineSection { training_seconds: 120, phase_seconds: terms.phase_seconds, release_seconds: None },
         server: ServerSection { optimizer: terms.server, ..ServerSection::default() },
     };
     Job::try_from(file).unwrap()

@@ -73,6 +73,7 @@ fn sa02_every_changed_value_changes_the_digest() {
         ("metrics = \"held-out\"", "metrics = \"off\""),
         ("metrics = \"held-out\"", "metrics = \"held-out\"\nmax_colluders = 1"),
         ("phase_seconds = 30", "phase_seconds = 31"),
+        ("phase_seconds = 30", "phase_seconds = 30\nrelease_seconds = 60"),
         ("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 2"),
         ("seed = 7", "seed = 7\nrefresh_rounds = 5"),
         ("\"ffa-lora\"", "\"rolora\""),
@@ -171,6 +172,7 @@ fn a_wrong_value_is_named_with_its_remedy() {
         ("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 10001", "privacy.spare_rounds", "0 to"),
         ("value_bits = 16", "value_bits = 25", "aggregation.value_bits", "2 to 24"),
         ("phase_seconds = 30", "phase_seconds = 0", "deadlines.phase_seconds", "1 to 3600"),
+        ("phase_seconds = 30", "phase_seconds = 30\nrelease_seconds = 601", "deadlines.release_seconds", "1 to 600"),
         (
             "learning_rate = 16.0",
             "learning_rate = 1.0\nwarmup_rounds = 20",

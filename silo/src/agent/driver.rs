@@ -78,6 +78,7 @@ impl Training {
     }
 
     fn start(&mut self, request: TrainRequest) {
+        let asked = Instant::now();
         let Some(mut trainer) = self.idle.take() else {
             self.cancel.store(true, Ordering::Relaxed);
             self.next = Some(request);
@@ -88,6 +89,7 @@ impl Training {
         let (cancel, steps) = (self.cancel.clone(), self.steps.clone());
         self.running.start(move || {
             let result = trainer.run(&request, &cancel, &steps);
+            trainer.hold_back(&request, asked, &cancel);
             (trainer, request, result)
         });
     }

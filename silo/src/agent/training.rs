@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use blindsum_adapter::Adapter;
 use blindsum_engine::data::{Example, RowStore};
@@ -19,7 +20,7 @@ use blindsum_engine::{self as engine, Engine, EngineError};
 use blindsum_protocol::HeldOutCounts;
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{MeasuredUpdate, TrainRequest};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::agent::doing::StepCount;
 use crate::agent::error::AgentError;
@@ -27,6 +28,9 @@ use crate::ledger::{Ledger, LedgerError};
 
 /// Held-out rows looked at between two looks at the cancel flag.
 const CHUNK: usize = 256;
+
+/// How long a thread that holds an update back sleeps between two looks at the cancel flag.
+const NAP: Duration = Duration::from_millis(50);
 
 /// How a request ended.
 pub(crate) enum Trained {
@@ -71,6 +75,27 @@ impl Trainer {
         }
     }
 
+    /// Waits until an update that was asked for at `asked` may leave: training takes longer the more rows and tokens were
+    /// drawn, so that the time at which an update leaves would tell. Ends at once when cancelled.
+    pub fn hold_back(&self, request: &TrainRequest, asked: Instant, cancel: &AtomicBool) {
+        let Some(every) = self.plan.job().deadlines.release_seconds.filter(|_| request.kind.trains()) else { return };
+        let (every, elapsed) = (Duration::from_secs(u64::from(every)), asked.elapsed());
+        let release = release(elapsed, every);
+        if release > every {
+            warn!(
+                event = "late_release",
+                round = request.at.round,
+                attempt = request.at.attempt,
+                "training took {:.1} s, longer than deadlines.release_seconds = {}: the update leaves at {} s, which shows the \
+                 others that it was long. Agree on a longer one, or use a faster machine",
+                elapsed.as_secs_f64(),
+                every.as_secs(),
+                release.as_secs()
+            );
+        }
+        hold_until(asked + release, cancel);
+    }
+
     fn update(
         &mut self,
         request: &TrainRequest,
@@ -93,7 +118,7 @@ impl Trainer {
         self.debit(round, attempt, u64::from(steps))?;
         info!(event = "training", round, attempt, steps, "round {round}: training {steps} steps");
         let mut rng = os_rng()?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut before_step = |done: u32| {
             debug!(event = "training_step", round, attempt, done, steps, "step");
             progress.set(done);
@@ -151,6 +176,22 @@ impl Trainer {
             counts.correct = counts.correct.saturating_add(count(result.correct)?);
         }
         Ok(counts)
+    }
+}
+
+/// When an update leaves that took `elapsed`, both from when it was asked for: at the next multiple of `every`.
+fn release(elapsed: Duration, every: Duration) -> Duration {
+    let multiples = elapsed.as_nanos().div_ceil(every.as_nanos().max(1)).max(1);
+    every.saturating_mul(u32::try_from(multiples).unwrap_or(u32::MAX))
+}
+
+fn hold_until(time: Instant, cancel: &AtomicBool) {
+    while !cancel.load(Ordering::Relaxed) {
+        let left = time.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(NAP));
     }
 }
 

@@ -129,3 +129,39 @@ fn under_differential_privacy_the_log_holds_nothing_of_training_rows() {
     // not "mean_loss": in one round of sixteen no row is drawn, and there is none
     assert!(logged(StepPrivacy::None { max_grad_norm: 1.0 }).contains("drawn"));
 }
+
+#[test]
+fn an_update_leaves_at_a_time_that_does_not_tell_how_long_it_took() {
+    let every = Duration::from_secs(10);
+    for seconds in [0.0, 0.1, 3.0, 9.999, 10.0] {
+        assert_eq!(release(Duration::from_secs_f64(seconds), every), every, "{seconds}");
+    }
+    assert_eq!(release(Duration::from_secs_f64(10.001), every), 2 * every);
+    assert_eq!(release(Duration::from_secs(95), every), 10 * every);
+
+    // The attack: whoever sees when updates leave guesses how many tokens were drawn. Two hundred rounds whose training
+    // takes longer the more was drawn; without release times the correlation is 1.
+    let drawn: Vec<f64> = (0..200).map(|i| f64::from((i * 7919) % 200)).collect();
+    let took = |tokens: f64| Duration::from_secs_f64(2.0 + tokens / 50.0);
+    let correlation = |times: Vec<f64>| {
+        let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+        let (a, b) = (mean(&drawn), mean(&times));
+        let sum = |f: &dyn Fn(f64, f64) -> f64| drawn.iter().zip(&times).map(|(x, y)| f(x - a, y - b)).sum::<f64>();
+        let spread = (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
+        if spread == 0.0 { 0.0 } else { sum(&|x, y| x * y) / spread }
+    };
+    assert!(correlation(drawn.iter().map(|&t| took(t).as_secs_f64()).collect()) > 0.99);
+    let left = drawn.iter().map(|&t| release(took(t), every).as_secs_f64()).collect();
+    assert!(correlation(left).abs() <= 0.2);
+}
+
+#[test]
+fn what_is_held_back_leaves_when_it_is_due_or_cancelled() {
+    let (never, at_once) = (AtomicBool::new(false), AtomicBool::new(true));
+    let started = Instant::now();
+    hold_until(started + Duration::from_millis(120), &never);
+    assert!(started.elapsed() >= Duration::from_millis(120));
+    let started = Instant::now();
+    hold_until(started + Duration::from_secs(3600), &at_once);
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
