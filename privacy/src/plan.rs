@@ -54,7 +54,7 @@ pub enum MechanismError {
     },
     /// More is spent than stated.
     #[error(
-        "is stated as {stated}, but {steps} steps at sampling_rate {q} with noise_multiplier {noise_multiplier} spend ε = \
+        "ε is stated as {stated}, but {steps} steps at sampling_rate {q} with noise_multiplier {noise_multiplier} spend ε = \
          {spent:.4} at δ = {delta:e}; `blindsum-silo plan` proposes numbers that keep it"
     )]
     Overspent {

@@ -116,7 +116,7 @@ fn the_folder_of_another_job_is_refused() {
     signal(&child, "-HUP");
     assert_eq!(child.wait().unwrap().code(), Some(129));
     assert!(federation.path("adapter/job.json").exists());
-    federation.replace("job.toml", "rounds = 20", "rounds = 21");
+    federation.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
     federation.replace("coordinator.toml", "state_dir = \"state\"", "state_dir = \"state-of-the-second\"");
     let before = std::fs::read(federation.path("adapter/job.json")).unwrap();
     for command in ["check", "run"] {
@@ -216,7 +216,7 @@ fn a_signal_stops_it_in_order_and_a_restart_goes_on() {
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(code));
     }
-    federation.replace("job.toml", "rounds = 20", "rounds = 21");
+    federation.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
     let (code, log) = federation.ends("run");
     assert!(code == 7 && log.contains("belongs to job"), "{code} {log}");
 }
@@ -287,10 +287,10 @@ fn evidence_is_judged_offline_without_configuration_model_or_keys() {
     let (code, _, why) = verdict(&federation, "no evidence");
     assert!(code == 3 && why.contains("evidence.json"), "{code} {why}");
 
-    federation.replace("job.toml", "rounds = 20", "rounds = 21");
+    federation.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
     let (code, _, why) = verdict(&federation, &file.to_string());
     assert!(code == 6 && why.contains("another job"), "{code} {why}");
-    federation.replace("job.toml", "rounds = 21", "rounds = 0");
+    federation.replace("job.toml", "rounds = 20", "rounds = 0");
     let (code, _, why) = verdict(&federation, &file.to_string());
     assert!(code == 2 && why.contains("rounds"), "{code} {why}");
 }

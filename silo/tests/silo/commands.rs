@@ -239,7 +239,7 @@ fn what_is_wrong_is_one_sentence_and_a_code() {
     place.bad(&TRAIN.replace("test.jsonl", "copy.jsonl"), 3, &["copy.jsonl holds the very rows"]);
     place.write("job.toml", &place.job(&DP.replace("delta = 1e-4", "delta = 1e-2")));
     place.bad(&train("few.jsonl"), 6, &["100 training records", "1/100"]);
-    place.write("job.toml", &place.job(&DP.replace("noise_multiplier = ", "noise_multiplier = 0.")));
+    place.write("job.toml", &place.job(&DP.replace("0.96405", "0.5")));
     place.bad(TRAIN, 6, &["is stated as 8", "blindsum-silo plan"]);
     place.write("job.toml", &place.job(DP));
     place.bad(&TRAIN.replace("job.toml", "nojob.toml"), 2, &["nojob.toml"]);
