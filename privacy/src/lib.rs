@@ -24,9 +24,10 @@
 //! ```
 
 pub mod gaussian;
+pub mod noise;
 mod plan;
 pub mod rdp;
 mod sampler;
 
 pub use plan::{Mechanism, MechanismError};
-pub use sampler::{PoissonSampler, SamplerError};
+pub use sampler::{PoissonSampler, Rate, SamplerError};

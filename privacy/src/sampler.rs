@@ -2,62 +2,82 @@
 //!
 //! The accountant's amplification by sampling holds for exactly this, not for shuffled batches of fixed size. A batch
 //! may be empty; the caller divides by the expected size, which is public, never by the actual one.
+//!
+//! A record is in if a uniform 64-bit integer lies below ⌊q·2⁶⁴⌋. No float decides, and [`Rate::accounted`] is that
+//! integer over 2⁶⁴ exactly: what the accountant is told is neither above nor below what is drawn.
 
 use rand_core::CryptoRng;
 use thiserror::Error;
 
-/// A sampling rate that is no probability.
+/// A sampling rate that is no probability, or one too small to draw by.
 #[derive(Clone, Copy, Debug, Error, PartialEq)]
-#[error("a sampling rate must lie above 0 and at most at 1, not {0}")]
+#[error("a sampling rate must lie above 0 (at least at 2^-64) and at most at 1, not {0}")]
 pub struct SamplerError(pub f64);
+
+/// A probability t/2⁶⁴ for an integer 1 ≤ t ≤ 2⁶⁴: what is drawn by, and as an f64 what is accounted, the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(u128);
+
+impl Rate {
+    /// ⌊q·2⁶⁴⌋/2⁶⁴. That is q itself from q = 2⁻¹² on, whose last bit is worth at least 2⁻⁶⁴.
+    ///
+    /// # Errors
+    /// If `q` lies below 2⁻⁶⁴ or above 1.
+    pub fn new(q: f64) -> Result<Self, SamplerError> {
+        // Multiplying by a power of two is exact.
+        let threshold = q * TWO_64;
+        if !(threshold >= 1.0 && q <= 1.0) {
+            return Err(SamplerError(q));
+        }
+        Ok(Rate(threshold as u128))
+    }
+
+    /// t/2⁶⁴, exactly: an f64 holds it, since t has no more bits than the f64 that it came from.
+    pub fn accounted(self) -> f64 {
+        self.0 as f64 / TWO_64
+    }
+
+    /// Whether a uniform integer says that a record is in: true for t of the 2⁶⁴.
+    #[inline]
+    pub fn takes(self, uniform: u64) -> bool {
+        u128::from(uniform) < self.0
+    }
+}
+
+const TWO_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// Draws batches at one sampling rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PoissonSampler {
-    q: f64,
-    /// `q · 2¹²⁸`; a record is drawn if a uniform 128-bit number lies below. `None` for q = 1.
-    threshold: Option<u128>,
+    rate: Rate,
 }
 
 impl PoissonSampler {
-    /// A sampler at rate `0 < q ≤ 1`.
+    /// A sampler at [`Rate::new`]`(q)`.
     ///
     /// # Errors
-    /// If `q` lies outside.
+    /// If `q` lies below 2⁻⁶⁴ or above 1.
     pub fn new(q: f64) -> Result<Self, SamplerError> {
-        if !(q > 0.0 && q <= 1.0) {
-            return Err(SamplerError(q));
-        }
-        // Multiplying by a power of two is exact, and so is the conversion for q ≥ 2⁻⁷⁵: the probability of drawing is
-        // q itself. For smaller q it is less by under 2⁻¹²⁸.
-        let threshold = (q < 1.0).then(|| (q * 2f64.powi(64) * 2f64.powi(64)) as u128);
-        Ok(PoissonSampler { q, threshold })
+        Ok(PoissonSampler { rate: Rate::new(q)? })
     }
 
-    /// The sampling rate.
+    /// The probability with which each record is drawn, exactly: what to account.
     pub fn rate(&self) -> f64 {
-        self.q
+        self.rate.accounted()
     }
 
     /// Draws a batch from `n` records: the indices drawn, ascending, each at most once.
     ///
-    /// Time and memory traffic depend on the batch; the batch is secret within the silo, as the records are.
+    /// One comparison of 64 random bits with an integer decides on each record. Time and memory traffic depend on the
+    /// batch; the batch is secret within the silo, as the records are.
     pub fn sample(&self, n: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
-        let Some(threshold) = self.threshold else {
-            return (0..n).collect();
-        };
-        let (high, low) = ((threshold >> 64) as u64, threshold as u64);
-        // 64 bits decide but for a chance of 2⁻⁶⁴, in which 64 more are drawn.
-        let mut drawn = |_: &usize| {
-            let bits = rng.next_u64();
-            bits < high || (bits == high && rng.next_u64() < low)
-        };
-        (0..n).filter(|i| drawn(i)).collect()
+        (0..n).filter(|_| self.rate.takes(rng.next_u64())).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
@@ -65,11 +85,40 @@ mod tests {
 
     #[test]
     fn rates_that_are_no_probability_are_refused() {
-        for q in [0.0, -0.1, 1.0 + f64::EPSILON, f64::NAN, f64::INFINITY] {
+        let below = f64::from_bits(2f64.powi(-64).to_bits() - 1);
+        for q in [0.0, -0.1, below, 5e-324, 1.0 + f64::EPSILON, f64::NAN, f64::INFINITY] {
             assert!(PoissonSampler::new(q).is_err(), "{q}");
         }
-        assert_eq!(PoissonSampler::new(0.25).map(|s| s.threshold), Ok(Some(1 << 126)));
-        assert_eq!(PoissonSampler::new(2f64.powi(-75)).map(|s| s.threshold), Ok(Some(1 << 53)));
+        assert_eq!(Rate::new(0.25), Ok(Rate(1 << 62)));
+        assert_eq!((Rate::new(2f64.powi(-64)), Rate::new(1.0)), (Ok(Rate(1)), Ok(Rate(1 << 64))));
+    }
+
+    proptest! {
+        #[test]
+        fn the_accounted_rate_is_the_drawn_one(bits in 2f64.powi(-64).to_bits()..=1f64.to_bits()) {
+            let q = f64::from_bits(bits);
+            let rate = Rate::new(q).unwrap();
+            // Back to the very integer: nothing was rounded in either direction.
+            prop_assert_eq!((rate.accounted() * TWO_64) as u128, rate.0);
+            prop_assert!(rate.accounted() == q || q < 2f64.powi(-12));
+            prop_assert!(rate.accounted() <= q && q - rate.accounted() < 2f64.powi(-64));
+        }
+
+        #[test]
+        fn a_record_is_in_for_so_many_integers(bits in 2f64.powi(-64).to_bits()..1f64.to_bits()) {
+            let rate = Rate::new(f64::from_bits(bits)).unwrap();
+            let least = rate.0 as u64;
+            prop_assert!(rate.takes(0) && rate.takes(least - 1) && !rate.takes(least) && !rate.takes(u64::MAX));
+        }
+    }
+
+    #[test]
+    fn the_batch_is_the_comparison_of_words() {
+        let (rate, rng) = (Rate::new(0.3).unwrap(), ChaCha20Rng::seed_from_u64(7));
+        let batch = PoissonSampler::new(0.3).unwrap().sample(1000, &mut rng.clone());
+        let mut words = rng;
+        let expected: Vec<usize> = (0..1000).filter(|_| rate.takes(words.next_u64())).collect();
+        assert_eq!(batch, expected);
     }
 
     #[test]
