@@ -17,8 +17,8 @@ use rand::rngs::SysRng;
 use rand_chacha::{ChaCha8Rng, ChaCha12Rng, ChaCha20Rng};
 use rand_core::{CryptoRng, SeedableRng};
 
-const DRAWS: usize = 1 << 20;
-const RUNS: usize = 15;
+const DRAWS: usize = 1 << 16;
+const RUNS: usize = 75;
 const TARGET: f64 = 4e6;
 
 fn main() {
