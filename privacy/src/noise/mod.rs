@@ -23,8 +23,9 @@
 //! The sampler rejects, so its time depends on what it draws; no sampler by rejection is constant in time. Draws are
 //! made in bulk, before the time at which an update leaves, which is fixed beforehand. Random words are read 1 KiB at a
 //! time and erased after use, those left over at the end of a call too. The generator and the values belong to the
-//! caller: any of the ChaCha family, seeded by the operating system and never stored. Twenty rounds cost a fifth more
-//! time per draw than eight (`benches/draws.rs`), so there is no need for fewer.
+//! caller: one of the ChaCha family, seeded by the operating system and never stored. Twelve rounds do: the best attack
+//! known reaches seven, and `rand`'s own standard generator has twelve; twenty cost a fifth more time per draw
+//! (`benches/draws.rs`).
 
 mod digits;
 mod normal;

@@ -132,18 +132,15 @@ fn even_run<const B: u32>(x: &mut Real, k: Option<u32>, tape: &mut Tape<B>) -> b
 
 /// True with probability e^(−1/2): the run below 1/2, of which all digits are known.
 fn inverse_root_e<const B: u32>(tape: &mut Tape<B>) -> bool {
-    let mut first = uniform(tape);
+    let (mut first, mut z) = (uniform(tape), uniform(tape));
     if first.ends(0).0 >= 1 << 99 {
         return true;
     }
     let mut n = 1;
-    loop {
-        let mut z = uniform(tape);
-        if !z.is_below(&mut first, 0, tape) {
-            return n % 2 == 0;
-        }
-        (first, n) = (z, n + 1);
+    while z.is_below(&mut first, 0, tape) {
+        (first, z, n) = (z, uniform(tape), n + 1);
     }
+    n % 2 == 0
 }
 
 /// A draw of round(σZ).
