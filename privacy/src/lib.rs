@@ -1,4 +1,4 @@
-//! Differential privacy as mathematics: accountant, calibration, Poisson sampler, noise.
+//! Differential privacy as mathematics: accountants, calibration, Poisson sampler, noise.
 //!
 //! ```text
 //! plan: ε, δ, steps, expected batch ─┐
@@ -26,6 +26,7 @@
 
 pub mod gaussian;
 mod plan;
+pub mod pld;
 pub mod rdp;
 mod sampler;
 
