@@ -7,6 +7,8 @@
 //!    each step: PoissonSampler ─► (clipped sum of gradients) ─► gaussian::add_noise
 //!                                             │
 //!    each round: rdp::epsilon(q, noise_multiplier, steps so far, δ) ─► ledger
+//!
+//! pld: the same questions, answered nearly exactly, for several phases and for several records of one person
 //! ```
 //!
 //! Contract: pure functions of their arguments; randomness comes in as a [`CryptoRng`](rand_core::CryptoRng), no file,

@@ -1,7 +1,7 @@
 //! The noise multiplier for an ε.
 
 use super::{COARSE, FINE, Joined, Phase, epsilon};
-use crate::rdp::{CalibrateError, NOISE_RANGE, check_target};
+use crate::rdp::{self, CalibrateError, NOISE_RANGE, check_target};
 
 /// Relative distance below the target at which the search is content.
 const CONTENT: f64 = 4e-6;
@@ -22,13 +22,23 @@ pub fn calibrate(q: f64, steps: u64, target: f64, delta: f64) -> Result<f64, Cal
     if epsilon(q, low, steps, delta) <= target {
         return Ok(low);
     }
+    // The noise that Rényi accounting asks for is enough.
+    let known = rdp::calibrate(q, steps, target, delta).ok().map(|sigma| round_up(sigma).min(high));
+    let high = known.unwrap_or(high);
+    if known.is_none() {
+        let reachable = epsilon(q, high, steps, delta);
+        if reachable > target {
+            return Err(CalibrateError::Unreachable { target, delta, reachable });
+        }
+    }
     let rough = |fineness| {
         move |sigma| Joined::new(&[Phase { q, sigma, steps }]).map_or(f64::INFINITY, |p| p.epsilon(1, delta, fineness))
     };
-    let near = search(rough(COARSE), target, (low, high), None, 1e-4);
-    // The coarse grid says too much by little, so the answer lies a little below.
-    let around = (near.sigma * 0.98).max(low)..=(near.sigma * 1.001).min(high);
-    let found = search(rough(FINE), target, (*around.start(), *around.end()), Some(near), CONTENT);
+    let start = Found { sigma: (low * high).sqrt().max(0.8 * high), slope: -1.0 };
+    let near = search(rough(COARSE), target, (low, high), start, 1e-4, 20);
+    // Where even the coarse grid is too coarse it says nothing.
+    let start = if near.sigma < 0.999 * high { near } else { Found { sigma: 0.95 * high, slope: -1.0 } };
+    let found = search(rough(FINE), target, (low, high), start, CONTENT, 10);
     let mut sigma = round_up(found.sigma);
     let mut step = CONTENT;
     while sigma < high {
@@ -60,15 +70,22 @@ struct Found {
 }
 
 /// Looks for the σ at which ε is below the target by less than `content`, relative: secants in logarithms, halves where
-/// they leave the bracket.
-fn search(epsilon: impl Fn(f64) -> f64, target: f64, bracket: (f64, f64), start: Option<Found>, content: f64) -> Found {
+/// they leave the bracket, whose upper end meets the target. After so many `turns` it is the upper end of what is left.
+fn search(
+    epsilon: impl Fn(f64) -> f64,
+    target: f64,
+    bracket: (f64, f64),
+    start: Found,
+    content: f64,
+    turns: u32,
+) -> Found {
     let goal = libm::log(target) - 0.5 * content;
     let miss = |ln_sigma: f64| libm::log(epsilon(libm::exp(ln_sigma)).max(f64::MIN_POSITIVE)) - goal;
     let (mut low, mut high) = (libm::log(bracket.0), libm::log(bracket.1));
-    let mut slope = start.map_or(-1.0, |found| found.slope);
-    let mut here = start.map_or(0.5 * (low + high), |found| libm::log(found.sigma));
+    let mut slope = start.slope;
+    let mut here = libm::log(start.sigma);
     let mut before: Option<(f64, f64)> = None;
-    for _ in 0..60 {
+    for _ in 0..turns {
         let off = miss(here);
         if off.abs() <= 0.5 * content || high - low < 1e-9 {
             return Found { sigma: libm::exp(here), slope };
