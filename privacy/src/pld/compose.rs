@@ -204,6 +204,15 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// An ε, and whether another grid would say less.
+pub(super) struct Answer {
+    pub(super) epsilon: f64,
+    /// The window had no smaller one to offer.
+    pub(super) narrow: bool,
+    /// −d ln δ/dε there, where it is known.
+    pub(super) steepness: f64,
+}
+
 impl Composed {
     fn mass(&self, index: i64) -> f64 {
         self.ring[index as usize & (self.ring.len() - 1)].max(0.0)
@@ -220,12 +229,12 @@ impl Composed {
         self.cumulant - tilted + 8.0 * UNIT * (self.cumulant.abs() + tilted.abs())
     }
 
-    /// The smallest ε of the window that holds with `delta`; infinite where none does. The flag says that the window
-    /// had no smaller one to offer.
-    pub(super) fn epsilon(&self, delta: f64) -> (f64, bool) {
+    /// The smallest ε of the window that holds with `delta`; infinite where none does.
+    pub(super) fn epsilon(&self, delta: f64) -> Answer {
+        let none = Answer { epsilon: f64::INFINITY, narrow: false, steepness: 0.0 };
         let left = (delta - self.beyond) * (1.0 - 1e-12);
         if left.is_nan() || left <= 0.0 {
-            return (f64::INFINITY, false);
+            return none;
         }
         let ln_left = libm::log(left);
         let mut scan = Scan::new(self);
@@ -236,16 +245,18 @@ impl Composed {
             let here = scan.bound();
             if here > allowed || here.is_nan() || allowed.is_nan() {
                 if before == f64::INFINITY {
-                    return (f64::INFINITY, false);
+                    return none;
                 }
                 // δ is a chord in e^ε between this point and the one before.
                 let share = (here - allowed) / (here - before * scan.fall);
                 let grown = libm::log1p(share.clamp(0.0, 1.0) * libm::expm1(self.plan.spacing));
                 let epsilon = self.loss(scan.index) + grown.min(self.plan.spacing);
-                return (if epsilon.is_nan() { f64::INFINITY } else { epsilon }, false);
+                let steepness = (1.0 - before * scan.fall / here) / self.plan.spacing;
+                let epsilon = if epsilon.is_nan() { f64::INFINITY } else { epsilon };
+                return Answer { epsilon, narrow: false, steepness };
             }
             if scan.index <= bottom {
-                return (self.loss(scan.index).max(0.0), bottom > 0);
+                return Answer { epsilon: self.loss(scan.index).max(0.0), narrow: bottom > 0, steepness: 0.0 };
             }
             before = here;
             scan.down();

@@ -164,6 +164,8 @@ pub(super) struct Plan {
     pub(super) spacing: f64,
     /// Grid points on the ring, a power of two.
     pub(super) points: usize,
+    /// Steps of all phases.
+    pub(super) count: f64,
 }
 
 /// Smallest value of a function that falls and then rises, over positive arguments: argument and value,
@@ -261,6 +263,22 @@ impl Plan {
         self.checked()
     }
 
+    /// A finer grid for the same window, where the grid adds more to ε than it may: the law is steeper there than the
+    /// tilt suggested. `None` where it does not, or none is to be had.
+    pub(super) fn finer(mut self, epsilon: f64, steepness: f64, fineness: Fineness) -> Option<Self> {
+        // No ε is small enough for its last digits to matter then.
+        const SMALLEST: f64 = 1e-5;
+        let allowed = 2.0 * fineness.tolerance * epsilon.max(SMALLEST);
+        let mut added = self.count * self.spacing * self.spacing / 12.0 * (steepness + 1.0);
+        let before = self.points;
+        while added > allowed && self.points < fineness.most_points.min(8 * before) {
+            self.points *= 2;
+            self.spacing /= 2.0;
+            added /= 4.0;
+        }
+        (self.points > before).then_some(self)
+    }
+
     /// Refuses a grid so coarse that a tilt over one cell overflows.
     fn checked(mut self) -> Option<Self> {
         const STEEPEST: f64 = 30.0;
@@ -309,7 +327,8 @@ impl Plan {
         }
         // Two neighbours stand for a loss between them with the same mean of exp(−loss): its variance grows by h²/6,
         // and so ε at tilt t by steps·(t + 1)·h²/12.
-        let allowed = (fineness.tolerance * epsilon.max(0.0)).max(1e-6 / tilt);
+        let least = if centre > 0.0 { 0.05 * fineness.tolerance * centre } else { f64::INFINITY };
+        let allowed = (fineness.tolerance * epsilon.max(0.0)).max(least.min(1e-6 / tilt));
         let spacing = (12.0 * allowed / count / (tilt + 1.0)).sqrt().min(window / 512.0);
         let most = fineness.most_points as f64;
         let mut spacing = power_of_two_below(spacing)?;
@@ -325,7 +344,7 @@ impl Plan {
             spacing *= 2.0;
         }
         let points = ((window / spacing) as usize + 2).next_power_of_two();
-        Plan { tilt, tail_tilt, ln_tail, spacing, points }.checked()
+        Plan { tilt, tail_tilt, ln_tail, spacing, points, count }.checked()
     }
 }
 
