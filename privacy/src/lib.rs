@@ -1,4 +1,4 @@
-//! Differential privacy as mathematics: accountant, calibration, Poisson sampler, noise.
+//! Differential privacy as mathematics: accountants, calibration, Poisson sampler, noise.
 //!
 //! ```text
 //! the job: q, noise multiplier, steps, ε, δ ─► Mechanism, the same in every silo
@@ -6,6 +6,8 @@
 //!    each step: PoissonSampler ─► (clipped sum of gradients) ─► gaussian::add_noise
 //!                                             │
 //!    each round: rdp::epsilon(q, noise_multiplier, steps so far, δ) ─► ledger
+//!
+//! pld: the same questions, answered nearly exactly, for several phases and for several records of one person
 //! ```
 //!
 //! Contract: pure functions of their arguments; randomness comes in as a [`CryptoRng`](rand_core::CryptoRng), no file,
@@ -26,6 +28,7 @@
 pub mod gaussian;
 pub mod noise;
 mod plan;
+pub mod pld;
 pub mod rdp;
 mod sampler;
 

@@ -11,16 +11,24 @@
 //! orders are integrated: the trapezoidal rule on the whole line converges exponentially for this integrand. Below
 //! [`QUADRATURE_FLOOR`] they are bounded from above instead. Everything is in logarithms, so that what overflows is
 //! the logarithm itself, and that gives infinity.
+//!
+//! One step of very little loss has A so close to 1 that `ln A` would be rounding, which 10⁹ steps would multiply.
+//! So `A − 1` is what is summed, without the terms that cancel (those of 1 and of the mean ratio, which is 1): every
+//! divergence is right to a relative [`ROUNDING`], which is added.
 
 use thiserror::Error;
+
+use crate::pld::Phase;
 
 /// Smallest noise multiplier at which fractional orders are integrated. Below it they are bounded by the chord
 /// between whole orders (`ln A` is convex in α, and 0 at α = 1) and by the divergence without sampling.
 pub const QUADRATURE_FLOOR: f64 = 0.1;
-/// Range in which [`calibrate`] looks for a noise multiplier.
-const NOISE_RANGE: (f64, f64) = (0.1, 1e6);
+/// Range in which calibration looks for a noise multiplier.
+pub(crate) const NOISE_RANGE: (f64, f64) = (0.1, 1e6);
 /// Relative width at which [`calibrate`] stops.
 const CALIBRATION_WIDTH: f64 = 1e-7;
+/// Relative error that a divergence may have from rounding. The logarithms of factorials are the largest part.
+const ROUNDING: f64 = 1e-10;
 /// Largest fractional order, and the largest whole order that the chords need.
 const LAST_TENTH: u32 = 109;
 /// Largest order.
@@ -38,16 +46,31 @@ pub fn epsilon(q: f64, sigma: f64, steps: u64, delta: f64) -> f64 {
     if steps == 0 || q == 0.0 {
         return 0.0;
     }
+    compose(&[Phase { q, sigma, steps }], delta)
+}
+
+/// The same for several phases with a meaning (0 < q ≤ 1, sigma > 0): at each order their divergences add up.
+pub(crate) fn compose(phases: &[Phase], delta: f64) -> f64 {
+    if phases.is_empty() {
+        return 0.0;
+    }
+    let mut totals: Vec<(f64, f64)> = Vec::new();
+    for phase in phases {
+        let steps = phase.steps as f64 * (1.0 + ROUNDING);
+        let own = rdp(phase.q, phase.sigma).map(|(order, rdp)| (order, rdp * steps));
+        if totals.is_empty() {
+            totals = own.collect();
+        } else {
+            totals.iter_mut().zip(own).for_each(|(total, (_, rdp))| total.1 += rdp);
+        }
+    }
     let ln_delta = libm::log(delta);
-    let best = rdp(q, sigma)
-        .map(|(order, rdp)| {
-            let total = rdp * steps as f64;
-            let epsilon = total + libm::log1p(-1.0 / order) - (ln_delta + libm::log(order)) / (order - 1.0);
-            // An overflow on the way (∞ − ∞) says nothing, so it must not win.
-            if epsilon.is_nan() { f64::INFINITY } else { epsilon }
-        })
-        .fold(f64::INFINITY, f64::min);
-    best.max(0.0)
+    let epsilon = |(order, total): (f64, f64)| {
+        let epsilon = total + libm::log1p(-1.0 / order) - (ln_delta + libm::log(order)) / (order - 1.0);
+        // An overflow on the way (∞ − ∞) says nothing, so it must not win.
+        if epsilon.is_nan() { f64::INFINITY } else { epsilon }
+    };
+    totals.into_iter().map(epsilon).fold(f64::INFINITY, f64::min).max(0.0)
 }
 
 /// Why no noise multiplier can be given.
@@ -85,19 +108,7 @@ pub enum CalibrateError {
 /// # Errors
 /// Where an argument has no meaning, or the target is below what Rényi accounting can certify at this δ.
 pub fn calibrate(q: f64, steps: u64, target: f64, delta: f64) -> Result<f64, CalibrateError> {
-    let argument = |name, value, expected| Err(CalibrateError::Argument { name, value, expected });
-    if !(q > 0.0 && q <= 1.0) {
-        return argument("the sampling rate", q, "above 0 and at most 1");
-    }
-    if steps == 0 {
-        return argument("the number of steps", 0.0, "at least 1");
-    }
-    if !(target > 0.0 && target.is_finite()) {
-        return argument("epsilon", target, "a finite number above 0");
-    }
-    if !(delta > 0.0 && delta < 1.0) {
-        return argument("delta", delta, "above 0 and below 1");
-    }
+    check_target(q, steps, target, delta)?;
     let (mut low, mut high) = NOISE_RANGE;
     if epsilon(q, low, steps, delta) <= target {
         return Ok(low);
@@ -116,6 +127,24 @@ pub fn calibrate(q: f64, steps: u64, target: f64, delta: f64) -> Result<f64, Cal
         }
     }
     Ok(high)
+}
+
+/// Refuses arguments of a calibration that have no meaning.
+pub(crate) fn check_target(q: f64, steps: u64, target: f64, delta: f64) -> Result<(), CalibrateError> {
+    let argument = |name, value, expected| Err(CalibrateError::Argument { name, value, expected });
+    if !(q > 0.0 && q <= 1.0) {
+        return argument("the sampling rate", q, "above 0 and at most 1");
+    }
+    if steps == 0 {
+        return argument("the number of steps", 0.0, "at least 1");
+    }
+    if !(target > 0.0 && target.is_finite()) {
+        return argument("epsilon", target, "a finite number above 0");
+    }
+    if !(delta > 0.0 && delta < 1.0) {
+        return argument("delta", delta, "above 0 and below 1");
+    }
+    Ok(())
 }
 
 /// Pairs of order and Rényi divergence of one step; 0 < q ≤ 1, σ > 0.
@@ -140,13 +169,13 @@ fn rdp(q: f64, sigma: f64) -> impl Iterator<Item = (f64, f64)> {
                 chord.min((order - 1.0) * unsampled(order))
             }
         };
-        // A ≥ 1 by Jensen's inequality; rounding may say a little less. What is no number must not count as no loss.
-        let ln_a = if ln_a.is_nan() { f64::INFINITY } else { ln_a.max(0.0) };
+        // What is no number must not count as no loss.
+        let ln_a = if ln_a.is_nan() { f64::INFINITY } else { ln_a };
         (order, ln_a / (order - 1.0))
     })
 }
 
-/// `ln A(α)` for whole α: `A = Σₖ C(α,k)·(1 − q)^(α−k)·q^k·exp(k(k−1)/2σ²)`.
+/// `ln A(α)` for whole α: `A − 1 = Σₖ C(α,k)·(1 − q)^(α−k)·q^k·(exp(k(k−1)/2σ²) − 1)`, where k starts at 2.
 struct WholeOrders {
     ln_q: f64,
     ln_not_q: f64,
@@ -167,15 +196,16 @@ impl WholeOrders {
         let term = |k: usize| {
             let ln_binomial = self.ln_factorial[order] - self.ln_factorial[k] - self.ln_factorial[order - k];
             // Divided twice, because σ² may underflow to 0 and 0/0 says nothing.
-            let growth = (k * k.saturating_sub(1)) as f64 / 2.0 / self.sigma / self.sigma;
-            ln_binomial + k as f64 * self.ln_q + (order - k) as f64 * self.ln_not_q + growth
+            let growth = (k * (k - 1)) as f64 / 2.0 / self.sigma / self.sigma;
+            let ln_gain = growth + libm::log(-libm::expm1(-growth));
+            ln_binomial + k as f64 * self.ln_q + (order - k) as f64 * self.ln_not_q + ln_gain
         };
-        ln_sum_exp((0..=order).map(term))
+        ln_one_plus(ln_sum_exp((2..=order).map(term)))
     }
 }
 
 /// `ln A(α)` for any α up to 10.9 by the trapezoidal rule in z = x/σ:
-/// `A = ∫ φ(z)·(1 − q + q·exp(z/σ − 1/2σ²))^α dz`.
+/// `A − 1 = ∫ φ(z)·(r^α − 1 − α·(r − 1)) dz` with the ratio `r = 1 − q + q·exp(z/σ − 1/2σ²)`, whose mean is 1.
 ///
 /// The integrand is a Gaussian times a function with branch points at a distance of πσ from the real line, so a step of
 /// 0.4·min(σ, 1) leaves a relative error below 1e-16; what lies outside the ends is smaller than that too.
@@ -206,9 +236,33 @@ impl Grid {
     }
 
     fn ln_a(&self, order: f64) -> f64 {
-        let sum = ln_sum_exp(self.points.iter().map(|(z, ln_ratio)| order * ln_ratio - z * z / 2.0));
-        sum + libm::log(self.step) - 0.5 * libm::log(2.0 * std::f64::consts::PI)
+        let sum = ln_sum_exp(self.points.iter().map(|(z, ln_ratio)| ln_gap(order, *ln_ratio) - z * z / 2.0));
+        ln_one_plus(sum + libm::log(self.step) - 0.5 * libm::log(2.0 * std::f64::consts::PI))
     }
+}
+
+/// `ln(r^α − 1 − α·(r − 1))` for r = exp(`u`) and α > 1; the difference is not negative, by Bernoulli's inequality.
+fn ln_gap(order: f64, u: f64) -> f64 {
+    let power = order * u;
+    if power.abs() < 0.5 {
+        // Σₖ≥₂ (α^k − α)·u^k/k!, because the differences below cancel.
+        let (mut grown, mut term, mut sum) = (order, u, 0.0);
+        for k in 2..=20 {
+            grown *= order;
+            term *= u / f64::from(k);
+            sum += (grown - order) * term;
+        }
+        return libm::log(sum);
+    }
+    if power > 30.0 {
+        return power + libm::log1p((order - 1.0) * libm::exp(-power) - order * libm::exp(u - power));
+    }
+    libm::log(libm::expm1(power) - order * libm::expm1(u))
+}
+
+/// `ln(1 + exp(x))`.
+fn ln_one_plus(x: f64) -> f64 {
+    if x > 40.0 { x } else { libm::log1p(libm::exp(x)) }
 }
 
 /// `ln Σ exp(x)`; infinite if a term is, NaN if a term is.
@@ -218,4 +272,35 @@ fn ln_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
         return largest;
     }
     largest + libm::log(terms.map(|x| libm::exp(x - largest)).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For small q, `A − 1` is `α(α − 1)/2·q²·(exp(1/σ²) − 1)` and terms of q³: far below the last bit of 1.
+    #[test]
+    fn a_small_divergence_is_not_rounding() {
+        for (q, sigma) in [(1e-9, 1.0), (1e-12, 0.5), (1e-7, 20.0), (1e-12, 1e3), (1e-30, 1.0)] {
+            for (order, rdp) in rdp(q, sigma).filter(|(order, _)| *order <= 11.0) {
+                let expected = order / 2.0 * q * q * libm::expm1(1.0 / sigma / sigma);
+                assert!((rdp / expected - 1.0).abs() < 1e-5, "{q} {sigma} order {order}: {rdp} for {expected}");
+            }
+        }
+    }
+
+    /// Many steps of little loss spend what the sum of the losses says, and not what rounding says.
+    #[test]
+    fn many_small_divergences_add_up() {
+        for (q, steps, largest) in [(1e-6, 1_000_000_000, 512.0), (1e-9, 1_000_000_000_000_000, 1024.0)] {
+            let at = |order: f64| {
+                let total = steps as f64 * order / 2.0 * q * q * libm::expm1(1.0 / 25.0);
+                total + libm::log1p(-1.0 / order) + (libm::log(1e10) - libm::log(order)) / (order - 1.0)
+            };
+            let expected = [63.0, 128.0, 256.0, largest].map(at).into_iter().fold(f64::INFINITY, f64::min);
+            let found = epsilon(q, 5.0, steps, 1e-10);
+            assert!((found / expected - 1.0).abs() < 1e-4, "{q}: {found} for {expected}");
+        }
+        assert!(epsilon(1e-3, 1.0, u64::MAX, 1e-5) > 1e9);
+    }
 }
