@@ -5,7 +5,7 @@
 //!                                             │
 //!    each step: PoissonSampler ─► (clipped sum of gradients) ─► gaussian::add_noise
 //!                                             │
-//!    each round: rdp::epsilon(q, noise_multiplier, steps so far, δ) ─► ledger
+//!    each round: spent(q, noise_multiplier, steps so far, δ) ─► ledger
 //!
 //! pld: the same questions, answered nearly exactly, for several phases and for several records of one person
 //! ```
@@ -32,5 +32,5 @@ pub mod pld;
 pub mod rdp;
 mod sampler;
 
-pub use plan::{Mechanism, MechanismError};
+pub use plan::{Mechanism, MechanismError, spent};
 pub use sampler::{PoissonSampler, Rate, SamplerError};

@@ -11,7 +11,8 @@
 
 use thiserror::Error;
 
-use crate::rdp::{self, CalibrateError};
+use crate::pld;
+use crate::rdp::CalibrateError;
 
 /// Decimal places of what [`Mechanism::propose`] proposes: both numbers are rounded up.
 const PLACES: i32 = 5;
@@ -37,6 +38,18 @@ pub struct Mechanism {
     pub delta: f64,
     /// Most records of a step: a larger draw is cut, so that time and memory have a public bound.
     pub batch_max: u32,
+    /// ε of all steps: computed once.
+    epsilon: f64,
+}
+
+/// ε of `steps` steps at sampling rate `q` and this noise multiplier, stated at `delta`: by privacy loss distributions, at δ
+/// less the part that batches may spend which are cut.
+pub fn spent(q: f64, noise_multiplier: f64, steps: u64, delta: f64) -> f64 {
+    pld::epsilon(q, noise_multiplier, steps, main_delta(delta))
+}
+
+fn main_delta(delta: f64) -> f64 {
+    delta * (1.0 - CUT_SHARE)
 }
 
 /// Why a job's numbers protect nobody as they say.
@@ -127,7 +140,8 @@ impl Mechanism {
         if batch_max == 0 {
             return wrong("batch_max", 0.0, "at least 1");
         }
-        Ok(Mechanism { q, noise_multiplier, steps, delta, batch_max })
+        let epsilon = spent(q, noise_multiplier, steps, delta);
+        Ok(Mechanism { q, noise_multiplier, steps, delta, batch_max, epsilon })
     }
 
     /// Numbers with which `steps` steps stay within `epsilon` at `delta`, where a silo of `rows` rows, a public guess,
@@ -141,11 +155,12 @@ impl Mechanism {
             return Err(MechanismError::Batch { batch, rows });
         }
         let q = round_up(batch as f64 / rows as f64).min(1.0);
-        let noise_multiplier = round_up(rdp::calibrate(q, steps, epsilon, delta * (1.0 - CUT_SHARE))?);
+        let noise_multiplier = round_up(pld::calibrate(q, steps, epsilon, main_delta(delta))?);
         let mut found = Self::new(q, noise_multiplier, steps, delta, u32::MAX)?;
         // What a decimal number loses in its last digit must not be lost by the records.
-        while found.epsilon() > epsilon {
-            found.noise_multiplier = round_up(found.noise_multiplier + 0.5 * 10f64.powi(-PLACES));
+        while found.epsilon > epsilon {
+            let more = round_up(found.noise_multiplier + 0.5 * 10f64.powi(-PLACES));
+            found = Self::new(q, more, steps, delta, u32::MAX)?;
         }
         let room = rows.saturating_mul(ROOM);
         found.batch_max = u32::try_from(batch.saturating_mul(ROOM)).unwrap_or(u32::MAX);
@@ -158,12 +173,17 @@ impl Mechanism {
 
     /// ε that the whole job spends on each record.
     pub fn epsilon(&self) -> f64 {
-        self.spent(self.steps)
+        self.epsilon
     }
 
     /// ε spent after `steps` steps, at δ less the part that is kept for batches that are cut.
     pub fn spent(&self, steps: u64) -> f64 {
-        rdp::epsilon(self.q, self.noise_multiplier, steps, self.delta * (1.0 - CUT_SHARE))
+        spent(self.q, self.noise_multiplier, steps, self.delta)
+    }
+
+    /// The part of δ at which ε is computed.
+    pub fn main_delta(&self) -> f64 {
+        main_delta(self.delta)
     }
 
     /// Refuses a statement of `stated` that the numbers do not keep.
@@ -172,7 +192,7 @@ impl Mechanism {
     /// [`MechanismError::Overspent`].
     pub fn keeps(self, stated: f64) -> Result<Self, MechanismError> {
         let Mechanism { q, noise_multiplier, steps, delta, .. } = self;
-        let spent = self.epsilon();
+        let spent = self.epsilon;
         if spent <= stated {
             return Ok(self);
         }
@@ -202,13 +222,13 @@ impl Mechanism {
         // A neighbour may have one record more.
         let ln_tau =
             libm::log(self.steps as f64) + ln_tail(records.saturating_add(1), self.q, u64::from(self.batch_max));
-        let ln_cost = ln_tau + libm::log1p(libm::exp(self.epsilon()));
+        let ln_cost = ln_tau + libm::log1p(libm::exp(self.epsilon));
         ln_cost.is_nan() || ln_cost > libm::log(CUT_SHARE * self.delta)
     }
 
     /// What a silo with so many records should know before it takes part: sentences for its own log.
     pub fn remarks(&self, records: u64) -> Vec<String> {
-        let (epsilon, delta, mut said) = (self.epsilon(), self.delta, Vec::new());
+        let (epsilon, delta, mut said) = (self.epsilon, self.delta, Vec::new());
         if epsilon > WEAK_EPSILON {
             said.push(format!(
                 "ε = {epsilon:.2} is a weak promise: whoever sees the results may become e^ε = {:.0e} times surer that a record \

@@ -59,10 +59,7 @@ pub struct Covers {
 impl Covers {
     /// ε after so many steps.
     fn epsilon(&self, steps: u64) -> f64 {
-        if steps == 0 {
-            return 0.0;
-        }
-        blindsum_privacy::rdp::epsilon(self.sampling_rate, self.noise_multiplier, steps, self.delta)
+        blindsum_privacy::spent(self.sampling_rate, self.noise_multiplier, steps, self.delta)
     }
 }
 
@@ -185,7 +182,7 @@ impl Exits for LedgerError {
     }
 }
 
-/// The open ledger. `epsilon(sampling_rate, noise_multiplier, steps, delta)` is [`blindsum_privacy::rdp::epsilon`].
+/// The open ledger. ε is [`blindsum_privacy::spent`].
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -244,12 +241,13 @@ impl Ledger {
 
         let (debits, path_kept) = (Vec::new(), path.to_owned());
         let mut ledger = Self { path: path_kept, file, covers, debits, steps: 0, cut_bytes, broken: false };
-        match read(path, &bytes, &ledger.covers)? {
+        match lines(path, &bytes)? {
             None => {
                 ledger.append(&serde_json::to_vec(&ledger.covers))?;
                 sync_parent(path).map_err(io)?;
             }
-            Some(debits) => {
+            Some((before, debits)) => {
+                compare(path, &before, &ledger.covers)?;
                 ledger.steps = steps(&debits);
                 ledger.debits = debits;
             }
@@ -263,17 +261,26 @@ impl Ledger {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn look(path: &Path, covers: &Covers) -> Result<f64, LedgerError> {
+        let Some((before, debits)) = Self::recorded(path)? else { return Ok(0.0) };
+        compare(path, &before, covers)?;
+        Ok(covers.epsilon(steps(&debits)))
+    }
+
+    /// What the ledger at `path` covers and its debits; `None` where there is none. Writes nothing.
+    ///
+    /// # Errors
+    /// The disk's, and a line that cannot be read.
+    pub fn recorded(path: &Path) -> Result<Option<(Covers, Vec<Debit>)>, LedgerError> {
         let bytes = match blindsum_files::read_public(path, MAX_BYTES) {
             Ok(bytes) => bytes,
-            Err(FileError::Missing { .. }) => return Ok(0.0),
+            Err(FileError::Missing { .. }) => return Ok(None),
             Err(FileError::TooLarge { .. }) => return Err(LedgerError::Damaged { path: path.to_owned(), line: 1 }),
             Err(e) => {
                 return Err(LedgerError::Io { path: path.to_owned(), source: std::io::Error::other(e.to_string()) });
             }
         };
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let debits = read(path, &bytes[..whole], covers)?.unwrap_or_default();
-        Ok(covers.epsilon(steps(&debits)))
+        lines(path, &bytes[..whole])
     }
 
     /// Writes the debit of `steps` steps and returns ε after it. When this returns, the line is on the disk.
@@ -350,14 +357,15 @@ impl Ledger {
     }
 }
 
-/// The debits of whole lines, after comparing what the first says with `covers`; `None` where there is no line.
-fn read(path: &Path, bytes: &[u8], covers: &Covers) -> Result<Option<Vec<Debit>>, LedgerError> {
+/// What whole lines say: the first what is covered, the others a debit each; `None` where there is no line.
+fn lines(path: &Path, bytes: &[u8]) -> Result<Option<(Covers, Vec<Debit>)>, LedgerError> {
     let damaged = |line| LedgerError::Damaged { path: path.to_owned(), line };
     let mut lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     let Some(first) = lines.next() else { return Ok(None) };
-    compare(path, &serde_json::from_slice(first).map_err(|_| damaged(1))?, covers)?;
+    let covers = serde_json::from_slice(first).map_err(|_| damaged(1))?;
     let debit = |(index, line)| serde_json::from_slice(line).map_err(|_| damaged(index + 2));
-    lines.enumerate().map(debit).collect::<Result<_, _>>().map(Some)
+    let debits = lines.enumerate().map(debit).collect::<Result<_, _>>()?;
+    Ok(Some((covers, debits)))
 }
 
 fn steps(debits: &[Debit]) -> u64 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blindsum_service::{Common, ExitCode, Program, exit, version};
 use blindsum_silo::agent::{self, Agent, AgentError, prepare, torch};
-use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PlanArgs, PredictArgs, TrainArgs};
+use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PlanArgs, PredictArgs, ReportArgs, TrainArgs};
 use blindsum_torch::LIBTORCH_VERSION;
 use clap::{Args, Parser, Subcommand};
 
@@ -44,6 +44,8 @@ enum Command {
     Hashes(HashesArgs),
     /// Propose the lines of a job that fix sampling rate and noise.
     Plan(PlanArgs),
+    /// Say what was spent, on which records, by which mechanism, and what is not covered: for the data-protection officer.
+    PrivacyReport(ReportArgs),
 }
 
 #[derive(Args)]
@@ -65,6 +67,7 @@ fn main() -> std::process::ExitCode {
         Command::Predict(args) => PROGRAM.command(|| commands::predict(&args).map(done)),
         Command::Hashes(args) => PROGRAM.command(|| commands::hashes(&args).map(done)),
         Command::Plan(args) => PROGRAM.command(|| commands::plan(&args).map(done)),
+        Command::PrivacyReport(args) => PROGRAM.command(|| commands::privacy_report(&args).map(done)),
     }
     .into()
 }

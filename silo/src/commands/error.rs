@@ -13,6 +13,8 @@ use blindsum_protocol::JobError;
 use blindsum_service::ConfigError;
 use thiserror::Error;
 
+use crate::ledger::LedgerError;
+
 /// Why a command ended early.
 #[derive(Debug, Error)]
 pub enum CommandError {
@@ -37,6 +39,9 @@ pub enum CommandError {
     /// Training, the job's privacy included.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The privacy ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// No numbers keep the ε that was asked for.
     #[error("no plan: {0}")]
     Plan(#[from] MechanismError),
@@ -62,6 +67,7 @@ impl Exits for CommandError {
             CommandError::Layout(e) => e.exit_code(),
             CommandError::Model(e) => e.exit_code(),
             CommandError::Data(e) => e.exit_code(),
+            CommandError::Ledger(e) => e.exit_code(),
             CommandError::Engine(e) => e.exit_code(),
             CommandError::Local(e) => e.exit_code(),
             CommandError::Adapter(e) => e.exit_code(),

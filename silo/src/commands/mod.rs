@@ -9,6 +9,7 @@ mod evaluate;
 mod hashes;
 mod plan;
 mod predict;
+mod report;
 mod train;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use self::evaluate::{EvaluateArgs, evaluate};
 pub use self::hashes::{HashesArgs, hashes};
 pub use self::plan::{PlanArgs, plan};
 pub use self::predict::{PredictArgs, predict};
+pub use self::report::{ReportArgs, privacy_report};
 pub use self::train::{TrainArgs, train};
 
 /// How the engine computes: the same options for every command.
