@@ -280,6 +280,42 @@ fn a_ledger_that_is_gone_is_not_begun_anew() {
 }
 
 #[test]
+fn the_officers_report_says_what_was_spent_and_touches_nothing() {
+    let silo = Silo::new();
+    let report = |format: &str| silo.ends(&["privacy-report", "--format", format]);
+    let (code, said) = report("text");
+    assert!(code == 0 && said.contains("one row of the training file"), "{code} {said}");
+    assert!(!silo.path("state").exists());
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5, "{code} {log}");
+    // What a training writes before it starts.
+    let debit = "{\"round\":1,\"attempt\":1,\"steps\":5,\"epsilon_so_far\":1.0,\"delta\":1e-5,\"time_unix_seconds\":1}\n";
+    let ledger = silo.path("state/ledger.jsonl");
+    let before = std::fs::read_to_string(&ledger).unwrap() + debit;
+    std::fs::write(&ledger, &before).unwrap();
+
+    let (code, said) = report("json");
+    let json: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+    assert_eq!(code, 0);
+    assert_eq!((&json["protected"]["records"], &json["spent"]["debits"]), (&200.into(), &1.into()));
+    let epsilon = |key: &str| json["spent"][key].as_f64().unwrap();
+    assert!(epsilon("epsilon_job") > 5.9 && epsilon("epsilon_job") <= 6.0, "{json}");
+    // All of it by the accountant, not as the ledger's line says.
+    let spent = blindsum_privacy::spent(0.04174, 0.73525, 5, 1e-5);
+    assert!((epsilon("epsilon_spent") - spent).abs() < 1e-9 && spent > 1.0, "{json}");
+    assert!(epsilon("epsilon_spent_rdp") > spent && epsilon("epsilon_job_rdp") > 6.0, "{json}");
+    let group = |key: &str| json["groups"][key].as_f64().unwrap();
+    assert!(epsilon("epsilon_job") < group("epsilon_2") && group("epsilon_2") < group("epsilon_5"), "{json}");
+    let (code, page) = report("html");
+    assert!(code == 0 && page.contains("</html>") && !page.contains("<script"), "{page}");
+    assert_eq!(std::fs::read_to_string(&ledger).unwrap(), before);
+
+    silo.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
+    let (code, said) = report("text");
+    assert!(code == 2 && said.contains("is of job") && said.contains("state_dir"), "{code} {said}");
+}
+
+#[test]
 fn what_is_said_into_a_full_disk_is_no_success() {
     let silo = Silo::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
