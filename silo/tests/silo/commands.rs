@@ -287,7 +287,7 @@ fn plan_proposes_lines_that_make_a_job() {
     let weak = place.good("plan job.toml --rows 400 --epsilon 20 --delta 1e-3");
     assert!(weak.contains("weak promise") && weak.contains("40 % of 1/400"), "{weak}");
     place.bad("plan job.toml --rows 30", 2, &["a batch of 40", "30 rows"]);
-    place.bad("plan job.toml --rows 400 --epsilon 1e-9", 2, &["cannot be reached"]);
+    place.bad("plan job.toml --rows 400 --epsilon 0", 2, &["epsilon is 0", "above 0"]);
     place.write("open.toml", &place.job(NONE));
     place.bad("plan open.toml --rows 400", 2, &["open.toml:", "privacy.mode", "nothing to plan"]);
 }

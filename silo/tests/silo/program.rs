@@ -289,7 +289,8 @@ fn the_officers_report_says_what_was_spent_and_touches_nothing() {
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
     assert!(code == 5, "{code} {log}");
     // What a training writes before it starts.
-    let debit = "{\"round\":1,\"attempt\":1,\"steps\":5,\"epsilon_so_far\":1.0,\"delta\":1e-5,\"time_unix_seconds\":1}\n";
+    let debit =
+        "{\"round\":1,\"attempt\":1,\"steps\":5,\"epsilon_so_far\":1.0,\"delta\":1e-5,\"time_unix_seconds\":1}\n";
     let ledger = silo.path("state/ledger.jsonl");
     let before = std::fs::read_to_string(&ledger).unwrap() + debit;
     std::fs::write(&ledger, &before).unwrap();

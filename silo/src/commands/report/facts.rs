@@ -75,7 +75,8 @@ fn rounded(x: f64) -> String {
 pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
     let document = Document::read(&config.job)?;
     let job = document.checked(JobFile::checked)?;
-    let (spec, mechanism) = TrainSpec::derive(&job.local_training()).map_err(|e| document.wrong("privacy.epsilon", e))?;
+    let (spec, mechanism) =
+        TrainSpec::derive(&job.local_training()).map_err(|e| document.wrong("privacy.epsilon", e))?;
     let path = config.state_dir.join("ledger.jsonl");
     let recorded = Ledger::recorded(&path)?;
     if let Some((covers, _)) = recorded.as_ref().filter(|(covers, _)| covers.job != job.digest()) {
@@ -167,7 +168,11 @@ fn how(job: &Job, mechanism: &Mechanism, clip_norm: f64, local_steps: u32) -> Se
                 "Where the numbers come from",
                 "the job, the same in every silo; none is computed from this silo's rows",
             ),
-            Fact::text("post_processing", "After the noise", "optimiser, rounding, masks, sum, server step: post-processing"),
+            Fact::text(
+                "post_processing",
+                "After the noise",
+                "optimiser, rounding, masks, sum, server step: post-processing",
+            ),
         ],
     }
 }
@@ -218,7 +223,9 @@ fn groups(mechanism: &Mechanism) -> Section {
 fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>) -> Section {
     let debits = recorded.map_or(&[][..], |(_, debits)| debits);
     let time = match job.deadlines.release_seconds {
-        Some(seconds) => format!("{seconds} s after it was asked for, or a multiple: the log says where training took longer"),
+        Some(seconds) => {
+            format!("{seconds} s after it was asked for, or a multiple: the log says where training took longer")
+        }
         None => "when it is ready: how long it took follows how many tokens were drawn".to_owned(),
     };
     let held_out = match job.aggregation.metrics {
