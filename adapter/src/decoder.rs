@@ -23,8 +23,8 @@ pub struct DecoderShape {
     pub activation: Activation,
     /// Whether the word embedding is also the matrix of the output (`tie_word_embeddings`).
     pub tied_embeddings: bool,
-    /// Ids of the tokens that end a text (`eos_token_id`, one or several); the first is put where none stands. Each lies in
-    /// the vocabulary.
+    /// Ids of the tokens that end a text (`eos_token_id`, one or several), each in the vocabulary; the first is put where
+    /// none stands.
     pub end_tokens: Vec<u32>,
 }
 

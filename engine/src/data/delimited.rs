@@ -5,8 +5,8 @@
 //!        └─ else: ends at the delimiter or the line's end; quotes inside are themselves
 //! ```
 //!
-//! Contract: `\n`, `\r\n` and a lone `\r` end a line, and lines count from 1, as in an editor. Where other readers guess, a
-//! row is refused by its line: a quote that is never closed would swallow the rows behind it.
+//! Contract: `\n`, `\r\n` and a lone `\r` end a line, and lines count from 1, as in an editor. Where other readers guess,
+//! a row is refused by its line: a quote that is never closed would swallow the rows behind it.
 
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use std::path::Path;
@@ -119,8 +119,8 @@ impl<'a, R: Read> Table<'a, R> {
             }
         }
         if !self.at_end_of_field()? {
-            let what = "a field goes on behind its closing quote; a field that begins with a quote must stand in quotes \
-                        whole, with each quote inside doubled, as spreadsheets and pandas write it";
+            let what = "a field goes on behind its closing quote; what begins with a quote must stand in quotes whole, \
+                        with each quote inside doubled, as spreadsheets and pandas write it";
             return wrong(what);
         }
         Ok(field)

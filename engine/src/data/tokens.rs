@@ -54,32 +54,31 @@ pub(super) struct Continued {
 }
 
 impl Tokens {
-    /// Reads a `tokenizer.json` for a base model of this shape. Texts become at most `max_tokens` tokens, special tokens
+    /// Reads a `tokenizer.json` for a base model of this shape. Texts become at most `max_tokens` tokens, special ones
     /// included; what the file itself says about cutting and padding is ignored.
     ///
     /// # Errors
     /// Names the file.
     pub fn open(path: &Path, shape: &BaseShape, max_tokens: usize) -> Result<Self, DataError> {
-        let broken = |what: String| DataError::whole(path, what);
+        let broken = |what: &str| DataError::whole(path, what);
+        let foreign = |what: &str| broken(&format!("{what}; take the file that was published with the model"));
         let bytes = read_public(path, MAX_TOKENIZER_BYTES)?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|_| {
-            broken("not a tokenizer.json that the tokenizers library reads; take the file that was published with the model".into())
-        })?;
+        let mut tokenizer = Tokenizer::from_bytes(&bytes)
+            .map_err(|_| foreign("not a tokenizer.json that the tokenizers library reads"))?;
         tokenizer.with_padding(None);
         // taking it away cannot fail
         let _ = tokenizer.with_truncation(None);
-        let [before, behind] = around(&tokenizer).ok_or_else(|| {
-            broken("its post_processor does not put every text once among its special tokens; take the file that was published with the model".into())
-        })?;
+        let [before, behind] = around(&tokenizer)
+            .ok_or_else(|| foreign("its post_processor does not put a text once among its special tokens"))?;
         // Special tokens are ours to place; a byte-level post_processor would only cut blanks off the places of tokens.
         tokenizer.with_post_processor(None::<PostProcessorWrapper>);
         if before.len() + behind.len() >= max_tokens {
-            return Err(broken("max_sequence_tokens leaves no room beside its special tokens".into()));
+            return Err(broken("max_sequence_tokens leaves no room beside its special tokens"));
         }
         let vocab = shape.vocab;
         if before.iter().chain(&behind).any(|&id| id as usize >= vocab) {
             let what = "its special tokens lie beyond the base model's vocabulary";
-            return Err(broken(format!("{what} of {vocab}: tokenizer.json and config.json do not belong together")));
+            return Err(broken(&format!("{what} of {vocab}: tokenizer.json and config.json do not belong together")));
         }
         let added = tokenizer.get_added_tokens_decoder();
         let swallowing = added.iter().filter(|(_, token)| token.rstrip).map(|(&id, _)| id).collect();
@@ -115,7 +114,7 @@ impl Tokens {
     /// The ids of `prompt` and `text` as one string, and of the end: one of `ends`, the first where the text has none.
     ///
     /// As TRL's `SFTTrainer` does with prompt and completion, so a space or a line break between the two must stand in
-    /// one of them. A token with characters of both is predicted: else a part of the text would be learnt by nobody. The
+    /// one of them. A token with characters of both is predicted, since a part of the text would go unlearnt else. The
     /// tokenizer's own opening tokens stand there once, even where the prompt spells them out.
     pub(super) fn encode_text(&self, prompt: Option<&str>, text: &str, ends: &[u32]) -> Result<Continued, String> {
         let before_text = prompt.unwrap_or_default();

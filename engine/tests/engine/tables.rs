@@ -66,7 +66,7 @@ fn spelt(content: &str, extension: &str) -> Vec<String> {
 
 #[test]
 fn a_quoted_field_is_what_pandas_wrote() {
-    // pandas.DataFrame({"id": …, "text": texts}).to_csv(sep="\t", index=False) of pandas 2.3, which csv.excel_tab writes too
+    // pandas.DataFrame({"id": …, "text": texts}).to_csv(sep="\t", index=False) of pandas 3.1.1; csv.excel_tab writes the same
     let texts =
         ["He said \"hi\" to me", "a\tb", "two\nlines", "\"", "\"\"", "6\" nails", "x,y", " \"spaced\" ", "cr\r\nlf"];
     let quoted = "id\ttext\n0\t\"He said \"\"hi\"\" to me\"\n1\t\"a\tb\"\n2\t\"two\nlines\"\n3\t\"\"\"\"\n\

@@ -1,8 +1,9 @@
-//! Prompts and the texts that continue them, as tokens: what stands where, and where the
-//! loss begins.
+//! Prompts and the texts that continue them, as tokens: what stands where, and where the loss begins.
 //!
-//! A row is shown by its tokens' names, those that are predicted behind a bar. Expected values are spelt by hand, and those
-//! marked TRL were compared with `trl.SFTTrainer` 0.24.0 on `transformers` 4.57 and `tokenizers` 0.22.
+//! A row is shown by its tokens' names, those that are predicted behind a bar; the expected ones are spelt by hand. What
+//! trl 0.24.0 does (`add_eos` and `tokenize` of `SFTTrainer`, on transformers 4.57.1 and tokenizers 0.22.2) was compared
+//! on 18,000 random rows, with four of the tokenizers below and those of stories15M and SmolLM2: the ids are the same in
+//! every row, and so is the place where the loss begins wherever the prompt's tokens do not depend on what follows.
 
 use blindsum_engine::data::{Columns, Dataset, Goal, Tally};
 use serde_json::json;
@@ -44,11 +45,11 @@ fn shown(tokenizer: &Tokenizer, data: &Dataset) -> String {
 fn prompt_and_text_are_one_string_to_the_tokenizer() {
     let own = sentence_piece();
     for (prompt, text, expected) in [
-        // no second mark before the text (TRL)
+        // no second mark before the text
         ("the", " cat sat", "<s> ▁the | ▁cat ▁sat </s>"),
         ("the\n", "cat", "<s> ▁the <0x0A> | c a t </s>"),
         ("the:", " cat", "<s> ▁the : | ▁cat </s>"),
-        // two spaces are two (TRL)
+        // two spaces are two
         ("the", "  cat", "<s> ▁the | ▁ ▁cat </s>"),
         // nothing before, nothing behind
         ("", "the cat", "<s> | ▁the ▁cat </s>"),

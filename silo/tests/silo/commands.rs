@@ -185,7 +185,7 @@ fn an_adapter_learns_to_continue_texts() {
     let causal = |job: String| {
         let job = job.replace("labels = [\"down\", \"up\"]", "task = \"causal-lm\"");
         job.replace("head = \"trained\"\n", "")
-            .replace("learning_rate = 1.0", "learning_rate = 0.02")
+            .replace("learning_rate = 1.0", "learning_rate = 0.04")
             .replace("sgd", "adamw")
     };
     place.write("job.toml", &causal(place.job(NONE)));

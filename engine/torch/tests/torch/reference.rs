@@ -88,8 +88,8 @@ fn real_models_agree_with_hugging_face() {
     }
 }
 
-/// A prompt and its text, and the loss that Transformers gives to what follows the prompt in the two as one string, with
-/// the end behind it.
+/// A prompt, its text, and the loss that Transformers gives to what follows the prompt in the two as one string and the
+/// end behind it.
 const STORIES: [(&str, &str, f64); 4] = [
     ("Once upon a time, there was a little", " girl named Lily. She loved to play outside.", 2.7182),
     ("One day, Tom and his", " mom went to the park. They saw a big dog.", 2.9536),
