@@ -131,7 +131,7 @@ impl Dataset {
             of(
                 straddled,
                 "have a token that holds the end of the prompt and the beginning of the text, and is predicted whole",
-                ": begin the text, rather than end the prompt, with the space",
+                ": where that is a space, put it at the beginning of the text",
             ),
             one_label,
         ];

@@ -159,8 +159,9 @@ impl Reading<'_> {
                 let Continued { ids, given, cut, straddled } =
                     self.tokens.encode_text(beside, text, ends).map_err(wrong)?;
                 seen.cut.note_if(cut, line);
-                seen.straddled.note_if(straddled, line);
-                seen.glued.note_if(beside.is_some_and(|prompt| seen::glued(prompt, text)), line);
+                let glued = beside.is_some_and(|prompt| seen::glued(prompt, text));
+                seen.glued.note_if(glued, line);
+                seen.straddled.note_if(straddled && !glued, line);
                 Example::text(ids, given as u32)
             }
             Goal::Answer => {

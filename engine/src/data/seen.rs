@@ -31,7 +31,7 @@ pub struct Seen {
     pub blank: Tally,
     /// In which the prompt's last word and the text's first become one, since nothing stands between them.
     pub glued: Tally,
-    /// In which one token holds the end of the prompt and the beginning of the text.
+    /// In which one token holds the end of the prompt and the beginning of the text, other than those.
     pub straddled: Tally,
 }
 
