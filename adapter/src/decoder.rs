@@ -23,8 +23,9 @@ pub struct DecoderShape {
     pub activation: Activation,
     /// Whether the word embedding is also the matrix of the output (`tie_word_embeddings`).
     pub tied_embeddings: bool,
-    /// Id of the token that ends a text (`eos_token_id`, the first of several), where there is one.
-    pub end_token: Option<u32>,
+    /// Ids of the tokens that end a text (`eos_token_id`, one or several), each in the vocabulary; the first is put where
+    /// none stands.
+    pub end_tokens: Vec<u32>,
 }
 
 /// Rotary position embedding (Su et al. 2021).
@@ -124,7 +125,7 @@ pub enum Activation {
 
 impl DecoderShape {
     /// Checks what is not checked with the other dimensions.
-    pub(crate) fn check(&self, hidden: usize, heads: usize, keys: &ConfigKeys) -> Result<(), ShapeError> {
+    pub(crate) fn check(&self, hidden: usize, heads: usize, vocab: usize, keys: &ConfigKeys) -> Result<(), ShapeError> {
         let wrong = |key, value, why| Err(ShapeError::Dimension { key, value, why });
         if self.head_width == 0 || self.head_width > 4096 {
             return wrong("head_dim", self.head_width, "it must lie between 1 and 4096");
@@ -137,6 +138,13 @@ impl DecoderShape {
         }
         if self.kv_heads == 0 || !heads.is_multiple_of(self.kv_heads) {
             return wrong("num_key_value_heads", self.kv_heads, "it must divide num_attention_heads");
+        }
+        if let Some(&id) = self.end_tokens.iter().find(|&&id| id as usize >= vocab) {
+            return wrong(
+                "eos_token_id",
+                id as usize,
+                "it must be below vocab_size: name the token that ends a text, or null",
+            );
         }
         match self.window {
             Some(Window { tokens: 0, .. }) => wrong("sliding_window", 0, "a token must read itself at least"),

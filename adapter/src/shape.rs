@@ -171,7 +171,7 @@ impl Dimensions {
                 return wrong(self.keys.heads, self.heads, self.keys.heads_must_divide);
             }
             None => {}
-            Some(decoder) => decoder.check(self.hidden, self.heads, &self.keys)?,
+            Some(decoder) => decoder.check(self.hidden, self.heads, self.vocab, &self.keys)?,
         }
         if self.first_position >= self.position_rows {
             let why = "it must exceed pad_token_id + 1, the place of an input's first token";

@@ -46,7 +46,7 @@ impl Corpus {
     pub fn open(data: &Path, model: &Path, job: &Job) -> Result<Self> {
         let base = ModelDir::open(model).context("make demo fetches the base model")?;
         let layout = AdapterLayout::new(base.shape(), &job.lora, job.model.task())?;
-        let tokens = Tokens::open(&base.tokenizer(), job.model.max_sequence_tokens as usize)?;
+        let tokens = Tokens::open(&base.tokenizer(), base.shape(), job.model.max_sequence_tokens as usize)?;
         let (columns, goal) = (Columns::default(), Goal::Label(&job.model.labels));
         let reading = Reading { columns: &columns, goal, tokens: &tokens };
         let read = |source: &str, split: &str| -> Result<Vec<Example>> {

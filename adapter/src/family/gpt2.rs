@@ -88,7 +88,7 @@ pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
         biases: Biases { qkv: true, output: true, feed_forward: true },
         activation,
         tied_embeddings: raw.tie_word_embeddings,
-        end_token: raw.eos_token_id.and_then(OneOrMore::first),
+        end_tokens: raw.eos_token_id.map_or_else(Vec::new, OneOrMore::all),
     };
     Ok(Dimensions {
         family: Family::Gpt2,

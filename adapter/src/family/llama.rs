@@ -62,7 +62,7 @@ pub(super) struct LlamaConfig {
     rotary: RawRotary,
 }
 
-/// `eos_token_id`: a number, or several of which the first ends a text that we make.
+/// `eos_token_id`: a number, or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum OneOrMore {
@@ -71,10 +71,10 @@ pub(super) enum OneOrMore {
 }
 
 impl OneOrMore {
-    pub(super) fn first(self) -> Option<u32> {
+    pub(super) fn all(self) -> Vec<u32> {
         match self {
-            OneOrMore::One(id) => Some(id),
-            OneOrMore::More(ids) => ids.first().copied(),
+            OneOrMore::One(id) => vec![id],
+            OneOrMore::More(ids) => ids,
         }
     }
 }
@@ -109,7 +109,7 @@ impl LlamaConfig {
             biases: Biases { qkv: self.attention_bias, output: self.attention_bias, feed_forward: self.mlp_bias },
             activation: Activation::Silu,
             tied_embeddings: self.tie_word_embeddings,
-            end_token: self.eos_token_id.and_then(OneOrMore::first),
+            end_tokens: self.eos_token_id.map_or_else(Vec::new, OneOrMore::all),
         };
         Ok(Dimensions {
             family,

@@ -59,7 +59,7 @@ fn llamas_config_is_read_whole() {
     let shape = shape(&llama());
     let decoder = shape.decoder.clone().unwrap();
     assert_eq!((shape.kv_heads(), shape.head_width(), decoder.tied_embeddings), (2, 8, true));
-    assert_eq!((shape.norm_eps, shape.pad_token, decoder.end_token), (1e-5, None, Some(2)));
+    assert_eq!((shape.norm_eps, shape.pad_token, &decoder.end_tokens[..]), (1e-5, None, &[2, 7][..]));
     assert_eq!((decoder.activation, decoder.window), (Activation::Silu, None));
     let rotary = decoder.rotary.unwrap();
     assert_eq!(rotary.theta, 500_000.0);
@@ -77,7 +77,7 @@ fn llamas_config_is_read_whole() {
         "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "vocab_size": 64,
         "num_attention_heads": 4, "max_position_embeddings": 128});
     let decoder = self::shape(&plain).decoder.unwrap();
-    assert_eq!((decoder.kv_heads, decoder.tied_embeddings, decoder.end_token), (4, false, None));
+    assert_eq!((decoder.kv_heads, decoder.tied_embeddings, decoder.end_tokens.len()), (4, false, 0));
     assert_eq!(decoder.rotary.unwrap().theta, 10_000.0);
 }
 
@@ -136,6 +136,8 @@ fn what_the_engine_does_not_compute_is_refused_by_name() {
         (of("llama", json!({"rope_scaling": {"rope_type": "linear"}})), "rope_scaling.factor"),
         (of("llama", json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}})), "low_freq_factor"),
         (of("llama", json!({"rope_theta": 0.0})), "rope_theta"),
+        (of("llama", json!({"eos_token_id": [2, 64]})), "eos_token_id to 64: it must be below vocab_size"),
+        (of("mistral", json!({"eos_token_id": 64})), "eos_token_id"),
         (of("llama", json!({"partial_rotary_factor": 0.5})), "partial_rotary_factor"),
         (of("llama", json!({"hidden_act": "gelu"})), "hidden_act"),
         (of("llama", json!({"num_key_value_heads": 3})), "num_key_value_heads"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use blindsum_files::FileError;
 
-use super::{DataError, Example, RowStore, StoreKey, Target};
+use super::{DataError, RowStore, Seen, StoreKey, Tally, Target};
 
 /// A file's rows, tokenised.
 #[derive(Debug)]
@@ -15,56 +15,23 @@ pub struct Dataset {
     pub rows: RowStore,
     /// SHA-256 of the file that they came from.
     pub sha256: [u8; 32],
-    /// What was noticed when they were read; nothing where they were kept from an earlier start.
+    /// What was noticed when they were read.
     pub seen: Seen,
     path: PathBuf,
     key: StoreKey,
-}
-
-/// Rows of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// How many.
-    pub count: usize,
-    /// Line of the first; 0 without any.
-    pub first_line: u64,
-}
-
-impl Tally {
-    fn note(&mut self, line: u64) {
-        if self.count == 0 {
-            self.first_line = line;
-        }
-        self.count += 1;
-    }
-}
-
-/// What was noticed in a file's rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Cut to the job's `max_sequence_tokens`.
-    pub cut: Tally,
-    /// Without anything to predict, since their prompt alone fills `max_sequence_tokens`: they teach nothing.
-    pub all_prompt: Tally,
-    /// Whose text is empty or blank.
-    pub blank: Tally,
-}
-
-impl Seen {
-    pub(super) fn note(&mut self, line: u64, cut: bool, blank: bool, example: &Example) {
-        for (holds, tally) in
-            [(cut, &mut self.cut), (example.is_all_prompt(), &mut self.all_prompt), (blank, &mut self.blank)]
-        {
-            if holds {
-                tally.note(line);
-            }
-        }
-    }
+    max_tokens: usize,
 }
 
 impl Dataset {
-    pub(super) fn new(path: &Path, rows: RowStore, sha256: [u8; 32], key: StoreKey, seen: Seen) -> Self {
-        Dataset { rows, sha256, seen, path: path.to_owned(), key }
+    pub(super) fn new(
+        path: &Path,
+        rows: RowStore,
+        sha256: [u8; 32],
+        key: StoreKey,
+        seen: Seen,
+        max_tokens: usize,
+    ) -> Self {
+        Dataset { rows, sha256, seen, path: path.to_owned(), key, max_tokens }
     }
 
     /// The same rows from the file `kept`, so that [`Reading::read_or_kept`](super::Reading::read_or_kept) need not
@@ -73,7 +40,7 @@ impl Dataset {
     /// # Errors
     /// If the file cannot be written.
     pub fn kept_at(self, kept: &Path) -> Result<Self, FileError> {
-        let rows = self.rows.kept_at(kept, self.key)?;
+        let rows = self.rows.kept_at(kept, self.key, self.seen)?;
         Ok(Dataset { rows, ..self })
     }
 
@@ -112,7 +79,7 @@ impl Dataset {
     /// # Errors
     /// Names the file.
     pub fn some(self) -> Result<Self, DataError> {
-        let rows = self.rows.len();
+        let rows = self.rows.len() as u64;
         let what = match () {
             () if rows == 0 => "the file holds no rows".to_owned(),
             () if self.seen.blank.count == rows => format!("the text of all {rows} rows is blank"),
@@ -144,14 +111,31 @@ impl Dataset {
         if rows == 0 {
             return vec![format!("{path}: the file holds no rows, so nothing is measured with it")];
         }
-        let of = |tally: Tally, what: &str| {
+        let of = |tally: Tally, what: &str, remedy: &str| {
             let Tally { count, first_line } = tally;
-            (count > 0).then(|| format!("{path}: {count} of {rows} rows {what} (the first in line {first_line})"))
+            let said = format!("{path}: {count} of {rows} rows {what} (the first in line {first_line}){remedy}");
+            (count > 0).then_some(said)
         };
-        let Seen { cut: _, all_prompt, blank } = self.seen;
-        let prompt = "teach nothing, since their prompt alone fills model.max_sequence_tokens";
+        let Seen { cut, all_prompt, blank, glued, straddled } = self.seen;
+        let were_cut = format!("were cut to {} tokens", self.max_tokens);
         let one_label = self.one_label().then(|| format!("{path}: {}", self.one_label_said()));
-        [of(blank, "have a blank text"), of(all_prompt, prompt), one_label].into_iter().flatten().collect()
+        let said = [
+            of(blank, "have a blank text", ""),
+            of(cut, &were_cut, ""),
+            of(all_prompt, "teach nothing, since their prompt alone fills model.max_sequence_tokens", ""),
+            of(
+                glued,
+                "have nothing between the prompt and the text, so that two words become one",
+                ": begin the text with the space or the line break",
+            ),
+            of(
+                straddled,
+                "have a token that holds the end of the prompt and the beginning of the text, and is predicted whole",
+                ": where that is a space, put it at the beginning of the text",
+            ),
+            one_label,
+        ];
+        said.into_iter().flatten().collect()
     }
 
     /// Whether all rows have the same label.
@@ -176,8 +160,8 @@ mod tests {
     #[test]
     fn a_file_that_changes_under_the_reader_is_refused() {
         let read = |sha256| {
-            let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8);
-            Dataset::new(Path::new("train.tsv"), Vec::new().into(), sha256, key, Seen::default())
+            let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8, 100);
+            Dataset::new(Path::new("train.tsv"), Vec::new().into(), sha256, key, Seen::default(), 8)
         };
         assert!(read([1; 32]).unchanged_since([1; 32]).is_ok());
         let error = read([1; 32]).unchanged_since([2; 32]).unwrap_err().to_string();

@@ -1,17 +1,17 @@
-//! CSV and TSV with a first line that names the columns.
+//! CSV and TSV as spreadsheets and pandas write them (RFC 4180), with a first line that names the columns.
+//!
+//! ```text
+//! field ─┬─ begins with a quote: ends at the closing one; "" inside is a quote, delimiters and line ends are text
+//!        └─ else: ends at the delimiter or the line's end; quotes inside are themselves
+//! ```
+//!
+//! Contract: `\n`, `\r\n` and a lone `\r` end a line, and lines count from 1, as in an editor. Where other readers guess,
+//! a row is refused by its line: a quote that is never closed would swallow the rows behind it.
 
-use std::cell::{Cell, RefCell};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use std::path::Path;
-use std::rc::Rc;
 
-use csv::{ErrorKind, ReaderBuilder, StringRecord};
-
-use super::lines::Lines;
 use super::{DataError, EachRow, MAX_ROW_BYTES};
-
-/// Bytes that the csv reader may hold beyond the row it parses.
-const BUFFER: usize = 1 << 16;
 
 /// Calls `take` for each row below the first line.
 pub(super) fn each(
@@ -22,27 +22,9 @@ pub(super) fn each(
     beside: Option<&str>,
     take: &mut EachRow,
 ) -> Result<(), DataError> {
-    let budget = Rc::new(Cell::new(0));
-    let lines = Rc::new(RefCell::new(Lines::default()));
-    let source = Bounded { source, budget: Rc::clone(&budget), lines: Rc::clone(&lines) };
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter)
-        .quoting(delimiter == b',')
-        .buffer_capacity(BUFFER)
-        .has_headers(false)
-        .from_reader(source);
-    let mut record = StringRecord::new();
-    let mut next = |record: &mut StringRecord| {
-        budget.set(MAX_ROW_BYTES + BUFFER as u64);
-        let start = reader.position().byte();
-        let more = reader.read_record(record);
-        // the reader's own count is one behind where a line ends with \r\n, and stays at blank lines before a row
-        let line = lines.borrow_mut().at(start);
-        let more = more.map_err(|e| explain(path, line, &e))?;
-        Ok::<_, DataError>(more.then_some(line))
-    };
-    let Some(first) = next(&mut record)? else { return Ok(()) };
-    let header: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    let mut table = Table::open(path, source, delimiter)?;
+    let Some(first) = table.row()? else { return Ok(()) };
+    let header: Vec<String> = table.fields.iter().map(|name| name.trim().to_owned()).collect();
     let column = |wanted: &str| {
         let mut at = header.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(i, _)| i);
         match (at.next(), at.next()) {
@@ -53,41 +35,113 @@ pub(super) fn each(
     };
     let text = column(text)?;
     let beside = beside.map(column).transpose()?;
-    while let Some(line) = next(&mut record)? {
-        let field = |i: usize| record.get(i).unwrap_or_default();
-        take(line, field(text), beside.map(field))?;
+    while let Some(line) = table.row()? {
+        let (found, wanted) = (table.fields.len(), header.len());
+        if found != wanted {
+            let what = format!("the row has {found} fields, the first line {wanted}");
+            return Err(DataError::row(path, line, what));
+        }
+        take(line, &table.fields[text], beside.map(|i| table.fields[i].as_str()))?;
     }
     Ok(())
 }
 
-/// Our words for what the parser found; its own may quote the row.
-fn explain(path: &Path, line: u64, error: &csv::Error) -> DataError {
-    match error.kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            DataError::row(path, line, format!("the row has {len} fields, the first line {expected_len}"))
+/// A table, read row by row.
+struct Table<'a, R> {
+    path: &'a Path,
+    source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
+    delimiter: u8,
+    /// The line of the next byte.
+    line: u64,
+    /// Whether the last byte was a `\r`.
+    after_return: bool,
+    /// The line in which the row begins.
+    begins: u64,
+    /// Bytes that the row may still have.
+    left: u64,
+    /// Of the last row.
+    fields: Vec<String>,
+}
+
+impl<'a, R: Read> Table<'a, R> {
+    fn open(path: &'a Path, mut source: R, delimiter: u8) -> Result<Self, DataError> {
+        let mut start = Vec::new();
+        (&mut source).take(3).read_to_end(&mut start).map_err(|e| DataError::file(path, &e))?;
+        if start == "\u{feff}".as_bytes() {
+            start.clear();
         }
-        ErrorKind::Utf8 { .. } => DataError::not_utf8(path, line),
-        ErrorKind::Io(e) if e.kind() == std::io::ErrorKind::FileTooLarge => DataError::too_long(path, line),
-        ErrorKind::Io(e) => DataError::file(path, e),
-        _ => DataError::row(path, line, "the row cannot be read as CSV"),
+        let source = BufReader::with_capacity(1 << 16, Cursor::new(start).chain(source));
+        let fields = Vec::new();
+        Ok(Table { path, source, delimiter, line: 1, after_return: false, begins: 1, left: MAX_ROW_BYTES, fields })
     }
-}
 
-/// A reader that gives out `budget` bytes and then an error, so that a row without an end is not collected whole.
-struct Bounded<R> {
-    source: R,
-    budget: Rc<Cell<u64>>,
-    lines: Rc<RefCell<Lines>>,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.budget.get() == 0 {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
+    /// Reads the next row that is not blank into `fields`; its first line, or `None` at the end of the file.
+    fn row(&mut self) -> Result<Option<u64>, DataError> {
+        self.fields.clear();
+        while let Some(b'\n' | b'\r') = self.peek()? {
+            self.left = MAX_ROW_BYTES;
+            self.bump()?;
         }
-        let count = self.source.read(buffer)?;
-        self.lines.borrow_mut().note(&buffer[..count]);
-        self.budget.set(self.budget.get().saturating_sub(count as u64));
-        Ok(count)
+        self.left = MAX_ROW_BYTES;
+        self.begins = self.line;
+        if self.peek()?.is_none() {
+            return Ok(None);
+        }
+        loop {
+            let field = if self.peek()? == Some(b'"') { self.quoted()? } else { self.plain()? };
+            let field = String::from_utf8(field).map_err(|_| DataError::not_utf8(self.path, self.begins))?;
+            self.fields.push(field);
+            if self.bump()? != Some(self.delimiter) {
+                return Ok(Some(self.begins));
+            }
+        }
+    }
+
+    fn plain(&mut self) -> Result<Vec<u8>, DataError> {
+        let mut field = Vec::new();
+        while !self.at_end_of_field()? {
+            field.extend(self.bump()?);
+        }
+        Ok(field)
+    }
+
+    fn quoted(&mut self) -> Result<Vec<u8>, DataError> {
+        let (path, begins) = (self.path, self.begins);
+        let wrong = |what: &str| Err(DataError::row(path, begins, what));
+        let mut field = Vec::new();
+        self.bump()?;
+        loop {
+            match self.bump()? {
+                None => return wrong("a quote that opens a field is never closed"),
+                Some(b'"') if self.peek()? != Some(b'"') => break,
+                Some(b'"') => field.extend(self.bump()?),
+                Some(byte) => field.push(byte),
+            }
+        }
+        if !self.at_end_of_field()? {
+            let what = "a field goes on behind its closing quote; what begins with a quote must stand in quotes whole, \
+                        with each quote inside doubled, as spreadsheets and pandas write it";
+            return wrong(what);
+        }
+        Ok(field)
+    }
+
+    fn at_end_of_field(&mut self) -> Result<bool, DataError> {
+        let next = self.peek()?;
+        Ok(next.is_none_or(|byte| byte == self.delimiter || byte == b'\n' || byte == b'\r'))
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>, DataError> {
+        let ahead = self.source.fill_buf().map_err(|e| DataError::file(self.path, &e))?;
+        Ok(ahead.first().copied())
+    }
+
+    fn bump(&mut self) -> Result<Option<u8>, DataError> {
+        let Some(byte) = self.peek()? else { return Ok(None) };
+        self.left = self.left.checked_sub(1).ok_or_else(|| DataError::too_long(self.path, self.begins))?;
+        self.source.consume(1);
+        self.line += u64::from(byte == b'\r' || byte == b'\n' && !self.after_return);
+        self.after_return = byte == b'\r';
+        Ok(Some(byte))
     }
 }

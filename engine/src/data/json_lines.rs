@@ -1,8 +1,10 @@
-//! JSON Lines: one object a line.
+//! JSON Lines: one object a line, no key twice in it.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{DataError, EachRow, MAX_ROW_BYTES};
@@ -31,10 +33,17 @@ pub(super) fn each(
         if line_text.trim().is_empty() {
             continue;
         }
-        let object: Map<String, Value> = serde_json::from_str(line_text).map_err(|e| {
+        let Object { object, twice } = serde_json::from_str(line_text).map_err(|e| {
             let what = if e.is_data() { "not a JSON object" } else { "not valid JSON" };
             DataError::row(path, line, format!("{what} (noticed at column {})", e.column()))
         })?;
+        if let Some(key) = twice {
+            // a key that nobody asked for may be part of a record
+            let which = [Some(text), beside].into_iter().flatten().find(|name| *name == key);
+            let which = which.map_or("a key".to_owned(), |name| format!("the key {name:?}"));
+            let what = format!("{which} stands twice in the object, and programs differ in which of the two counts");
+            return Err(DataError::row(path, line, what));
+        }
         let field = |name: &str| {
             object.get(name).ok_or_else(|| DataError::row(path, line, format!("the object has no key {name:?}")))
         };
@@ -56,4 +65,34 @@ pub(super) fn each(
         take(line, words, beside.as_deref())?;
     }
     Ok(())
+}
+
+/// An object, and a key that stands twice in it, if there is one.
+struct Object {
+    object: Map<String, Value>,
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Object, A::Error> {
+                let (mut object, mut twice) = (Map::new(), None);
+                while let Some((key, value)) = pairs.next_entry::<String, Value>()? {
+                    if object.insert(key.clone(), value).is_some() {
+                        twice.get_or_insert(key);
+                    }
+                }
+                Ok(Object { object, twice })
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
 }

@@ -1,7 +1,7 @@
 //! Texts of one organisation, to label, to continue or to answer: read, checked, and turned into token ids once.
 //!
 //! ```text
-//! rows.jsonl / .csv / .tsv ─► Reading { columns, goal, tokens } ─► Dataset: Store of Examples, SHA-256, what was noticed
+//! rows.jsonl / .csv / .tsv ─► Reading { columns, goal, tokens } ─► Dataset: Store of Examples, SHA-256, what was seen
 //!                                                  ▲
 //!                     tokens-… in the state directory (an earlier start's)
 //! ```
@@ -14,7 +14,7 @@ mod delimited;
 mod error;
 mod example;
 mod json_lines;
-mod lines;
+mod seen;
 mod store;
 mod tokens;
 mod watched;
@@ -23,12 +23,14 @@ use std::path::Path;
 
 use blindsum_adapter::{BaseShape, TaskKind};
 
-pub use self::dataset::{Dataset, Seen};
+pub use self::dataset::Dataset;
 pub use self::error::DataError;
 pub use self::example::{Example, Target};
+pub use self::seen::{Seen, Tally};
 pub use self::store::{RowStore, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
 
+use self::tokens::{Continued, Encoded};
 use self::watched::Watched;
 use crate::sha256_of;
 
@@ -59,10 +61,10 @@ impl Default for Columns {
 pub enum Goal<'a> {
     /// To tell these labels apart; every row's must be one of them.
     Label(&'a [String]),
-    /// To continue texts, each ended by this token if there is one.
+    /// To continue texts, each ended by one of these tokens if there are any.
     Continue {
-        /// The model's `eos_token_id`.
-        end_token: Option<u32>,
+        /// The model's `eos_token_id`; the first is put where a text has none of them.
+        ends: &'a [u32],
     },
     /// To be answered: nothing is read but the text.
     Answer,
@@ -70,19 +72,19 @@ pub enum Goal<'a> {
 
 impl<'a> Goal<'a> {
     /// The goal of a job with these labels on a base model of this shape.
-    pub fn of(task: TaskKind, labels: &'a [String], shape: &BaseShape) -> Self {
+    pub fn of(task: TaskKind, labels: &'a [String], shape: &'a BaseShape) -> Self {
         match task {
             TaskKind::SequenceClassification => Goal::Label(labels),
-            TaskKind::CausalLm => Goal::Continue { end_token: shape.decoder.as_ref().and_then(|d| d.end_token) },
+            TaskKind::CausalLm => Goal::Continue { ends: shape.decoder.as_ref().map_or(&[], |d| &d.end_tokens) },
         }
     }
 }
 
 /// How rows are read: the one door for training, measuring and answering.
 ///
-/// The format follows the file's name: `.jsonl` (or `.ndjson`), `.csv` (with quotes, RFC 4180) or `.tsv` (no quotes, as
-/// tabs cannot occur in a field). CSV and TSV name their columns in the first line. A label is compared as text; JSON
-/// numbers and booleans count as their spelling.
+/// The format follows the file's name: `.jsonl` (or `.ndjson`), `.csv` or `.tsv`, both with quotes as RFC 4180,
+/// spreadsheets and pandas have them. CSV and TSV name their columns in the first line. A label is compared as text;
+/// JSON numbers and booleans count as their spelling.
 #[derive(Clone, Copy)]
 pub struct Reading<'a> {
     /// Where a file keeps what is read.
@@ -107,16 +109,14 @@ impl Reading<'_> {
         let mut rows = Vec::new();
         let mut seen = Seen::default();
         let sha256 = each_row(path, &self.columns.text, beside, &mut |line, text, beside| {
-            let (example, cut) = self.example(path, line, text, beside)?;
-            seen.note(line, cut, text.trim().is_empty(), &example);
-            rows.push(example);
+            rows.push(self.example(path, line, text, beside, &mut seen)?);
             Ok(())
         })?;
-        Ok(Dataset::new(path, rows.into(), sha256, self.key(&sha256), seen))
+        Ok(Dataset::new(path, rows.into(), sha256, self.key(&sha256), seen, self.tokens.max_tokens()))
     }
 
     /// The same rows as [`read`](Self::read), from the file `kept` if an earlier start left them there
-    /// ([`Dataset::kept_at`]); that one notices nothing anew.
+    /// ([`Dataset::kept_at`]).
     ///
     /// # Errors
     /// As [`read`](Self::read), and if the file changed meanwhile: what counts for it would count for other rows.
@@ -124,35 +124,54 @@ impl Reading<'_> {
         let before = sha256_of(path)?;
         let key = self.key(&before);
         if let Some(file) = TokenFile::open(kept, key) {
-            return Ok(Dataset::new(path, RowStore::File(file), before, key, Seen::default()));
+            let (seen, max_tokens) = (file.seen(), self.tokens.max_tokens());
+            return Ok(Dataset::new(path, RowStore::File(file), before, key, seen, max_tokens));
         }
         self.read(path)?.unchanged_since(before)
     }
 
     fn key(&self, sha256: &[u8; 32]) -> StoreKey {
-        StoreKey::new(sha256, self.tokens.sha256(), self.columns, self.goal, self.tokens.max_tokens())
+        let tokens = self.tokens;
+        StoreKey::new(sha256, tokens.sha256(), self.columns, self.goal, tokens.max_tokens(), tokens.vocab())
     }
 
-    /// One row, and whether it was cut.
-    fn example(&self, path: &Path, line: u64, text: &str, beside: Option<&str>) -> Result<(Example, bool), DataError> {
+    /// One row; what is remarkable in it is noted in `seen`.
+    fn example(
+        &self,
+        path: &Path,
+        line: u64,
+        text: &str,
+        beside: Option<&str>,
+        seen: &mut Seen,
+    ) -> Result<Example, DataError> {
         let wrong = |what| DataError::row(path, line, what);
-        match self.goal {
+        seen.blank.note_if(text.trim().is_empty(), line);
+        let example = match self.goal {
             Goal::Label(labels) => {
                 let label = labels.iter().position(|l| Some(l.as_str()) == beside.map(str::trim));
                 let label = label.and_then(|i| u32::try_from(i).ok());
                 let label = label.ok_or_else(|| DataError::label(path, line, labels))?;
-                let (ids, cut) = self.tokens.encode(text).map_err(wrong)?;
-                Ok((Example::labelled(ids, label), cut))
+                let Encoded { ids, cut } = self.tokens.encode(text).map_err(wrong)?;
+                seen.cut.note_if(cut, line);
+                Example::labelled(ids, label)
             }
-            Goal::Continue { end_token } => {
-                let (ids, prompt, cut) = self.tokens.encode_text(beside, text, end_token).map_err(wrong)?;
-                Ok((Example::text(ids, prompt), cut))
+            Goal::Continue { ends } => {
+                let Continued { ids, given, cut, straddled } =
+                    self.tokens.encode_text(beside, text, ends).map_err(wrong)?;
+                seen.cut.note_if(cut, line);
+                let glued = beside.is_some_and(|prompt| seen::glued(prompt, text));
+                seen.glued.note_if(glued, line);
+                seen.straddled.note_if(straddled && !glued, line);
+                Example::text(ids, given as u32)
             }
             Goal::Answer => {
-                let (ids, cut) = self.tokens.encode(text).map_err(wrong)?;
-                Ok((Example::unanswered(ids), cut))
+                let Encoded { ids, cut } = self.tokens.encode(text).map_err(wrong)?;
+                seen.cut.note_if(cut, line);
+                Example::unanswered(ids)
             }
-        }
+        };
+        seen.all_prompt.note_if(example.is_all_prompt(), line);
+        Ok(example)
     }
 }
 

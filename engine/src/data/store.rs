@@ -1,9 +1,9 @@
 //! Tokenised rows: in memory when fresh, afterwards from a file in the state directory, memory-mapped.
 //!
 //! ```text
-//! "blindsum-tokens-1\n" | key: 32 bytes | rows: u64 | ends: u64 each | targets: u64 each | ids: u32 … | SHA-256 of all before
+//! "blindsum-tokens-2\n" | key: 32 bytes | seen: u64 each | rows: u64 | ends: u64 each | targets: u64 each | ids: u32 … | SHA-256 of all before
 //! ```
-//! Numbers are little-endian; `ends` are counted in ids. A target is the label, 2³² + the prompt's length, or 2³³ where it
+//! Numbers are little-endian; `seen` is what was noticed when the rows were read; `ends` are counted in ids. A target is the label, 2³² + the prompt's length, or 2³³ where it
 //! is unknown.
 //!
 //! # Contract
@@ -19,11 +19,12 @@ use blindsum_files::{FileError, write_atomic};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Columns, Example, Goal, Target};
+use super::{Columns, Example, Goal, Seen, Target};
 
-const MAGIC: &[u8] = b"blindsum-tokens-1\n";
+const MAGIC: &[u8] = b"blindsum-tokens-2\n";
 const KEY: usize = 32;
-const HEAD: usize = MAGIC.len() + KEY + 8;
+const SEEN: usize = MAGIC.len() + KEY;
+const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 8;
 const PROMPT: u64 = 1 << 32;
 const UNKNOWN: u64 = 1 << 33;
 
@@ -32,9 +33,16 @@ const UNKNOWN: u64 = 1 << 33;
 pub struct StoreKey([u8; KEY]);
 
 impl StoreKey {
-    /// The key of the rows that these inputs give: SHA-256 of the data file, that of `tokenizer.json`, and how they are
-    /// read.
-    pub fn new(data: &[u8; 32], tokenizer: &[u8; 32], columns: &Columns, goal: Goal, max_tokens: usize) -> Self {
+    /// The key of the rows that these inputs give: SHA-256 of the data file, that of `tokenizer.json`, how they are read,
+    /// and up to which id.
+    pub fn new(
+        data: &[u8; 32],
+        tokenizer: &[u8; 32],
+        columns: &Columns,
+        goal: Goal,
+        max_tokens: usize,
+        vocab: usize,
+    ) -> Self {
         let mut hasher = Sha256::new();
         let mut field = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
@@ -43,6 +51,7 @@ impl StoreKey {
         field(data);
         field(hex::encode(tokenizer).as_bytes());
         field(&(max_tokens as u64).to_le_bytes());
+        field(&(vocab as u64).to_le_bytes());
         field(columns.text.as_bytes());
         match goal {
             Goal::Label(labels) => {
@@ -50,11 +59,11 @@ impl StoreKey {
                 field(columns.label.as_bytes());
                 labels.iter().for_each(|label| field(label.as_bytes()));
             }
-            Goal::Continue { end_token } => {
+            Goal::Continue { ends } => {
                 field(b"continue");
                 field(columns.prompt.as_deref().map_or(&b""[..], str::as_bytes));
                 field(&[u8::from(columns.prompt.is_some())]);
-                field(&end_token.map_or(u64::MAX, u64::from).to_le_bytes());
+                ends.iter().for_each(|end| field(&end.to_le_bytes()));
             }
             Goal::Answer => field(b"answer"),
         }
@@ -119,11 +128,11 @@ impl RowStore {
     ///
     /// # Errors
     /// If the file cannot be written or mapped.
-    pub fn kept_at(self, path: &Path, key: StoreKey) -> Result<Self, FileError> {
+    pub fn kept_at(self, path: &Path, key: StoreKey, seen: Seen) -> Result<Self, FileError> {
         match self {
             RowStore::File(_) => Ok(self),
             RowStore::Memory(rows) => {
-                write_atomic(path, &to_bytes(key, &rows), 0o600)?;
+                write_atomic(path, &to_bytes(key, seen, &rows), 0o600)?;
                 // what was just written and does not read back is kept in memory
                 Ok(TokenFile::open(path, key).map_or(RowStore::Memory(rows), RowStore::File))
             }
@@ -168,6 +177,11 @@ impl TokenFile {
         Some(TokenFile { map, rows })
     }
 
+    /// What was noticed when the rows were read.
+    pub fn seen(&self) -> Seen {
+        Seen::of_numbers(std::array::from_fn(|i| number(&self.map, SEEN + 8 * i).unwrap_or(0)))
+    }
+
     fn get(&self, i: usize) -> Example {
         assert!(i < self.rows, "row {i} of {}", self.rows);
         // every range was checked when the file was opened
@@ -193,11 +207,12 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-fn to_bytes(key: StoreKey, rows: &[Example]) -> Vec<u8> {
+fn to_bytes(key: StoreKey, seen: Seen, rows: &[Example]) -> Vec<u8> {
     let ids: usize = rows.iter().map(|row| row.ids.len()).sum();
     let mut bytes = Vec::with_capacity(HEAD + 16 * rows.len() + 4 * ids + 32);
     bytes.extend(MAGIC);
     bytes.extend(key.0);
+    bytes.extend(seen.to_numbers().iter().flat_map(|number| number.to_le_bytes()));
     bytes.extend((rows.len() as u64).to_le_bytes());
     let mut end = 0u64;
     for row in rows {
@@ -230,6 +245,10 @@ mod tests {
         StoreKey([n; KEY])
     }
 
+    fn seen() -> Seen {
+        Seen::of_numbers(std::array::from_fn(|i| i as u64 * i as u64))
+    }
+
     fn rows() -> Vec<Example> {
         vec![
             Example::labelled(vec![1, 2, 3], 7),
@@ -245,14 +264,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         assert!(TokenFile::open(&path, key(1)).is_none(), "there is none yet");
-        let store = RowStore::from(rows()).kept_at(&path, key(1)).unwrap();
+        let store = RowStore::from(rows()).kept_at(&path, key(1), seen()).unwrap();
         assert!(matches!(store, RowStore::File(_)));
-        let again = RowStore::File(TokenFile::open(&path, key(1)).unwrap());
+        let again = TokenFile::open(&path, key(1)).unwrap();
+        assert_eq!(again.seen(), seen());
+        let again = RowStore::File(again);
         for store in [store, again] {
             assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), rows());
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let none = RowStore::from(Vec::new()).kept_at(&path, key(2)).unwrap();
+        let none = RowStore::from(Vec::new()).kept_at(&path, key(2), Seen::default()).unwrap();
         assert!(none.is_empty() && matches!(none, RowStore::File(_)));
     }
 
@@ -260,7 +281,7 @@ mod tests {
     fn a_file_made_from_something_else_or_damaged_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
-        let sound = to_bytes(key(1), &rows());
+        let sound = to_bytes(key(1), seen(), &rows());
         std::fs::write(&path, &sound).unwrap();
         assert!(TokenFile::open(&path, key(1)).is_some() && TokenFile::open(&path, key(2)).is_none());
         for at in 0..sound.len() {
@@ -288,18 +309,21 @@ mod tests {
         let columns = Columns::default();
         let prompted = Columns { prompt: Some("text".to_owned()), ..Columns::default() };
         let empty = Columns { prompt: Some(String::new()), ..Columns::default() };
-        let ends = |end_token| Goal::Continue { end_token };
+        let ends = |ends| Goal::Continue { ends };
+        let key = |data, tokenizer, columns, goal| StoreKey::new(&[data; 32], &[tokenizer; 32], columns, goal, 64, 100);
         let keys = [
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[3; 32], &[2; 32], &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[1; 32], &[4; 32], &columns, Goal::Label(&labels), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 65),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels[..1]), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(None), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &prompted, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &empty, ends(Some(3)), 64),
-            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Answer, 64),
+            key(1, 2, &columns, Goal::Label(&labels)),
+            key(3, 2, &columns, Goal::Label(&labels)),
+            key(1, 4, &columns, Goal::Label(&labels)),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 65, 100),
+            StoreKey::new(&[1; 32], &[2; 32], &columns, Goal::Label(&labels), 64, 101),
+            key(1, 2, &columns, Goal::Label(&labels[..1])),
+            key(1, 2, &columns, ends(&[])),
+            key(1, 2, &columns, ends(&[3])),
+            key(1, 2, &columns, ends(&[3, 4])),
+            key(1, 2, &prompted, ends(&[3])),
+            key(1, 2, &empty, ends(&[3])),
+            key(1, 2, &columns, Goal::Answer),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key), "{i}");

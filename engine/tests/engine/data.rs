@@ -1,62 +1,11 @@
 //! Data files as organisations have them, good and bad; and nothing of a bad row in what is said about it.
 
-use blindsum_engine::data::{
-    Columns, DataError, Dataset, Example, Goal, MAX_ROW_BYTES, Reading, RowStore, Target, Tokens,
-};
+use blindsum_adapter::BaseShape;
+use blindsum_engine::data::{Columns, Example, Goal, Reading, RowStore, Tokens};
 use blindsum_files::{ExitCode, Exits};
 use blindsum_testkit::models::write_tokenizer;
 
-use std::path::PathBuf;
-
-/// A word that stands in the bad rows and must stand nowhere else.
-const SECRET: &str = "xylophone";
-
-struct Files {
-    dir: tempfile::TempDir,
-}
-
-impl Files {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        write_tokenizer(dir.path(), true);
-        Files { dir }
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn tokens(&self, max: usize) -> Tokens {
-        Tokens::open(&self.dir.path().join("tokenizer.json"), max).unwrap()
-    }
-
-    fn read(&self, name: &str, content: impl AsRef<[u8]>) -> Result<Dataset, DataError> {
-        self.write(name, content);
-        self.read_for(name, Goal::Label(&["no", "yes", "3"].map(str::to_owned)), None, 16)
-    }
-
-    fn read_for(&self, name: &str, goal: Goal, prompt: Option<&str>, max: usize) -> Result<Dataset, DataError> {
-        let columns = Columns { prompt: prompt.map(str::to_owned), ..Columns::default() };
-        Reading { columns: &columns, goal, tokens: &self.tokens(max) }.read(&self.dir.path().join(name))
-    }
-
-    /// The error for this file: one line, names file and line, and never the secret, however it is shown.
-    fn refused(&self, name: &str, content: impl AsRef<[u8]>, line: Option<u64>, word: &str) {
-        let error = self.read(name, content).unwrap_err();
-        let shown = error.to_string();
-        let found = if let DataError::Row { line, .. } = error { Some(line) } else { None };
-        assert_eq!(found, line, "{shown}");
-        assert_eq!(error.exit_code(), ExitCode::Data);
-        let place = line.map_or(format!("{name}: "), |line| format!("{name}:{line}: "));
-        assert!(shown.contains(&place) && shown.contains(word), "{shown}");
-        assert!(std::error::Error::source(&error).is_none());
-        for text in [shown, format!("{error:?}"), format!("{error:#?}")] {
-            assert!(!text.to_lowercase().contains(SECRET), "{text}");
-        }
-    }
-}
+use crate::files::{Files, SECRET, shape};
 
 #[test]
 fn the_three_formats_give_the_same_examples() {
@@ -111,29 +60,6 @@ fn rows_that_teach_nothing_are_counted_with_the_line_of_the_first() {
 }
 
 #[test]
-fn lines_are_those_of_an_editor_whatever_ends_them() {
-    let files = Files::new();
-    let (quoted, blank) = ("\"w1\nw2\",no\n", "\nw1,no\n\n\n");
-    for (rows, line) in [("", 2), ("w1,no\nw2,yes\n", 4), (quoted, 4), (blank, 6), ("\n\"w1\n\nw2\",no\n", 6)] {
-        for end in ["\n", "\r\n"] {
-            let text = format!("text,label\n{rows}{SECRET},{SECRET}\nw1,no\n").replace('\n', end);
-            files.refused("a.csv", &text, Some(line), "none of the job's");
-            let text = format!("text,label\n{rows}{SECRET}\nw1,no\n").replace('\n', end);
-            files.refused("b.csv", &text, Some(line), "1 fields");
-            if !rows.contains('"') {
-                let text = text.replace(SECRET, &format!("{SECRET},{SECRET}")).replace(',', "\t");
-                files.refused("c.tsv", &text, Some(line), "none of the job's");
-            }
-        }
-    }
-    for end in ["\n", "\r\n"] {
-        let text =
-            format!("{{\"text\": \"w1\", \"label\": \"no\"}}\n\n{{\"text\": \"{SECRET}\"}}\n").replace('\n', end);
-        files.refused("a.jsonl", &text, Some(3), "no key \"label\"");
-    }
-}
-
-#[test]
 fn booleans_count_as_their_spelling_and_a_byte_order_mark_is_passed_over() {
     let files = Files::new();
     files.write("a.jsonl", "\u{feff}{\"text\": \"w1\", \"label\": true}\n");
@@ -149,6 +75,23 @@ fn long_texts_are_cut_and_counted() {
     let read = files.read("a.csv", format!("text,label\n{},yes\nw1,no\n", "w5 ".repeat(40))).unwrap();
     assert_eq!((read.rows.get(0).ids.len(), read.seen.cut.count), (16, 1));
     assert_eq!(read.rows.get(0).ids.last(), Some(&3), "the closing token stays");
+    let [remark] = read.remarks().try_into().unwrap();
+    assert!(remark.contains("a.csv: 1 of 2 rows were cut to 16 tokens (the first in line 2)"), "{remark}");
+    // exactly as long as may be is not cut
+    let words = "w5 ".repeat(14);
+    assert!(files.read("a.csv", format!("text,label\n{words},yes\nw1,no\n")).unwrap().remarks().is_empty());
+    // to be answered, and from the rows of an earlier start
+    files.write("b.jsonl", format!("{{\"text\": \"{}\"}}\n", "word ".repeat(500)).repeat(20));
+    let (columns, tokens) = (Columns::default(), files.tokens(16));
+    let reading = Reading { columns: &columns, goal: Goal::Answer, tokens: &tokens };
+    let (path, kept) = (files.dir.path().join("b.jsonl"), files.dir.path().join("kept"));
+    for data in
+        [reading.read_or_kept(&path, &kept).unwrap().kept_at(&kept), Ok(reading.read_or_kept(&path, &kept).unwrap())]
+    {
+        let [remark] = data.unwrap().remarks().try_into().unwrap();
+        assert!(remark.contains("b.jsonl: 20 of 20 rows were cut to 16 tokens (the first in line 1)"), "{remark}");
+    }
+    assert!(kept.exists());
 }
 
 #[test]
@@ -207,6 +150,14 @@ fn broken_json_is_refused_by_line() {
         (format!("{{\"text\": [\"{SECRET}\"], \"label\": \"yes\"}}"), "\"text\" is not a string"),
         (format!("{{\"text\": \"w1\", \"label\": [\"{SECRET}\"]}}"), "\"label\" is no string"),
         (format!("{{\"text\": \"w1\", \"label\": null, \"{SECRET}\": 1}}"), "\"label\" is no string"),
+        (format!("{{\"text\": \"w1\", \"text\": \"{SECRET}\", \"label\": \"no\"}}"), "the key \"text\" stands twice"),
+        (format!("{{\"label\": \"no\", \"text\": \"{SECRET}\", \"label\": \"no\"}}"), "the key \"label\" stands twice"),
+        // the same key in another spelling, and one that is not read
+        (
+            format!("{{\"text\": \"w1\", \"te\\u0078t\": \"{SECRET}\", \"label\": \"no\"}}"),
+            "the key \"text\" stands twice",
+        ),
+        (format!("{{\"text\": \"w1\", \"{SECRET}\": 1, \"{SECRET}\": 1, \"label\": \"no\"}}"), "a key stands twice"),
     ] {
         files.refused("a.jsonl", format!("{{\"text\": \"w1\", \"label\": \"no\"}}\n{row}\n"), Some(2), word);
     }
@@ -216,35 +167,44 @@ fn broken_json_is_refused_by_line() {
 }
 
 #[test]
-fn broken_tables_are_refused_by_line() {
-    let files = Files::new();
-    files.refused("a.csv", format!("text,label\n{SECRET},no,{SECRET}\n"), Some(2), "3 fields, the first line 2");
-    files.refused("b.csv", format!("text,label\nw1,no\n{SECRET}\n"), Some(3), "1 fields");
-    let mut bytes = format!("text,label\nw1,no\n{SECRET} ").into_bytes();
-    bytes.extend(b"\xff,no\n");
-    files.refused("c.csv", &bytes, Some(3), "not UTF-8");
-    // a file without a first line that names the columns starts with a record
-    files.refused("d.csv", format!("{SECRET},no\n"), Some(1), "no column named \"text\"");
-    files.refused("e.csv", "text,text,label\n", Some(1), "more than one column named \"text\"");
-}
-
-#[test]
-fn rows_without_an_end_are_not_collected() {
-    let files = Files::new();
-    let long = SECRET.repeat(MAX_ROW_BYTES as usize / SECRET.len() + 8);
-    files.refused("a.jsonl", format!("{{\"text\": \"{long}"), Some(1), "longer than 1 MiB");
-    // an unclosed quote swallows the lines after it
-    let rows = format!("{SECRET},no\n").repeat(200_000);
-    files.refused("a.csv", format!("text,label\nw1,no\n\"w1,no\n{rows}"), Some(3), "unclosed quote");
-    // but many rows together may be longer than one may be
-    assert_eq!(files.read("b.csv", format!("text,label\n{}", "w1,no\n".repeat(300_000))).unwrap().len(), 300_000);
-}
-
-#[test]
 fn a_text_that_the_tokenizer_cannot_read_is_refused_by_line() {
     let files = Files::new();
     write_tokenizer(files.dir.path(), false);
     files.refused("a.csv", format!("text,label\nw1,no\n{SECRET},no\n"), Some(3), "tokenizer");
+}
+
+#[test]
+fn a_token_beyond_the_vocabulary_is_refused_by_line_before_anything_is_trained() {
+    let files = Files::new();
+    // the test's words have the ids 0 to 110; the model's vocabulary ends before w98
+    let small = BaseShape { vocab: 109, ..shape() };
+    let rows = "{\"text\": \"w1\"}\n\n{\"text\": \"w97 w97 w98\"}\n";
+    let path = files.write("a.jsonl", rows);
+    let columns = Columns::default();
+    let read = |shape: &BaseShape, goal, max| {
+        let tokens = Tokens::open(&files.dir.path().join("tokenizer.json"), shape, max)?;
+        Reading { columns: &columns, goal, tokens: &tokens }.read(&path)
+    };
+    for goal in [Goal::Answer, Goal::Continue { ends: &[3] }] {
+        let error = read(&small, goal, 16).unwrap_err().to_string();
+        assert!(
+            error.contains("a.jsonl:3: ") && error.contains("beyond the base model's vocabulary of 109"),
+            "{error}"
+        );
+        assert!(!error.contains("110") && !error.contains("w98"), "{error}");
+        assert_eq!(read(&BaseShape { vocab: 110, ..shape() }, goal, 16).unwrap().len(), 2);
+        // what was cut off is not looked up
+        assert_eq!(read(&small, goal, 3).unwrap().len(), 2);
+    }
+    let error = read(&BaseShape { vocab: 3, ..shape() }, Goal::Answer, 16).unwrap_err().to_string();
+    assert!(
+        error.contains("tokenizer.json: its special tokens lie beyond the base model's vocabulary of 3"),
+        "{error}"
+    );
+    for max in [0, 1, 2] {
+        let error = read(&shape(), Goal::Answer, max).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: max_sequence_tokens leaves no room"), "{error}");
+    }
 }
 
 #[test]
@@ -258,7 +218,7 @@ fn files_that_are_missing_or_of_another_kind_are_refused() {
     let error = files.read_for("folder.csv", Goal::Label(&[]), None, 16).unwrap_err().to_string();
     assert!(error.contains("folder.csv is a folder"), "{error}");
     let tokenizer = files.write("tokenizer.json", format!("{{\"{SECRET}\": 1}}"));
-    let error = Tokens::open(&tokenizer, 16).err().unwrap().to_string();
+    let error = Tokens::open(&tokenizer, &shape(), 16).err().unwrap().to_string();
     assert!(error.contains("tokenizer.json") && !error.contains(SECRET), "{error}");
 }
 
@@ -268,30 +228,4 @@ fn an_example_does_not_show_its_tokens() {
     let read = files.read("a.csv", "text,label\nw77,yes\n").unwrap();
     let shown = format!("{read:?} {:#?}", read.rows.get(0));
     assert!(!shown.contains("88") && !shown.contains("label"), "{shown}");
-}
-
-#[test]
-fn texts_to_continue_are_prompt_text_and_end() {
-    let files = Files::new();
-    let continued = |name: &str, content: &str, prompt: Option<&str>, max: usize| {
-        files.write(name, content);
-        let read = files.read_for(name, Goal::Continue { end_token: Some(99) }, prompt, max).unwrap();
-        (read.seen, read.rows.all())
-    };
-    let rows = "prompt\ttext\nthe film\twas good\n\tw1\nthe film was\tw2\n";
-    let (_, whole) = continued("a.tsv", rows, None, 16);
-    let ids = |rows: &[Example]| rows.iter().map(|e| e.ids.clone()).collect::<Vec<_>>();
-    // the test's tokenizer puts [CLS] = 2 and [SEP] = 3 around the first part
-    assert_eq!(ids(&whole), [vec![2, 10, 4, 3, 99], vec![2, 12, 3, 99], vec![2, 13, 3, 99]]);
-    assert!(whole.iter().all(|e| e.target == Target::After(0) && e.predicted() == (1..e.ids.len())));
-
-    let (seen, given) = continued("b.tsv", rows, Some("prompt"), 16);
-    assert_eq!(ids(&given), [vec![2, 8, 9, 3, 10, 4, 99], vec![2, 3, 12, 99], vec![2, 8, 9, 10, 3, 13, 99]]);
-    let predicted: Vec<_> = given.iter().map(Example::predicted).collect();
-    assert_eq!((predicted, seen.all_prompt.count), (vec![4..7, 2..4, 5..7], 0));
-
-    // cut at the end; what the prompt alone fills has nothing to predict, and says so
-    let (seen, cut) = continued("c.tsv", rows, Some("prompt"), 5);
-    assert_eq!((seen.cut.count, seen.all_prompt.count, seen.all_prompt.first_line), (2, 1, 4));
-    assert_eq!(ids(&cut), [vec![2, 8, 9, 3, 10], vec![2, 3, 12, 99], vec![2, 8, 9, 10, 3]]);
 }

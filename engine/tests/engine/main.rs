@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod data;
+mod files;
 mod local;
 mod model;
+mod tables;
+mod texts;
+mod words;

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         refresh_rounds: None,
     };
     let layout = AdapterLayout::new(model.shape(), &lora, task.with_labels(labels.len()))?;
-    let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
+    let tokens = Tokens::open(&model.tokenizer(), model.shape(), max_tokens)?;
     let goal = Goal::of(task, &labels, model.shape());
     let columns = Columns::default();
     let mut train = Reading { columns: &columns, goal, tokens: &tokens }.read(&rows)?.rows.all();

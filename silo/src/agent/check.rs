@@ -12,7 +12,7 @@ use blindsum_files::probe;
 use blindsum_protocol::silo::{SiloMachine, SiloSetup};
 use blindsum_service::{Checklist, Document, ExitCode};
 
-use super::{AgentError, data, held, read_journal, setup, took_part, torch};
+use super::{AgentError, Rows, data, held, read_journal, setup, took_part, torch};
 use crate::config::SiloConfig;
 use crate::journal::JournalFile;
 use crate::ledger::Ledger;
@@ -75,6 +75,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         }),
         _ => needs(&mut check, "rows", "plan and base model"),
     };
+    rows.iter().flat_map(Rows::remarks).for_each(|remark| check.note("rows", remark));
     let state = check.find("state_dir", probe::state_dir(&config.state_dir), |()| {
         let there = if config.state_dir.exists() { "is there" } else { "can be made" };
         format!("{} {there}", config.state_dir.display())

@@ -5,7 +5,6 @@ use std::path::Path;
 use blindsum_engine::data::{Dataset, Goal, Reading, RowStore, Tokens};
 use blindsum_engine::model::ModelDir;
 use blindsum_protocol::job::Job;
-use tracing::warn;
 
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
@@ -30,6 +29,11 @@ impl Rows {
         Ok(Rows { train: self.train.kept_at(&train)?, held_out })
     }
 
+    /// What the organisation should hear about its rows, for its own log: one sentence each.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        [Some(&self.train), self.held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks).collect()
+    }
+
     /// Number of held-out rows.
     pub fn held_out_len(&self) -> usize {
         self.held_out.as_ref().map_or(0, Dataset::len)
@@ -49,7 +53,7 @@ const FILES: [&str; 2] = ["tokens-train", "tokens-held-out"];
 /// # Errors
 /// Names file and line, never what stands there.
 pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<Rows, AgentError> {
-    let tokens = Tokens::open(&model.tokenizer(), job.model.max_sequence_tokens as usize)?;
+    let tokens = Tokens::open(&model.tokenizer(), model.shape(), job.model.max_sequence_tokens as usize)?;
     let columns = config.data.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
     let reading = Reading { columns: &columns, goal, tokens: &tokens };
@@ -58,9 +62,6 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
     let held_out = config.data.held_out.as_deref().map(|path| read(path, FILES[1])).transpose()?;
     if let Some(held_out) = &held_out {
         train.apart_from(held_out)?;
-    }
-    for remark in [Some(&train), held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks) {
-        warn!(event = "rows", "{remark}");
     }
     Ok(Rows { train, held_out })
 }

@@ -70,6 +70,7 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
     let plan = plan(&job, &model, &roster)?;
     policy::check(&config.policy, plan.job(), &roster, &plan.quorum())?;
     let rows = data::load(&config, plan.job(), &model)?;
+    rows.remarks().iter().for_each(|remark| warn!(event = "rows", "{remark}"));
     if let Some(mechanism) = &privacy {
         allows(mechanism, &rows)?;
         for remark in mechanism.remarks(rows.train.len() as u64) {

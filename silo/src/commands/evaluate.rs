@@ -38,17 +38,20 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
     let mut ready = args.adapter.open()?;
     let goal = Goal::of(ready.task, &ready.labels, &ready.shape);
     let columns = args.columns.columns();
-    let rows = Reading { columns: &columns, goal, tokens: &ready.tokens }.read(&args.data)?.some()?.rows.all();
+    let data = Reading { columns: &columns, goal, tokens: &ready.tokens }.read(&args.data)?.some()?;
+    let remarks = data.remarks();
+    let rows = data.rows.all();
     let rows: Vec<&Example> = rows.iter().collect();
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;
     if args.json {
         let object = serde_json::json!({
             "provenance": ready.provenance, "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),
-            "mean_loss": result.mean_loss,
+            "mean_loss": result.mean_loss, "remarks": remarks,
         });
         say(object);
     } else {
+        remarks.iter().for_each(say);
         if let Some(provenance) = &ready.provenance {
             say(format_args!("the adapter says that it is of {provenance}"));
         }

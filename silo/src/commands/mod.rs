@@ -119,7 +119,7 @@ impl AdapterArgs {
         let adapter = peft::load(&self.adapter, model.shape())?;
         let longest = model.shape().max_positions;
         let wanted = self.max_sequence_tokens.map_or(longest, |n| n.get() as usize);
-        let tokens = Tokens::open(&model.tokenizer(), wanted.min(longest))?;
+        let tokens = Tokens::open(&model.tokenizer(), model.shape(), wanted.min(longest))?;
         let frozen = FrozenParts { a: adapter.a, head: adapter.head };
         let engine = TorchEngine::open(&model.weights(), &adapter.layout, &frozen, self.engine.options())?;
         let (shape, task) = (model.shape().clone(), adapter.layout.task().kind());

@@ -76,7 +76,9 @@ pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
         return Err(CommandError::Usage(what.to_owned()));
     }
     let columns = Columns { text: args.text_column.clone(), ..Columns::default() };
-    let rows = Reading { columns: &columns, goal: Goal::Answer, tokens: &ready.tokens }.read(&args.input)?.rows.all();
+    let data = Reading { columns: &columns, goal: Goal::Answer, tokens: &ready.tokens }.read(&args.input)?;
+    data.remarks().iter().for_each(say);
+    let rows = data.rows.all();
     let rows: Vec<&Example> = rows.iter().collect();
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let mut out = String::new();

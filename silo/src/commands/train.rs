@@ -74,7 +74,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
             format!("job: model.max_sequence_tokens is {max_tokens}, but the base model reads at most {longest}");
         return Err(CommandError::Usage(message));
     }
-    let tokens = Tokens::open(&model.tokenizer(), max_tokens)?;
+    let tokens = Tokens::open(&model.tokenizer(), model.shape(), max_tokens)?;
     let columns = args.columns.columns();
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
     let reading = Reading { columns: &columns, goal, tokens: &tokens };

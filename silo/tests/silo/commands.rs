@@ -164,6 +164,19 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
     place.write("test.jsonl", &format!("{blank}{}", rows(10, 3)));
     let said = place.good(TRAIN);
     assert!(said.contains("test.jsonl: 1 of 11 rows have a blank text (the first in line 1)"), "{said}");
+
+    // what was cut is said wherever rows are read
+    place.write("test.jsonl", &format!("{{\"text\": \"{}\", \"label\": \"up\"}}\n", "w1 ".repeat(500)).repeat(20));
+    let cut = |tokens: u32| format!("test.jsonl: 20 of 20 rows were cut to {tokens} tokens (the first in line 1)");
+    let said = place.good(TRAIN);
+    assert!(said.contains(&cut(32)), "{said}");
+    let evaluate = format!("{evaluate} --max-sequence-tokens 16");
+    let said = place.good(&evaluate);
+    assert!(said.contains(&cut(16)), "{said}");
+    let json: serde_json::Value = serde_json::from_str(&place.good(&format!("{evaluate} --json"))).unwrap();
+    assert!(json["remarks"][0].as_str().unwrap().contains(&cut(16)), "{json}");
+    let said = place.good(&format!("{predict} out.jsonl --max-sequence-tokens 16 --threads 1"));
+    assert!(said.contains(&cut(16)) && said.contains("wrote 20 answers"), "{said}");
 }
 
 #[test]
@@ -172,14 +185,14 @@ fn an_adapter_learns_to_continue_texts() {
     let causal = |job: String| {
         let job = job.replace("labels = [\"down\", \"up\"]", "task = \"causal-lm\"");
         job.replace("head = \"trained\"\n", "")
-            .replace("learning_rate = 1.0", "learning_rate = 0.02")
+            .replace("learning_rate = 1.0", "learning_rate = 0.04")
             .replace("sgd", "adamw")
     };
     place.write("job.toml", &causal(place.job(NONE)));
     // after good always the film, after bad always the same word
     let rows: String = (0..400)
         .map(|k| {
-            let (prompt, text) = if k % 2 == 0 { ("good", "the film was fine") } else { ("bad", "w7 w7 poor") };
+            let (prompt, text) = if k % 2 == 0 { ("good", " the film was fine") } else { ("bad", " w7 w7 poor") };
             format!("{{\"prompt\": \"w{} {prompt}\", \"text\": \"{text}\"}}\n", k % 90)
         })
         .collect();
@@ -198,6 +211,11 @@ fn an_adapter_learns_to_continue_texts() {
         2,
         &["generate", "evaluate"],
     );
+
+    // words that run together are said
+    place.write("test.jsonl", "{\"prompt\": \"w1 good\", \"text\": \"the film\"}\n");
+    let said = place.good(evaluate);
+    assert!(said.contains("test.jsonl: 1 of 1 rows have nothing between the prompt and the text"), "{said}");
 
     place.write("job.toml", &place.job(NONE).replace("max_seq", "task = \"causal-lm\"\nmax_seq"));
     place.bad(TRAIN, 2, &["model.labels", "leave it out"]);

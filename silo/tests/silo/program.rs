@@ -192,6 +192,20 @@ fn check_tries_everything_that_run_needs_and_names_the_remedy() {
 }
 
 #[test]
+fn what_was_cut_is_said_by_check_and_in_the_log_of_every_start() {
+    let silo = Silo::new();
+    silo.replace("data/train.jsonl", "good film", &"good ".repeat(129));
+    let said = "train.jsonl: 200 of 200 rows were cut to 128 tokens (the first in line 1)";
+    let (code, log) = silo.ends(&["check"]);
+    assert!(code == 0 && log.lines().any(|line| line.starts_with("note") && line.contains(said)), "{code} {log}");
+    for start in ["first, which tokenises the rows", "second, which finds them"] {
+        let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+        assert!(code == 5 && log.lines().any(|line| line.contains(said)), "{start}: {code} {log}");
+        assert!(silo.path("state/tokens-train").exists());
+    }
+}
+
+#[test]
 fn a_value_that_makes_no_sense_is_reported_where_it_stands() {
     let silo = Silo::new();
     for (from, to, key) in [

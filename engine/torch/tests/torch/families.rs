@@ -313,7 +313,7 @@ fn export(dir: &Path, family: Family, task: Task, head: Head, method: Method, fo
         (0..20).map(|k| (0..=k * 3).map(|t| format!("w{} ", (t * 7 + k * 13) % 100)).collect()).collect();
     let rows: String = texts.iter().map(|text| serde_json::json!({"text": text}).to_string() + "\n").collect();
     std::fs::write(dir.join("rows.jsonl"), rows).unwrap();
-    let tokens = Tokens::open(&dir.join("tokenizer.json"), layout.shape().max_positions).unwrap();
+    let tokens = Tokens::open(&dir.join("tokenizer.json"), layout.shape(), layout.shape().max_positions).unwrap();
     let reading = Reading { columns: &Columns::default(), goal: Goal::Answer, tokens: &tokens };
     let found = reading.read(&dir.join("rows.jsonl")).unwrap().rows.all();
     let batch: Vec<&Example> = found.iter().collect();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, RoundKind, TaskKind};
 use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
+use blindsum_engine::model::ModelDir;
 use blindsum_engine::{Engine, Precision};
 use blindsum_torch::{FrozenParts, TorchEngine};
 use serde::Deserialize;
@@ -195,7 +196,8 @@ fn texts_become_the_ids_that_hugging_face_gives() {
     let dir = tempfile::tempdir().unwrap();
     let rows: String = cases.iter().map(|c| serde_json::json!({"text": c.text}).to_string() + "\n").collect();
     std::fs::write(dir.path().join("rows.jsonl"), rows).unwrap();
-    let tokens = Tokens::open(&model.join("tokenizer.json"), 64).unwrap();
+    let shape = ModelDir::open(&model).unwrap().shape().clone();
+    let tokens = Tokens::open(&model.join("tokenizer.json"), &shape, 64).unwrap();
     let reading = Reading { columns: &Columns::default(), goal: Goal::Answer, tokens: &tokens };
     let found = reading.read(&dir.path().join("rows.jsonl")).unwrap().rows.all();
     assert!(cases.len() == 4 && found.iter().map(|e| &e.ids).eq(cases.iter().map(|c| &c.input_ids)));

@@ -3,13 +3,14 @@
 //! `BLINDSUM_REFERENCE` names a JSON file with, for each model, `input_ids`, `attention_mask`, and per example `loss`,
 //! `logits` (of the classes, or the first of the token after the text) and `grad_norm_by_module`, with adapter and head
 //! from the formulas of `tests/golden_hf.py`; `BLINDSUM_MODELS` names the folder that holds the models' directories.
-//! Without them nothing is checked, and a line says so.
+//! Without them nothing is checked, and a line says so. With `BLINDSUM_MODELS` alone, stories15M reads prompts and texts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use blindsum_adapter::{Adapter, BaseShape, Head, RoundKind, Task};
-use blindsum_engine::data::Example;
+use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
+use blindsum_engine::model::ModelDir;
 use blindsum_engine::{Engine, Precision};
 use blindsum_torch::FrozenParts;
 use serde::Deserialize;
@@ -85,4 +86,58 @@ fn real_models_agree_with_hugging_face() {
         );
         assert!(logit < 1e-4 && loss < 1e-4 && whole < 1e-3 && module < 1e-3, "{name}");
     }
+}
+
+/// A prompt, its text, and the loss that Transformers gives to what follows the prompt in the two as one string and the
+/// end behind it, in ten-thousandths.
+const STORIES: [(&str, &str, u32); 4] = [
+    ("Once upon a time, there was a little", " girl named Lily. She loved to play outside.", 27_182),
+    ("One day, Tom and his", " mom went to the park. They saw a big dog.", 29_536),
+    ("The sun was hot and the", " boy wanted to swim in the lake.", 40_290),
+    ("Ben said:\n", "\"I like your toy.\" They were happy.", 46_532),
+];
+
+#[test]
+fn a_text_after_its_prompt_has_the_loss_of_hugging_face() {
+    let models = std::env::var_os("BLINDSUM_MODELS").map(PathBuf::from);
+    let Some(dir) = models.map(|models| models.join("stories15M-hf")).filter(|dir| dir.exists()) else {
+        eprintln!("BLINDSUM_MODELS has no stories15M-hf: the losses of prompts and texts were NOT checked");
+        return;
+    };
+    let model = ModelDir::open(&dir).unwrap();
+    let layout = layout_of(&dir, &lora(4, model.shape().family.default_target_modules(), Head::Frozen), Task::CausalLm);
+    let mut engine = open(&dir, &layout, &FrozenParts::from_seed(&layout), Precision::F32);
+    let zero = vec![0.0; layout.len()];
+    let rows = tempfile::tempdir().unwrap();
+    let path = |name: &str| rows.path().join(name);
+    let mut losses = |tokenizer: &serde_json::Value, prompt: Option<&str>, ends: &[u32], content: String| -> Vec<f64> {
+        std::fs::write(path("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(path("rows.jsonl"), content).unwrap();
+        let tokens = Tokens::open(&path("tokenizer.json"), model.shape(), 128).unwrap();
+        let columns = Columns { prompt: prompt.map(str::to_owned), ..Columns::default() };
+        let goal = Goal::Continue { ends };
+        let read = Reading { columns: &columns, goal, tokens: &tokens }.read(&path("rows.jsonl")).unwrap().rows.all();
+        let outcomes = engine.outcomes(Adapter::of(&zero), &read.iter().collect::<Vec<_>>()).unwrap();
+        outcomes.iter().map(|outcome| outcome.loss).collect()
+    };
+    let row =
+        |(prompt, text, _): &(&str, &str, u32)| serde_json::json!({"prompt": prompt, "text": text}).to_string() + "\n";
+    let content: String = STORIES.iter().map(row).collect();
+    let plain: serde_json::Value = serde_json::from_slice(&std::fs::read(model.tokenizer()).unwrap()).unwrap();
+    let mut closing = plain.clone();
+    let end = serde_json::json!({"SpecialToken": {"id": "</s>", "type_id": 0}});
+    closing["post_processor"]["single"].as_array_mut().unwrap().push(end);
+    closing["post_processor"]["special_tokens"]["</s>"] =
+        serde_json::json!({"id": "</s>", "ids": [2], "tokens": ["</s>"]});
+    for (name, tokenizer) in [("as published", &plain), ("with an end of its own", &closing)] {
+        let found = losses(tokenizer, Some("prompt"), &[2], content.clone());
+        println!("{name}: {found:.4?}");
+        assert!(
+            found.iter().zip(&STORIES).all(|(found, (.., loss))| (found - f64::from(*loss) / 1e4).abs() < 1e-4),
+            "{name}: {found:?}"
+        );
+    }
+    let ended = "{\"text\": \"Once upon a time, there was a cat.</s>\"}\n".to_owned();
+    let found = losses(&plain, None, &[1, 2], ended);
+    assert!((found[0] - 3.1655).abs() < 1e-4, "of several ends: {found:?}");
 }
