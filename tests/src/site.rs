@@ -85,7 +85,7 @@ impl Site {
             let data = dir.join(format!("{name}-data"));
             std::fs::create_dir_all(&data).unwrap();
             std::fs::write(data.join("train.jsonl"), rows(TRAINING_ROWS, i)).unwrap();
-            std::fs::write(data.join("held-out.jsonl"), rows(1 << i, i)).unwrap();
+            std::fs::write(data.join("held-out.jsonl"), rows(1 << i, i + SILOS.len())).unwrap();
             std::fs::create_dir_all(dir.join("record").join(name)).unwrap();
         }
         let job = job(&dir.join("model"), terms);

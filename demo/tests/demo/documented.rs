@@ -67,13 +67,15 @@ fn write_configuration(machines: &Machines) {
         let folder = machines.folder(silo);
         model(&folder);
         std::fs::create_dir(folder.join("data")).unwrap();
-        let row = |i: usize| {
-            let (word, label) = if i.is_multiple_of(2) { ("good", "positive") } else { ("bad", "negative") };
-            format!("{{\"text\": \"{word} film\", \"label\": \"{label}\"}}\n")
+        let rows = |more: &str, count: usize| -> String {
+            let row = |i: usize| {
+                let (word, label) = if i.is_multiple_of(2) { ("good", "positive") } else { ("bad", "negative") };
+                format!("{{\"text\": \"{more}{word} film\", \"label\": \"{label}\"}}\n")
+            };
+            (0..count).map(row).collect()
         };
-        let rows = |count: usize| (0..count).map(row).collect::<String>();
-        std::fs::write(folder.join("data/train.jsonl"), rows(200)).unwrap();
-        std::fs::write(folder.join("data/validation.jsonl"), rows(20)).unwrap();
+        std::fs::write(folder.join("data/train.jsonl"), rows("", 200)).unwrap();
+        std::fs::write(folder.join("data/validation.jsonl"), rows("film ", 20)).unwrap();
         std::fs::write(folder.join("job.toml"), &job).unwrap();
         let config = include_str!("../../../silo/silo.sample.toml")
             .replace("clinic-a", silo)

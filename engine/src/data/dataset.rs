@@ -2,6 +2,8 @@
 //!
 //! Contract: what is said names the file, counts and lines, never a text or a label.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use blindsum_files::FileError;
@@ -63,15 +65,43 @@ impl Dataset {
         self.rows.is_empty()
     }
 
-    /// Refuses held-out rows that come from the same file as these, or from one with the same content.
+    /// Refuses held-out rows that are these training rows: all of them, under whatever name of the file; where the job is
+    /// `private` also some of them, told by what the model would read. Without privacy some are a remark.
     ///
     /// # Errors
     /// Names both files.
-    pub fn apart_from(&self, held_out: &Dataset) -> Result<(), DataError> {
+    pub fn apart_from(&self, held_out: &Dataset, private: bool) -> Result<Option<String>, DataError> {
         if self.sha256 == held_out.sha256 {
             return Err(DataError::same_rows(&self.path, &held_out.path));
         }
-        Ok(())
+        let shared = self.shared_with(held_out);
+        let Some(first) = shared.first() else { return Ok(None) };
+        let said = format!(
+            "{} of {} held-out rows are rows of the training file {} too (the first is row {})",
+            shared.len(),
+            held_out.len(),
+            self.path.display(),
+            first + 1
+        );
+        if private {
+            let why = "what is measured on them leaves without noise, so that the stated ε would not hold for them";
+            return Err(DataError::whole(&held_out.path, format!("{said}: {why}. Take them out of one of the files")));
+        }
+        Ok(Some(format!("{}: {said}, so that the accuracy on them says little", held_out.path.display())))
+    }
+
+    /// Rows of `held_out`, counted from 0 and ascending, that are rows of this file too: the same tokens, the same target.
+    fn shared_with(&self, held_out: &Dataset) -> Vec<usize> {
+        let hashes = RandomState::new();
+        let mut rows: HashMap<u64, Vec<usize>> = HashMap::new();
+        for i in 0..held_out.len() {
+            rows.entry(hashes.hash_one(held_out.rows.get(i))).or_default().push(i);
+        }
+        // Once found, a row need not be found again.
+        let found = (0..self.len()).filter_map(|i| rows.remove(&hashes.hash_one(self.rows.get(i))));
+        let mut shared: Vec<usize> = found.flatten().collect();
+        shared.sort_unstable();
+        shared
     }
 
     /// Refuses a file without rows, or with nothing in any of them: whatever it is for, it cannot mean anything.

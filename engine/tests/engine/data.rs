@@ -121,8 +121,28 @@ fn rows_are_kept_for_the_next_start_and_read_again_when_the_file_is_another() {
     assert!(matches!(other.rows, RowStore::Memory(_)) && other.sha256 != sha256);
     let copy = files.write("copy.csv", "text,label\nw1,no\nw3,yes\n");
     let copy = reading.read(&copy).unwrap();
-    let error = other.apart_from(&copy).unwrap_err().to_string();
+    let error = other.apart_from(&copy, false).unwrap_err().to_string();
     assert!(error.contains("a.csv: ") && error.contains("copy.csv holds the very rows"), "{error}");
+}
+
+#[test]
+fn held_out_rows_that_are_training_rows_are_found_in_any_order_form_and_number() {
+    let files = Files::new();
+    let (columns, labels, tokens) = (Columns::default(), ["no", "yes"].map(str::to_owned), files.tokens(16));
+    let reading = Reading { columns: &columns, goal: Goal::Label(&labels), tokens: &tokens };
+    let read = |name: &str, text: &str| reading.read(&files.write(name, text)).unwrap();
+    let train = read("train.csv", "text,label\nw1,no\nw2,yes\nw3,no\n");
+    // Another label makes another row; other columns, another order and another format do not.
+    let apart =
+        read("apart.jsonl", "{\"text\": \"w1\", \"label\": \"yes\"}\n{\"text\": \"w1 w2\", \"label\": \"no\"}\n");
+    assert_eq!(train.apart_from(&apart, true).unwrap(), None);
+    let some = "{\"text\": \"w4\", \"label\": \"no\"}\n{\"id\": 7, \"label\": \"no\", \"text\": \"w3\"}\n";
+    let some = read("some.jsonl", &format!("{some}{}", "{\"label\": \"yes\", \"text\": \"w2\"}\n".repeat(2)));
+    let error = train.apart_from(&some, true).unwrap_err().to_string();
+    assert!(error.contains("some.jsonl: 3 of 4 held-out rows") && error.contains("train.csv"), "{error}");
+    assert!(error.contains("the first is row 2") && error.contains("ε would not hold"), "{error}");
+    let remark = train.apart_from(&some, false).unwrap().unwrap();
+    assert!(remark.contains("3 of 4") && remark.contains("says little"), "{remark}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let train = reading.read(&args.data_train)?.some()?.several_labels()?;
     let held_out = args.data_validation.as_deref().map(|path| reading.read(path)).transpose()?;
     if let Some(held_out) = &held_out {
-        train.apart_from(held_out)?;
+        train.apart_from(held_out, job.is_private())?.into_iter().for_each(say);
     }
     [Some(&train), held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks).for_each(say);
     let held_out = held_out.map(|data| data.rows.all());

@@ -39,10 +39,11 @@ impl Silo {
         std::fs::create_dir(dir.join("model")).unwrap();
         write_model(&dir.join("model"), TINY_CONFIG, &tiny_tensors());
         std::fs::write(dir.join("model/tokenizer.json"), TOKENIZER).unwrap();
-        let rows = |count: usize| "{\"text\": \"good film\", \"label\": \"positive\"}\n".repeat(count);
+        let rows =
+            |text: &str, count: usize| format!("{{\"text\": \"{text}\", \"label\": \"positive\"}}\n").repeat(count);
         std::fs::create_dir(dir.join("data")).unwrap();
-        std::fs::write(dir.join("data/train.jsonl"), rows(200)).unwrap();
-        std::fs::write(dir.join("data/validation.jsonl"), rows(20)).unwrap();
+        std::fs::write(dir.join("data/train.jsonl"), rows("good film", 200)).unwrap();
+        std::fs::write(dir.join("data/validation.jsonl"), rows("film good", 20)).unwrap();
 
         let mut job = include_str!("../../../protocol/job.sample.toml").replace("examples = 96", "examples = 8");
         for (key, file) in [
@@ -242,6 +243,11 @@ fn held_out_rows_that_are_the_training_rows_are_refused() {
         let (code, log) = silo.ends(&["run"]);
         assert!(code == 3 && log.contains("validation.jsonl") && log.contains("train.jsonl"), "{how}: {code} {log}");
     }
+    std::fs::remove_file(&held_out).unwrap();
+    let row = "{\"label\": \"positive\", \"text\": \"good film\"}\n";
+    std::fs::write(&held_out, format!("{{\"text\": \"film\", \"label\": \"positive\"}}\n{row}")).unwrap();
+    let (code, log) = silo.ends(&["run"]);
+    assert!(code == 3 && log.contains("1 of 2 held-out rows") && log.contains("row 2"), "{code} {log}");
     assert!(!silo.path("state").exists(), "nothing was written");
 }
 
