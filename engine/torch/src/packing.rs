@@ -188,6 +188,24 @@ mod tests {
     }
 
     #[test]
+    fn apart_each_has_a_row_as_wide_as_its_own_length_asks_for() {
+        let owned = examples(&[3, 17, 8, 24, 9, 20]);
+        let batch: Vec<&Example> = owned.iter().collect();
+        let widths: Vec<(usize, Vec<usize>)> = by_width(&batch).into_iter().collect();
+        assert_eq!(widths, [(8, vec![0, 2]), (16, vec![4]), (24, vec![1, 3, 5])]);
+        let packed = apart(&batch, &[1, 3, 5], 24, 4);
+        assert_eq!((packed.members, packed.starts), (vec![1, 3, 5], vec![0, 24, 48, 72]));
+        assert_eq!(packed.lengths, [17, 24, 20, 1], "the last stands empty");
+        for (row, length) in packed.lengths.into_iter().enumerate() {
+            let cells = 24 * row..24 * (row + 1);
+            let own: Vec<i64> = (0..24).map(|t| if t < length { row as i64 } else { -1 }).collect();
+            assert_eq!(packed.segments[cells.clone()], own);
+            let ids: Vec<i64> = (1..=24).map(|t| if row < 3 && t <= length as i64 { t } else { 0 }).collect();
+            assert_eq!(packed.ids[cells], ids);
+        }
+    }
+
+    #[test]
     fn each_thread_has_a_part_and_no_crumb_is_left() {
         let parts = |lengths: &[usize], tokens| -> Vec<usize> {
             let owned = examples(lengths);

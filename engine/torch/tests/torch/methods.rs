@@ -190,6 +190,27 @@ fn bf16_follows_f32() {
 }
 
 #[test]
+fn a_sum_has_of_each_example_what_it_gives_alone_bit_for_bit() {
+    let bf16 = EngineSettings { precision: Precision::Bf16, ..OPTIONS };
+    let again = EngineSettings { gradient_checkpointing: true, ..bf16 };
+    for mut case in [OPTIONS, bf16, again].into_iter().flat_map(cases) {
+        let owned = examples_for(case.task, &LENGTHS);
+        // two of each width and three of one
+        let batch: Vec<&Example> = owned.iter().chain(&owned).chain(&owned[..1]).collect();
+        let mut sum = |batch: &[&Example]| {
+            let adapter = Adapter { values: &case.values, folded: &case.folded };
+            case.engine.clipped_sum(adapter, case.kind, batch, 0.5).unwrap().sum
+        };
+        let mut rest = sum(&batch);
+        assert!(rest.iter().any(|&z| z != 0), "{}", case.name);
+        for example in batch {
+            rest.iter_mut().zip(sum(&[example])).for_each(|(rest, z)| *rest -= z);
+        }
+        assert!(rest.iter().all(|&z| z == 0), "{}", case.name);
+    }
+}
+
+#[test]
 fn a_folded_part_and_a_newest_of_zero_compute_what_it_computed_before() {
     let mut case = bert(Head::Frozen, Method::FfaLora, RoundKind::TrainB, 1);
     let owned = examples(&LENGTHS);
