@@ -1,7 +1,8 @@
 //! What the rest of the silo asks of a training engine: gradients and logits over plain `f32` vectors.
 //!
 //! ```text
-//! LocalTrainer ──► Engine::gradient_sum(adapter, kind, batch, clip) ──► Σ clipped per-example gradients
+//! LocalTrainer ──► Engine::clipped_sum(adapter, kind, batch, clip)  ──► Σ clipped per-example gradients, as integers
+//!              └─► Engine::gradient_sum(adapter, kind, batch)        ──► Σ gradients, without privacy
 //! evaluate     ──► Engine::outcomes(adapter, examples)               ──► how well each is answered
 //! predict      ──► Engine::logits(adapter, examples)                 ──► one row per example
 //! ```
@@ -14,6 +15,8 @@ use blindsum_files::{ExitCode, Exits};
 use thiserror::Error;
 
 use crate::data::{Example, Target};
+#[cfg(doc)]
+use crate::grid;
 
 /// Why an engine could not be made or could not compute.
 #[derive(Debug, Error)]
@@ -38,16 +41,26 @@ impl Exits for EngineError {
     }
 }
 
-/// What one batch contributes.
+/// What one batch contributes without privacy.
 #[derive(Clone, Debug, Default)]
 pub struct GradientSum {
-    /// Sum over the batch of the (clipped) gradient of each example's own loss, over the values that the round trains
+    /// Sum over the batch of the gradient of each example's own loss, over the values that the round trains
     /// ([`AdapterLayout::trained`]); zeros for an empty batch.
     pub sum: Vec<f32>,
     /// Cross-entropy of each example, in the order of the batch. Derived from training rows: never leaves the silo.
     pub losses: Vec<f32>,
-    /// L2 norm of each example's gradient before clipping, in the order of the batch; empty where no clip was asked.
-    /// Derived from training rows: never leaves the silo.
+}
+
+/// What one batch contributes under privacy, before noise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClippedSum {
+    /// Sum over the batch of each example's own clipped gradient on the [`grid`] of the clip norm, over the values that
+    /// the round trains ([`AdapterLayout::trained`]); zeros for an empty batch.
+    pub sum: Vec<i64>,
+    /// Cross-entropy of each example, in the order of the batch. Derived from training rows: never leaves the silo.
+    pub losses: Vec<f32>,
+    /// L2 norm of each example's gradient before clipping, in the order of the batch. Derived from training rows: never
+    /// leaves the silo.
     pub norms: Vec<f64>,
 }
 
@@ -57,18 +70,28 @@ pub trait Engine {
     fn layout(&self) -> &AdapterLayout;
 
     /// Sums over `batch` the gradient of each example's cross-entropy with respect to what `kind` trains. Where the model
-    /// continues texts, an example's cross-entropy is the mean over its own predicted tokens.
-    ///
-    /// With `clip`, each example's gradient is first scaled to an L2 norm over all trained coordinates of at most
-    /// `clip` (Abadi et al. 2016); an example whose gradient is not finite contributes zero. `clip = ∞` clips nothing
-    /// but still reports the norms. The order and grouping of the batch change the result only by rounding.
+    /// continues texts, an example's cross-entropy is the mean over its own predicted tokens. The order and grouping of
+    /// the batch change the result only by rounding.
     fn gradient_sum(
         &mut self,
         adapter: Adapter<'_>,
         kind: RoundKind,
         batch: &[&Example],
-        clip: Option<f64>,
     ) -> Result<GradientSum, EngineError>;
+
+    /// Sums over `batch` what [`grid::add_clipped`] makes of each example's own gradient: it is scaled to an L2 norm over
+    /// all trained coordinates of at most `clip_norm` (Abadi et al. 2016) and truncated onto the grid; one that is not
+    /// finite contributes zero.
+    ///
+    /// What an example contributes is bit for bit what it contributes alone, whatever else is in the batch: with the sum
+    /// of a batch `S`, `S(D + x) = S(D) + S(x)` in integers, and `‖S(x)‖ ≤ clip_norm`.
+    fn clipped_sum(
+        &mut self,
+        adapter: Adapter<'_>,
+        kind: RoundKind,
+        batch: &[&Example],
+        clip_norm: f64,
+    ) -> Result<ClippedSum, EngineError>;
 
     /// The classifier's outputs, one row of `labels` numbers for each example, in order; where the model continues texts,
     /// a row of logits for the token after each example's last. What the examples should lead to is not read.

@@ -13,11 +13,12 @@
 
 pub mod data;
 mod engine;
+pub mod grid;
 mod hash;
 pub mod local;
 pub mod model;
 mod settings;
 
-pub use engine::{Engine, EngineError, Evaluation, GradientSum, Outcome, best, evaluate};
+pub use engine::{ClippedSum, Engine, EngineError, Evaluation, GradientSum, Outcome, best, evaluate};
 pub use hash::sha256_of;
 pub use settings::{ComputeDevice, EngineSettings, Precision};

@@ -1,11 +1,12 @@
 //! A silo's part of one round: local steps on its own rows, and what of them leaves the engine.
 //!
 //! ```text
-//! each step:  Poisson sample ─► Σ gradients ─┬─ record-DP: each clipped to C; + N(0, (σC)²) ─┬─► ÷ expected batch ─► optimiser
-//!                                            └─ none: their mean bounded by max_grad_norm ───┘
+//! each step:  Poisson sample ─► Σ gradients ─┬─ record-DP: each clipped to C; + round(N(0, (σC)²)), in integers ─┬─► optimiser
+//!                                            └─ none: ÷ expected batch, bounded by max_grad_norm ───────────────┘
 //! ```
 //!
-//! Contract: under record-DP the update depends on the training rows only through the noised sums (Abadi et al. 2016);
+//! Contract: under record-DP the update depends on the training rows only through the noised sums (Abadi et al. 2016),
+//! and a sum of integers on a public grid ([`crate::grid`]) moves by at most C with one row more or less, exactly;
 //! the divisor is the public expected batch size, never the count that was drawn. Losses and counts stay in the silo.
 //! The optimiser starts afresh in each round, as the job's contract says, so a round is a function of the global
 //! adapter, the rows and the randomness: nothing needs saving, and an attempt that is abandoned leaves no trace.
@@ -13,13 +14,14 @@
 use blindsum_adapter::training::{ADAM, LearningRate, LocalTraining, Optimizer, Protection};
 use blindsum_adapter::{Adapter, StateLayout};
 use blindsum_files::{ExitCode, Exits};
-use blindsum_privacy::{Mechanism, MechanismError, PoissonSampler, gaussian};
+use blindsum_privacy::noise::{NoiseError, RoundedGaussian};
+use blindsum_privacy::{Mechanism, MechanismError, PoissonSampler};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
 
 use crate::data::{Example, RowStore};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, grid};
 
 /// How rows are protected in each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,6 +157,15 @@ pub struct LocalTrainer {
     train: RowStore,
     spec: TrainSpec,
     sampler: Option<PoissonSampler>,
+    protection: StepProtection,
+}
+
+/// What is done to the sum of a step.
+enum StepProtection {
+    /// Each row's gradient is clipped onto the grid, and the sum gets noise there.
+    Noise { clip_norm: f64, noise: RoundedGaussian },
+    /// The mean is bounded.
+    Bound { max_grad_norm: f64 },
 }
 
 impl LocalTrainer {
@@ -166,8 +177,8 @@ impl LocalTrainer {
         let train = train.into();
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let fine = match spec.privacy {
-            StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } => {
-                noise_multiplier.is_finite() && noise_multiplier >= 0.0 && positive(clip_norm)
+            StepPrivacy::RecordDp { clip_norm, batch_max, .. } => {
+                positive(clip_norm) && batch_max as usize <= grid::MOST_ROWS
             }
             StepPrivacy::None { max_grad_norm } => positive(max_grad_norm),
         };
@@ -180,7 +191,15 @@ impl LocalTrainer {
         };
         let sampler = if train.is_empty() { None } else { Some(PoissonSampler::new(q)) };
         let sampler = sampler.transpose().map_err(|e| LocalError::Spec(e.to_string()))?;
-        Ok(LocalTrainer { train, spec, sampler })
+        let protection = match spec.privacy {
+            StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } => {
+                let wrong = |e: NoiseError| LocalError::Spec(format!("noise_multiplier {noise_multiplier}: {e}"));
+                let noise = RoundedGaussian::new(noise_multiplier * f64::from(grid::STEPS)).map_err(wrong)?;
+                StepProtection::Noise { clip_norm, noise }
+            }
+            StepPrivacy::None { max_grad_norm } => StepProtection::Bound { max_grad_norm },
+        };
+        Ok(LocalTrainer { train, spec, sampler, protection })
     }
 
     /// Training rows held.
@@ -229,16 +248,25 @@ impl LocalTrainer {
             }
             let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
             let batch: Vec<&Example> = rows.iter().collect();
-            let clip = match self.spec.privacy {
-                StepPrivacy::RecordDp { clip_norm, .. } => Some(clip_norm),
-                StepPrivacy::None { .. } => None,
+            let adapter = Adapter { values: &local, ..global };
+            let divisor = f64::from(self.spec.expected_batch);
+            let (gradient, losses) = match &self.protection {
+                StepProtection::Noise { clip_norm, noise } => {
+                    let mut result = engine.clipped_sum(adapter, kind, &batch, *clip_norm)?;
+                    clipped += result.norms.iter().filter(|&norm| norm > clip_norm).count() as u64;
+                    noise.add_to(rng, &mut result.sum).map_err(|e| LocalError::Spec(e.to_string()))?;
+                    let step = grid::step(*clip_norm) / divisor;
+                    (result.sum.into_iter().map(|z| z as f64 * step).collect(), result.losses)
+                }
+                StepProtection::Bound { max_grad_norm } => {
+                    let result = engine.gradient_sum(adapter, kind, &batch)?;
+                    let mean = result.sum.into_iter().map(|x| f64::from(x) / divisor).collect();
+                    (bounded(mean, *max_grad_norm), result.losses)
+                }
             };
-            let result = engine.gradient_sum(Adapter { values: &local, ..global }, kind, &batch, clip)?;
             drawn += batch.len() as u64;
             empty_batches += u32::from(batch.is_empty());
-            clipped += result.norms.iter().filter(|&&norm| clip.is_some_and(|clip| norm > clip)).count() as u64;
-            loss += result.losses.iter().map(|&l| f64::from(l)).sum::<f64>();
-            let gradient = self.protect(&result.sum, rng);
+            loss += losses.into_iter().map(f64::from).sum::<f64>();
             optimizer.step(&gradient, &mut update);
             for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {
                 *local = (f64::from(*start) + update) as f32;
@@ -257,23 +285,15 @@ impl LocalTrainer {
             mean_loss: (drawn > 0).then(|| loss / drawn as f64),
         })
     }
+}
 
-    /// From the sum of gradients to what the optimiser sees.
-    fn protect(&self, sum: &[f32], rng: &mut impl CryptoRng) -> Vec<f64> {
-        let mut gradient: Vec<f64> = sum.iter().map(|&x| f64::from(x)).collect();
-        if let StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } = self.spec.privacy {
-            gaussian::add_noise(&mut gradient, noise_multiplier * clip_norm, rng);
-        }
-        let batch = f64::from(self.spec.expected_batch);
-        gradient.iter_mut().for_each(|x| *x /= batch);
-        if let StepPrivacy::None { max_grad_norm } = self.spec.privacy {
-            let norm = gradient.iter().map(|x| x * x).sum::<f64>().sqrt();
-            if norm > max_grad_norm {
-                gradient.iter_mut().for_each(|x| *x *= max_grad_norm / norm);
-            }
-        }
-        gradient
+/// A gradient scaled to a norm of at most `most`.
+fn bounded(mut gradient: Vec<f64>, most: f64) -> Vec<f64> {
+    let norm = gradient.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if norm > most {
+        gradient.iter_mut().for_each(|x| *x *= most / norm);
     }
+    gradient
 }
 
 /// Makes the sum of the updates of a round (from 1).

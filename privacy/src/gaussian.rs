@@ -1,14 +1,9 @@
-//! Gaussian noise from a cryptographic generator.
+//! Gaussian noise in floating point, to compare with; training adds that of [`crate::noise`].
 //!
-//! # What floating point does to the guarantee
 //! The accountant speaks of real numbers; this noise is `f64`. Mironov ("On significance of the least significant bits
 //! for differential privacy", CCS 2012) showed for a textbook Laplace sampler that the set of floating-point results
 //! reachable from one data set differs from that of its neighbour, so that the exact bits of an output can tell them
-//! apart; the same holds in principle for Box and Muller's Gaussians used here. Two things stand against it in this
-//! product, neither of them a proof: the noise is added once to the whole clipped sum in `f64`, and what leaves the
-//! silo is not those bits but the update after all local steps, rounded at random to a fixed-point grid many orders of
-//! magnitude coarser than an `f64`'s last bits. A sampler on integers (discrete Gaussian, Canonne, Kamath and Steinke
-//! 2020) would remove the question; until then ε is that of the ideal mechanism.
+//! apart; the same holds in principle for Box and Muller's Gaussians used here.
 //!
 //! The tail ends at 9.42σ (2⁻⁶⁴ is the smallest uniform number): a deviation of less than 1e-20 in total variation per
 //! coordinate and step.

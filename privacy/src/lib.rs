@@ -3,7 +3,7 @@
 //! ```text
 //! the job: q, noise multiplier, steps, ε, δ ─► Mechanism, the same in every silo
 //!                                             │
-//!    each step: PoissonSampler ─► (clipped sum of gradients) ─► gaussian::add_noise
+//!    each step: PoissonSampler ─► (clipped sum of gradients, in integers) ─► noise::RoundedGaussian
 //!                                             │
 //!    each round: spent(q, noise_multiplier, steps so far, δ) ─► ledger
 //!

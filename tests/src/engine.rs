@@ -7,7 +7,7 @@
 
 use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
 use blindsum_engine::data::Example;
-use blindsum_engine::{Engine, EngineError, GradientSum};
+use blindsum_engine::{ClippedSum, Engine, EngineError, GradientSum, grid};
 use blindsum_testkit::bert::Noise;
 
 /// Grid points per unit.
@@ -43,12 +43,25 @@ impl Engine for GridEngine {
         _adapter: Adapter<'_>,
         phase: RoundKind,
         batch: &[&Example],
-        _clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {
         // At most 8000 · 8 · 2⁻¹⁶: exact in f32.
         let mut point = || (f64::from(self.noise.between(-STEP, STEP)) * f64::from(BATCH) / GRID) as f32;
         let sum = self.layout.trained(phase).map(|_| point()).collect();
-        Ok(GradientSum { sum, losses: vec![0.0; batch.len()], norms: Vec::new() })
+        Ok(GradientSum { sum, losses: vec![0.0; batch.len()] })
+    }
+
+    /// The same numbers, clipped as if they were one example's.
+    fn clipped_sum(
+        &mut self,
+        adapter: Adapter<'_>,
+        phase: RoundKind,
+        batch: &[&Example],
+        clip_norm: f64,
+    ) -> Result<ClippedSum, EngineError> {
+        let GradientSum { sum: gradient, losses } = self.gradient_sum(adapter, phase, batch)?;
+        let mut sum = vec![0; gradient.len()];
+        let norm = grid::add_clipped(&mut sum, &[&gradient], clip_norm);
+        Ok(ClippedSum { sum, losses, norms: vec![norm; batch.len()] })
     }
 
     fn logits(&mut self, _adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {

@@ -4,7 +4,7 @@ use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalError, LocalTrainer, LocalUpdate, StepPrivacy, TrainSpec, os_rng};
-use blindsum_engine::{Engine, EngineError, GradientSum};
+use blindsum_engine::{ClippedSum, Engine, EngineError, GradientSum, grid};
 use blindsum_testkit::models::{TINY_CONFIG, lora, norm};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -14,7 +14,7 @@ struct Constant {
     layout: AdapterLayout,
     slope: f32,
     batches: Vec<usize>,
-    clips: Vec<Option<f64>>,
+    clips: Vec<f64>,
 }
 
 impl Constant {
@@ -35,21 +35,24 @@ impl Engine for Constant {
         &self.layout
     }
 
-    fn gradient_sum(
+    fn gradient_sum(&mut self, _: Adapter<'_>, _: RoundKind, batch: &[&Example]) -> Result<GradientSum, EngineError> {
+        self.batches.push(batch.len());
+        Ok(GradientSum { sum: vec![self.slope * batch.len() as f32; self.len()], losses: vec![0.5; batch.len()] })
+    }
+
+    fn clipped_sum(
         &mut self,
         _: Adapter<'_>,
         _: RoundKind,
         batch: &[&Example],
-        clip: Option<f64>,
-    ) -> Result<GradientSum, EngineError> {
+        clip_norm: f64,
+    ) -> Result<ClippedSum, EngineError> {
         self.batches.push(batch.len());
-        self.clips.push(clip);
-        let sum = vec![self.slope * batch.len() as f32; self.len()];
-        Ok(GradientSum {
-            sum,
-            losses: vec![0.5; batch.len()],
-            norms: clip.map(|c| vec![2.0 * c; batch.len()]).unwrap_or_default(),
-        })
+        self.clips.push(clip_norm);
+        let gradient = vec![self.slope; self.len()];
+        let mut sum = vec![0; self.len()];
+        let norms = batch.iter().map(|_| grid::add_clipped(&mut sum, &[&gradient], clip_norm)).collect();
+        Ok(ClippedSum { sum, losses: vec![0.5; batch.len()], norms })
     }
 
     fn logits(&mut self, _: Adapter<'_>, _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
@@ -91,8 +94,7 @@ fn record_dp_clips_each_example_and_adds_the_planned_noise() {
     let privacy = StepPrivacy::RecordDp { q: 0.1, noise_multiplier, clip_norm, batch_max: 1 << 20 };
     let mut engine = Constant::new(0.0);
     let update = round(&mut engine, 100, spec(privacy), 2).unwrap();
-    assert!(engine.clips.iter().all(|&c| c == Some(clip_norm)));
-    assert_eq!(update.clipped, 1.0);
+    assert_eq!((engine.clips, update.clipped), (vec![clip_norm; 3], 0.0));
     // zero gradients: the update is noise alone, steps times, through learning rate and divisor
     let n = update.values.len() as f64;
     let mean = update.values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
@@ -101,6 +103,11 @@ fn record_dp_clips_each_example_and_adds_the_planned_noise() {
     // relative standard error of a variance over n Gaussians is √(2/n)
     assert!((variance / expected - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{variance} instead of {expected}");
     assert!(mean.abs() < 5.0 * (expected / n).sqrt(), "{mean}");
+    // all rows and hardly any noise: each row's clip, through learning rate and divisor, whatever its gradient
+    let privacy = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1e-6, clip_norm, batch_max: 1 << 20 };
+    let update = round(&mut Constant::new(-7.0), 20, spec(privacy), 2).unwrap();
+    assert!((norm(&update.values) - 3.0 * 0.5 * 20.0 * clip_norm / 10.0).abs() < 1e-5, "{}", norm(&update.values));
+    assert!(update.clipped == 1.0 && update.values.iter().all(|&v| v > 0.0));
 }
 
 #[test]
@@ -120,7 +127,7 @@ fn a_silo_without_rows_sends_noise_or_nothing() {
 fn without_privacy_the_mean_gradient_is_bounded() {
     let mut engine = Constant::new(1e6);
     let update = round(&mut engine, 100, spec(StepPrivacy::None { max_grad_norm: 0.2 }), 4).unwrap();
-    assert!(engine.clips.iter().all(Option::is_none));
+    assert!(engine.clips.is_empty());
     assert!((norm(&update.values) - 3.0 * 0.5 * 0.2).abs() < 1e-6, "{}", norm(&update.values));
 }
 
@@ -161,6 +168,9 @@ fn numbers_without_meaning_are_refused() {
         spec(StepPrivacy::None { max_grad_norm: 0.0 }),
         spec(StepPrivacy::RecordDp { q: 1.5, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: 1 << 20 }),
         spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: -1.0, clip_norm: 1.0, batch_max: 1 << 20 }),
+        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: 0.0, clip_norm: 1.0, batch_max: 1 << 20 }),
+        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: 65.0, clip_norm: 1.0, batch_max: 1 << 20 }),
+        spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: u32::MAX }),
         spec(StepPrivacy::RecordDp { q: 0.5, noise_multiplier: 1.0, clip_norm: f64::INFINITY, batch_max: 1 << 20 }),
     ] {
         assert!(matches!(LocalTrainer::new(rows(4), bad), Err(LocalError::Spec(_))), "{bad:?}");

@@ -89,7 +89,8 @@ fn parity(model: &Path, task: &str) -> Result<(), Box<dyn Error>> {
         let options = EngineSettings { device, precision, threads: THREADS, ..EngineSettings::default() };
         let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
         let logits = engine.logits(Adapter::of(&values), &batch)?.concat();
-        Ok([logits, engine.gradient_sum(Adapter::of(&values), RoundKind::TrainB, &batch, Some(1.0))?.sum])
+        let clipped = engine.clipped_sum(Adapter::of(&values), RoundKind::TrainB, &batch, 1.0)?.sum;
+        Ok([logits, clipped.into_iter().map(|z| z as f32).collect()])
     };
     let exact = compute(ComputeDevice::Cpu, Precision::F32)?;
     for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {

@@ -52,9 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     match pass {
                         "forward" => drop(engine.logits(Adapter::of(&adapter), &batch)?),
                         "the same, clipped" => {
-                            drop(engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(0.5))?)
+                            drop(engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, 0.5)?)
                         }
-                        _ => drop(engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None)?),
+                        _ => drop(engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch)?),
                     }
                     Ok(())
                 };

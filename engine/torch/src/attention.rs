@@ -207,7 +207,7 @@ mod tests {
     fn both_ways_of_attention_agree_and_give_the_same_gradients() {
         let owned: Vec<Example> = [40usize, 25, 7, 60].map(|n| Example::text(vec![1; n], 0)).to_vec();
         let batch: Vec<&Example> = owned.iter().collect();
-        let limits = RowLimits { tokens: 1000, examples: 10, attention_breakeven: 8, threads: 1 };
+        let limits = RowLimits { tokens: 1000, attention_breakeven: 8, threads: 1 };
         let packed = pack(&batch, limits).remove(0);
         let heads = Heads { keys: 2, groups: 3, width: 8 };
         let place = Place { kind: Kind::Float, device: Device::Cpu };

@@ -16,6 +16,7 @@ mod attention;
 mod bert;
 mod builder;
 mod checkpoint;
+mod clipped;
 mod decoder;
 mod device;
 mod distilbert;
@@ -28,6 +29,7 @@ mod model;
 mod next_token;
 mod norm;
 mod packing;
+mod places;
 mod roberta;
 mod sizing;
 mod step;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 
 use blindsum_adapter::{Adapter, AdapterLayout, HeadRanges, RoundKind};
 use blindsum_engine::data::{Example, Target};
-use blindsum_engine::{Engine, EngineError, EngineSettings, GradientSum, Outcome};
+use blindsum_engine::{ClippedSum, Engine, EngineError, EngineSettings, GradientSum, Outcome, grid};
 use tch::{Device, Kind, TchError, Tensor};
 
 use self::builder::{Place, on};
@@ -46,14 +48,12 @@ use self::head::HeadLayers;
 use self::lora::{Loras, cast};
 use self::model::Model;
 use self::packing::{Packed, RowLimits};
+use self::places::Places;
 
 /// The libtorch that this was built with.
 pub const LIBTORCH_VERSION: &str = env!("BLINDSUM_LIBTORCH");
 
 type Result<T> = std::result::Result<T, EngineError>;
-
-/// Numbers that per-example gradients of one micro-batch may hold (256 MB of f32).
-const PER_EXAMPLE_NUMBERS: usize = 1 << 26;
 
 /// The frozen parts of an adapter: what is not in the flat vector.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,7 @@ pub struct TorchEngine {
     layout: Arc<AdapterLayout>,
     settings: EngineSettings,
     workers: Vec<Worker>,
+    places: Places,
 }
 
 /// The model as one thread holds it; all share the same memory.
@@ -135,7 +136,7 @@ impl TorchEngine {
         let first = Worker { layout: Arc::clone(&layout), model, a, head, gradient_checkpointing };
         let mut workers: Vec<Worker> = (1..threads).map(|_| first.share()).collect();
         workers.push(first);
-        Ok(TorchEngine { layout, settings, workers })
+        Ok(TorchEngine { layout, settings, workers, places: Places::default() })
     }
 
     /// Whether matrix products run in bf16.
@@ -149,6 +150,7 @@ impl TorchEngine {
             layout: Arc::clone(&self.layout),
             settings: self.settings,
             workers: self.workers.iter().map(Worker::share).collect(),
+            places: self.places.clone(),
         }
     }
 
@@ -216,12 +218,11 @@ impl TorchEngine {
         Ok(())
     }
 
-    /// Shares `batch` out into micro-batches; with `numbers`, so that as many for each example fit into memory.
-    fn pack(&self, batch: &[&Example], numbers: Option<usize>) -> Vec<Packed> {
-        let examples = numbers.map_or(usize::MAX, |numbers| (PER_EXAMPLE_NUMBERS / numbers.max(1)).max(1));
+    /// Shares `batch` out into micro-batches.
+    fn pack(&self, batch: &[&Example]) -> Vec<Packed> {
         let attention_breakeven = self.layout.hidden().div_ceil(2);
         let (tokens, threads) = (self.settings.micro_batch_tokens, self.workers.len());
-        packing::pack(batch, RowLimits { tokens, examples, attention_breakeven, threads })
+        packing::pack(batch, RowLimits { tokens, attention_breakeven, threads })
     }
 
     /// Shares micro-batches out among the workers, each on a thread of its own, and returns what each made of its
@@ -231,20 +232,27 @@ impl TorchEngine {
     /// small product, which costs most where other programs use the same cores.
     fn share_out<T: Send>(
         &mut self,
-        parts: Vec<Packed>,
+        mut parts: Vec<Packed>,
         work: impl Fn(&mut Worker, Vec<Packed>) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
         let busy = self.workers.len().min(parts.len());
         if busy <= 1 {
             let [worker, ..] = self.workers.as_mut_slice() else { return Ok(Vec::new()) };
+            tch::set_num_threads(1);
             return Ok(vec![work(worker, parts)?]);
         }
-        let mut shares: Vec<Vec<Packed>> = (0..busy).map(|_| Vec::new()).collect();
-        for (i, part) in parts.into_iter().enumerate() {
-            shares[i % busy].push(part);
+        // each to the lightest share, the largest first
+        let tokens = |part: &Packed| part.rows * part.width;
+        parts.sort_by_key(|part| std::cmp::Reverse(tokens(part)));
+        let mut shares: Vec<(usize, Vec<Packed>)> = (0..busy).map(|_| (0, Vec::new())).collect();
+        for part in parts {
+            if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
+                *load += tokens(&part);
+                share.push(part);
+            }
         }
         std::thread::scope(|scope| {
-            let spawn = |(worker, share): (_, _)| {
+            let spawn = |(worker, (_, share)): (_, (_, _))| {
                 let work = &work;
                 scope.spawn(move || {
                     // libtorch keeps this per thread
@@ -264,28 +272,44 @@ impl Engine for TorchEngine {
         &self.layout
     }
 
-    fn gradient_sum(
+    fn gradient_sum(&mut self, adapter: Adapter<'_>, kind: RoundKind, batch: &[&Example]) -> Result<GradientSum> {
+        self.check(adapter, batch, true)?;
+        let trained = self.layout.trained(kind);
+        let parts = self.pack(batch);
+        let shares = self.share_out(parts, |worker, parts| worker.sum_gradients(adapter, kind, batch, parts))?;
+        let mut total = GradientSum { sum: vec![0.0; trained.len()], losses: vec![0.0; batch.len()] };
+        for share in shares {
+            // in the workers' order, so that the same batch gives the same bits
+            total.sum.iter_mut().zip(&share.sum[trained.clone()]).for_each(|(sum, x)| *sum += x);
+            share.losses.into_iter().for_each(|(i, loss)| total.losses[i] = loss);
+        }
+        Ok(total)
+    }
+
+    fn clipped_sum(
         &mut self,
         adapter: Adapter<'_>,
         kind: RoundKind,
         batch: &[&Example],
-        clip: Option<f64>,
-    ) -> Result<GradientSum> {
+        clip_norm: f64,
+    ) -> Result<ClippedSum> {
         self.check(adapter, batch, true)?;
+        if !(clip_norm.is_finite() && clip_norm > 0.0) || batch.len() > grid::MOST_ROWS {
+            let (rows, most) = (batch.len(), grid::MOST_ROWS);
+            let what =
+                format!("{rows} rows clipped to {clip_norm}: a clip norm is positive, a step has {most} at most");
+            return Err(EngineError::Argument(what));
+        }
         let trained = self.layout.trained(kind);
-        let parts = self.pack(batch, clip.map(|_| trained.len()));
-        let work = |worker: &mut Worker, parts| worker.sum_gradients(adapter, kind, batch, parts, clip);
-        let mut shares = self.share_out(parts, work)?;
-        let norms = if clip.is_some() { vec![0.0; batch.len()] } else { Vec::new() };
-        let mut total = GradientSum { sum: vec![0.0; trained.len()], losses: vec![0.0; batch.len()], norms };
-        for share in &mut shares {
-            // in the workers' order, so that the same batch gives the same bits
-            total.sum.iter_mut().zip(&share.sum[trained.clone()]).for_each(|(sum, x)| *sum += x);
-            for (i, loss, norm) in share.seen.drain(..) {
-                total.losses[i] = loss;
-                if let Some(slot) = total.norms.get_mut(i) {
-                    *slot = norm;
-                }
+        let parts = self.pack_apart(adapter, kind, batch)?;
+        let work = |worker: &mut Worker, parts| worker.sum_clipped(adapter, kind, batch, parts, clip_norm);
+        let shares = self.share_out(parts, work)?;
+        let sum = vec![0; trained.len()];
+        let mut total = ClippedSum { sum, losses: vec![0.0; batch.len()], norms: vec![0.0; batch.len()] };
+        for share in shares {
+            total.sum.iter_mut().zip(&share.sum[trained.clone()]).for_each(|(sum, z)| *sum += z);
+            for (i, loss, norm) in share.seen {
+                (total.losses[i], total.norms[i]) = (loss, norm);
             }
         }
         Ok(total)
@@ -293,7 +317,7 @@ impl Engine for TorchEngine {
 
     fn logits(&mut self, adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
         self.check(adapter, examples, false)?;
-        let parts = self.pack(examples, None);
+        let parts = self.pack(examples);
         let shares = self.share_out(parts, |worker, parts| worker.logits(adapter, parts))?;
         let mut rows = vec![Vec::new(); examples.len()];
         for (i, row) in shares.into_iter().flatten() {
@@ -308,7 +332,7 @@ impl Engine for TorchEngine {
             let logits = self.logits(adapter, examples)?;
             return examples.iter().zip(logits).map(|(example, row)| Outcome::of_logits(example, &row)).collect();
         }
-        let parts = self.pack(examples, None);
+        let parts = self.pack(examples);
         let shares = self.share_out(parts, |worker, parts| worker.predict(adapter, examples, parts))?;
         let mut outcomes = vec![Outcome::default(); examples.len()];
         for (i, outcome) in shares.into_iter().flatten() {

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! Contract: any grouping is valid, since gradients are summed and logits are put back in order; results differ by
-//! rounding only.
+//! rounding only. Under privacy not even that is allowed: there each example has a row to itself ([`apart`]).
 
 use blindsum_engine::data::Example;
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 /// Rows are a multiple of this wide. Softmax is quickest on 32, a register of bf16, but the filler costs more than that.
 const STEP: usize = 8;
@@ -25,28 +25,22 @@ const MIN_WIDTH: usize = 64;
 pub(super) struct RowLimits {
     /// Real tokens; a longer single example still makes a micro-batch of its own.
     pub tokens: usize,
-    /// Examples (their gradients are kept one by one).
-    pub examples: usize,
     /// Tokens at which attention costs as much as everything else, about half the hidden size.
     pub attention_breakeven: usize,
     /// Threads that share the micro-batches.
     pub threads: usize,
 }
 
-impl RowLimits {
-    /// For one example, whatever its length.
-    pub(super) const ALONE: RowLimits =
-        RowLimits { tokens: usize::MAX, examples: 1, attention_breakeven: 1, threads: 1 };
-}
-
 /// Some examples laid out in rows.
 pub(super) struct Packed {
-    /// Indices into the caller's batch, longest example first; everything below is in this order.
+    /// Indices into the caller's batch; everything below is in this order.
     pub members: Vec<usize>,
-    /// First token of each member in the flat matrix.
+    /// First token in the flat matrix of each member, then of each slot that stands empty.
     pub starts: Vec<usize>,
-    /// Tokens of each member.
+    /// Tokens of each member, then 1 for each slot that stands empty.
     pub lengths: Vec<usize>,
+    /// Whether each member has a row to itself, and its numbers must not depend on the others.
+    pub apart: bool,
     /// Number of rows.
     pub rows: usize,
     /// Tokens in one row.
@@ -73,7 +67,7 @@ pub(super) fn pack(batch: &[&Example], limits: RowLimits) -> Vec<Packed> {
         // cut where the even shares' ends lie, at the nearer end of the example there, so that no crumb is left over
         let middle = tokens + length / 2;
         let even = middle > cuts * share;
-        if at > start && (even || at - start >= limits.examples.max(1)) {
+        if at > start && even {
             out.push(layout(batch, &order[start..at], limits));
             start = at;
             cuts = middle / share + 1;
@@ -96,25 +90,9 @@ fn layout(batch: &[&Example], members: &[usize], limits: RowLimits) -> Packed {
         .map(|width| (width, first_fit(&lengths, width)))
         .min_by_key(|(width, (rows, _))| cost(*width, *rows))
         .unwrap_or_else(|| (longest, first_fit(&lengths, longest)));
-    let mut packed = Packed {
-        members: members.to_vec(),
-        ids: vec![0; rows * width],
-        positions: vec![0; rows * width],
-        segments: vec![-1; rows * width],
-        starts,
-        lengths,
-        rows,
-        width,
-    };
-    for (slot, &i) in members.iter().enumerate() {
-        let start = packed.starts[slot];
-        for (offset, &id) in batch[i].ids.iter().enumerate() {
-            packed.ids[start + offset] = i64::from(id);
-            packed.positions[start + offset] = offset as i64;
-            packed.segments[start + offset] = slot as i64;
-        }
-    }
-    packed
+    let members = members.to_vec();
+    let (ids, positions, segments) = Default::default();
+    fill(batch, Packed { members, starts, lengths, apart: false, rows, width, ids, positions, segments })
 }
 
 /// First-fit decreasing: how many rows of `width` the lengths fill, and where each starts.
@@ -135,21 +113,40 @@ fn first_fit(lengths: &[usize], width: usize) -> (usize, Vec<usize>) {
     (used.len(), starts)
 }
 
-impl Packed {
-    /// Ranges of members of similar length, for work that needs one matrix per example: inside a range the longest is
-    /// at most a quarter, or eight tokens, longer than the shortest.
-    pub(super) fn groups(&self) -> Vec<Range<usize>> {
-        let mut groups = Vec::new();
-        let mut start = 0;
-        for i in 1..=self.lengths.len() {
-            let close = |longest: usize, own: usize| longest <= (own + own / 4).max(own + 8);
-            if i == self.lengths.len() || !close(self.lengths[start], self.lengths[i]) {
-                groups.push(start..i);
-                start = i;
-            }
-        }
-        groups
+/// The examples of each width that [`apart`] gives rows of that width: the smallest multiple of eight that holds one.
+pub(super) fn by_width(batch: &[&Example]) -> BTreeMap<usize, Vec<usize>> {
+    let mut by_width: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (i, example) in batch.iter().enumerate() {
+        by_width.entry(example.ids.len().next_multiple_of(STEP)).or_default().push(i);
     }
+    by_width
+}
+
+/// Lays each of `members` into a row to itself, of `rows` rows; the last may stand empty.
+pub(super) fn apart(batch: &[&Example], members: &[usize], width: usize, rows: usize) -> Packed {
+    let mut lengths: Vec<usize> = members.iter().map(|&i| batch[i].ids.len()).collect();
+    lengths.resize(rows, 1);
+    let members = members.to_vec();
+    let starts = (0..rows).map(|row| row * width).collect();
+    let (ids, positions, segments) = Default::default();
+    fill(batch, Packed { members, starts, lengths, apart: true, rows, width, ids, positions, segments })
+}
+
+/// Writes the tokens; an empty slot's one token is a filler that reads itself.
+fn fill(batch: &[&Example], mut packed: Packed) -> Packed {
+    let tokens = packed.rows * packed.width;
+    packed.ids = vec![0; tokens];
+    packed.positions = vec![0; tokens];
+    packed.segments = vec![-1; tokens];
+    for (slot, (&start, &length)) in packed.starts.iter().zip(&packed.lengths).enumerate() {
+        packed.segments[start..start + length].fill(slot as i64);
+        let Some(&i) = packed.members.get(slot) else { continue };
+        for (offset, &id) in batch[i].ids.iter().enumerate() {
+            packed.ids[start + offset] = i64::from(id);
+            packed.positions[start + offset] = offset as i64;
+        }
+    }
+    packed
 }
 
 #[cfg(test)]
@@ -157,7 +154,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: RowLimits = RowLimits { tokens: 512, examples: 40, attention_breakeven: 192, threads: 1 };
+    const LIMITS: RowLimits = RowLimits { tokens: 512, attention_breakeven: 192, threads: 1 };
 
     fn examples(lengths: &[usize]) -> Vec<Example> {
         lengths.iter().map(|&n| Example::labelled((1..=n as u32).collect(), 0)).collect()
@@ -170,7 +167,6 @@ mod tests {
             let batch: Vec<&Example> = owned.iter().collect();
             let mut seen = vec![false; lengths.len()];
             for packed in pack(&batch, LIMITS) {
-                prop_assert!(packed.members.len() <= LIMITS.examples);
                 let tokens: usize = packed.lengths.iter().sum();
                 // a part begins and ends within half an example of an even share
                 prop_assert!(tokens <= LIMITS.tokens + 200 || packed.members.len() == 1);
@@ -186,10 +182,26 @@ mod tests {
                         prop_assert_eq!(packed.ids[start + t], t as i64 + 1);
                     }
                 }
-                let covered: Vec<usize> = packed.groups().into_iter().flatten().collect();
-                prop_assert_eq!(covered, (0..packed.members.len()).collect::<Vec<_>>());
             }
             prop_assert!(seen.into_iter().all(|s| s));
+        }
+    }
+
+    #[test]
+    fn apart_each_has_a_row_as_wide_as_its_own_length_asks_for() {
+        let owned = examples(&[3, 17, 8, 24, 9, 20]);
+        let batch: Vec<&Example> = owned.iter().collect();
+        let widths: Vec<(usize, Vec<usize>)> = by_width(&batch).into_iter().collect();
+        assert_eq!(widths, [(8, vec![0, 2]), (16, vec![4]), (24, vec![1, 3, 5])]);
+        let packed = apart(&batch, &[1, 3, 5], 24, 4);
+        assert_eq!((packed.members, packed.starts), (vec![1, 3, 5], vec![0, 24, 48, 72]));
+        assert_eq!(packed.lengths, [17, 24, 20, 1], "the last stands empty");
+        for (row, length) in packed.lengths.into_iter().enumerate() {
+            let cells = 24 * row..24 * (row + 1);
+            let own: Vec<i64> = (0..24).map(|t| if t < length { row as i64 } else { -1 }).collect();
+            assert_eq!(packed.segments[cells.clone()], own);
+            let ids: Vec<i64> = (1..=24).map(|t| if row < 3 && t <= length as i64 { t } else { 0 }).collect();
+            assert_eq!(packed.ids[cells], ids);
         }
     }
 
@@ -198,7 +210,7 @@ mod tests {
         let parts = |lengths: &[usize], tokens| -> Vec<usize> {
             let owned = examples(lengths);
             let batch: Vec<&Example> = owned.iter().collect();
-            let parts = pack(&batch, RowLimits { tokens, examples: 1000, threads: 2, ..LIMITS });
+            let parts = pack(&batch, RowLimits { tokens, threads: 2, ..LIMITS });
             parts.iter().map(|p| p.lengths.iter().sum()).collect()
         };
         let mixed: Vec<usize> = (0..32).map(|i| 6 + (i * i) % 65).collect();
@@ -214,7 +226,7 @@ mod tests {
     fn short_sequences_share_rows() {
         let owned = examples(&[20; 48]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let packed = pack(&batch, RowLimits { tokens: 4096, examples: 100, ..LIMITS });
+        let packed = pack(&batch, RowLimits { tokens: 4096, ..LIMITS });
         let cells: usize = packed.iter().map(|p| p.rows * p.width).sum();
         assert!(cells <= 48 * 20 * 11 / 10, "{cells} cells for {} tokens", 48 * 20);
     }

@@ -12,16 +12,20 @@ use super::super::packing::Packed;
 use super::super::{Result, indices, torch_error};
 use super::{Heads, Reads, products, scores};
 
+/// Rows that the last layer has at least where an example's numbers must not depend on others: for fewer, products are
+/// summed in another order. What is filled up has no loss and no gradient.
+const FEWEST: usize = 8;
+
 /// The tokens with which the last layer goes on, one of each example.
 pub(in super::super) struct Kept {
-    /// Their places among all tokens `[examples]`.
+    /// Their places among all tokens `[examples]`; where examples stand apart, filled up to [`FEWEST`] with the first token.
     tokens: Tensor,
     heads: Heads,
     rows: i64,
     /// Example of each slot `[rows·slots]`, where a row has as many slots as the fullest row has examples; an empty slot has
     /// example 0, and nobody reads what it gives.
     members: Tensor,
-    /// Slot of each example.
+    /// Slot of each example, filled up alike.
     places: Tensor,
     /// What to add to the scores, `[rows·keys, groups·slots, width]`.
     mask: Tensor,
@@ -58,8 +62,14 @@ impl Kept {
                 .f_expand([rows, heads.queries(), slots, width], false)?
                 .f_reshape([rows * heads.keys, heads.groups * slots, width])
         };
+        let mut tokens = tokens.to_vec();
+        if packed.apart {
+            let filled = tokens.len().max(FEWEST);
+            tokens.resize(filled, 0);
+            places.resize(filled, 0);
+        }
         Ok(Kept {
-            tokens: indices(tokens, place.device)?,
+            tokens: indices(&tokens, place.device)?,
             heads,
             rows,
             members: indices(&members, place.device)?,

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use blindsum_adapter::{AdapterLayout, Family, Head, Task};
+use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
-use blindsum_engine::{ComputeDevice, EngineSettings, Precision};
+use blindsum_engine::{ClippedSum, ComputeDevice, Engine, EngineSettings, Precision, grid};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 pub use blindsum_testkit::models::*;
@@ -59,4 +59,28 @@ pub fn examples_for(task: Task, lengths: &[usize]) -> Vec<Example> {
         Task::CausalLm => Example::text(ids(k, n), [0, 1, 7, 33, 2, 30, 0][k % 7]),
     };
     lengths.iter().enumerate().map(example).collect()
+}
+
+/// The sum of clipped gradients as numbers, and the norms before clipping.
+pub fn clipped(
+    engine: &mut TorchEngine,
+    adapter: Adapter<'_>,
+    kind: RoundKind,
+    batch: &[&Example],
+    clip_norm: f64,
+) -> (Vec<f32>, ClippedSum) {
+    let result = engine.clipped_sum(adapter, kind, batch, clip_norm).unwrap();
+    (result.sum.iter().map(|&z| (z as f64 * grid::step(clip_norm)) as f32).collect(), result)
+}
+
+/// The same with a clip at the largest norm, which clips nothing.
+pub fn unclipped(
+    engine: &mut TorchEngine,
+    adapter: Adapter<'_>,
+    kind: RoundKind,
+    batch: &[&Example],
+) -> (Vec<f32>, ClippedSum) {
+    let norms = engine.clipped_sum(adapter, kind, batch, 1.0).unwrap().norms;
+    let largest = norms.into_iter().fold(0.0, f64::max);
+    clipped(engine, adapter, kind, batch, if largest > 0.0 { largest } else { 1.0 })
 }

@@ -2,11 +2,12 @@
 
 use blindsum_adapter::{Adapter, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
-use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
+use blindsum_engine::{ClippedSum, Engine, EngineSettings, Precision, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 use crate::common::{
-    TINY_CONFIG, Tensors, distance, examples, layout_of, lora, norm, tiny_engine, tiny_tensors, write_model,
+    TINY_CONFIG, Tensors, clipped, distance, examples, layout_of, lora, norm, tiny_engine, tiny_tensors, unclipped,
+    write_model,
 };
 
 /// Lengths that make several micro-batches, rows and groups.
@@ -16,11 +17,10 @@ const LENGTHS: [usize; 17] = [5, 60, 64, 1, 33, 2, 90, 31, 32, 7, 129, 300, 12, 
 fn an_empty_batch_gives_zeros() {
     for head in [Head::Frozen, Head::Trained] {
         let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, head);
-        for clip in [None, Some(1.0)] {
-            let result = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[], clip).unwrap();
-            assert_eq!(result.sum, vec![0.0; engine.layout().len()]);
-            assert!(result.losses.is_empty() && result.norms.is_empty());
-        }
+        let plain = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[]).unwrap();
+        assert_eq!((plain.sum, plain.losses), (vec![0.0; adapter.len()], vec![]));
+        let clipped = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &[], 1.0).unwrap();
+        assert_eq!(clipped, ClippedSum { sum: vec![0; adapter.len()], ..ClippedSum::default() });
         assert!(engine.logits(Adapter::of(&adapter), &[]).unwrap().is_empty());
     }
 }
@@ -33,17 +33,16 @@ fn a_batch_is_the_sum_of_its_examples_however_it_is_grouped() {
         let batch: Vec<&Example> = owned.iter().collect();
         let alone: Vec<Vec<f32>> = batch
             .iter()
-            .map(|e| engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[e], None).unwrap().sum)
+            .map(|e| engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[e]).unwrap().sum)
             .collect();
         let mut sum = vec![0.0f32; adapter.len()];
         for gradient in &alone {
             sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
         }
-        let plain = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None).unwrap();
-        let counted =
-            engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
+        let plain = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch).unwrap();
+        let (counted_sum, counted) = unclipped(&mut engine, Adapter::of(&adapter), RoundKind::TrainB, &batch);
         assert!(distance(&plain.sum, &sum) < 1e-5, "{}", distance(&plain.sum, &sum));
-        assert!(distance(&counted.sum, &sum) < 1e-5, "{}", distance(&counted.sum, &sum));
+        assert!(distance(&counted_sum, &sum) < 1e-5, "{}", distance(&counted_sum, &sum));
         for (found, gradient) in counted.norms.iter().zip(&alone) {
             assert!((found / norm(gradient) - 1.0).abs() < 1e-5, "{found} {}", norm(gradient));
         }
@@ -61,23 +60,22 @@ fn each_example_is_clipped_on_its_own() {
         let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, head);
         let owned = examples(&LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let free = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
-        let mut norms = free.norms.clone();
+        let (free, ClippedSum { mut norms, .. }) =
+            unclipped(&mut engine, Adapter::of(&adapter), RoundKind::TrainB, &batch);
         norms.sort_by(f64::total_cmp);
         let clip = norms[norms.len() / 2];
         let mut expected = vec![0.0f32; adapter.len()];
         for example in &batch {
-            let one = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[example], Some(clip)).unwrap();
-            let own = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[example], None).unwrap().sum;
-            assert!(norm(&one.sum) <= clip, "{} above {clip}", norm(&one.sum));
+            let (one, _) = clipped(&mut engine, Adapter::of(&adapter), RoundKind::TrainB, &[example], clip);
+            let own = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[example]).unwrap().sum;
             let factor = (clip / norm(&own)).min(1.0) as f32;
             let scaled: Vec<f32> = own.iter().map(|x| x * factor).collect();
-            assert!(distance(&one.sum, &scaled) < 1e-5);
+            assert!(distance(&one, &scaled) < 1e-5);
             expected.iter_mut().zip(&scaled).for_each(|(e, s)| *e += s);
         }
-        let clipped = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(clip)).unwrap();
-        assert!(distance(&clipped.sum, &expected) < 1e-5);
-        assert!(distance(&clipped.sum, &free.sum) > 1e-2, "the clip must matter for this test to say anything");
+        let (found, _) = clipped(&mut engine, Adapter::of(&adapter), RoundKind::TrainB, &batch, clip);
+        assert!(distance(&found, &expected) < 1e-5);
+        assert!(distance(&found, &free) > 1e-2, "the clip must matter for this test to say anything");
     }
 }
 
@@ -86,7 +84,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Trained);
     let owned = examples(&[9, 40, 70]);
     let batch: Vec<&Example> = owned.iter().collect();
-    let gradient = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None).unwrap().sum;
+    let gradient = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch).unwrap().sum;
     let step = 1e-2 / norm(&gradient);
     let mut loss_at = |sign: f64| {
         let moved: Vec<f32> = adapter.iter().zip(&gradient).map(|(a, g)| a + (sign * step) as f32 * g).collect();
@@ -103,9 +101,13 @@ fn an_adapter_that_overflows_contributes_zero_under_a_clip() {
     let huge: Vec<f32> = adapter.iter().map(|x| x * 1e38).collect();
     let owned = examples(&[5, 6, 7]);
     let batch: Vec<&Example> = owned.iter().collect();
-    let result = engine.gradient_sum(Adapter::of(&huge), RoundKind::TrainB, &batch, Some(1.0)).unwrap();
-    assert!(result.norms.iter().any(|n| !n.is_finite()), "the case must be reached: {:?}", result.norms);
-    assert!(result.sum.iter().all(|x| x.is_finite()) && norm(&result.sum) <= 3.0);
+    let result = engine.clipped_sum(Adapter::of(&huge), RoundKind::TrainB, &batch, 1.0).unwrap();
+    assert!(result.norms.iter().all(|n| !n.is_finite()), "the case must be reached: {:?}", result.norms);
+    assert!(result.sum.iter().all(|&z| z == 0));
+    for clip_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = engine.clipped_sum(Adapter::of(&huge), RoundKind::TrainB, &batch, clip_norm).unwrap_err();
+        assert!(error.to_string().contains("clip norm"), "{error}");
+    }
 }
 
 #[test]
@@ -115,8 +117,8 @@ fn bf16_follows_f32() {
     let owned = examples(&LENGTHS);
     let batch: Vec<&Example> = owned.iter().collect();
     let (x, y) = (
-        fast.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
-        exact.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
+        fast.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch),
+        exact.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch),
     );
     let far = distance(&x.unwrap().sum, &y.unwrap().sum);
     assert!(far > 0.0 && far < 0.05, "{far}");
@@ -127,7 +129,7 @@ fn what_does_not_fit_the_model_is_refused() {
     let (_dir, mut engine, adapter) = tiny_engine(Precision::F32, Head::Frozen);
     let refused = |engine: &mut TorchEngine, adapter: &[f32], ids: Vec<u32>, label: u32, word: &str| {
         let error = engine
-            .gradient_sum(Adapter::of(adapter), RoundKind::TrainB, &[&Example::labelled(ids, label)], None)
+            .gradient_sum(Adapter::of(adapter), RoundKind::TrainB, &[&Example::labelled(ids, label)])
             .unwrap_err()
             .to_string();
         assert!(error.contains(word), "{error}");

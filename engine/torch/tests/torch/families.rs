@@ -12,8 +12,8 @@ use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 use crate::common::{
-    OPTIONS, Tensors, distance, examples_for, family_engine, family_tensors, layout_of, lora, norm, tasks, tiny_config,
-    write_model, write_tokenizer,
+    OPTIONS, Tensors, clipped, distance, examples_for, family_engine, family_tensors, layout_of, lora, norm, tasks,
+    tiny_config, unclipped, write_model, write_tokenizer,
 };
 
 /// Odd in number, of very different lengths.
@@ -39,10 +39,9 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             // without a clip no gradient is taken apart by example: one backward pass over this example
             let alone: Vec<Vec<f32>> = batch
                 .iter()
-                .map(|e| engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[e], None).unwrap().sum)
+                .map(|e| engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[e]).unwrap().sum)
                 .collect();
-            let free =
-                engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(f64::INFINITY)).unwrap();
+            let (_, free) = unclipped(&mut engine, Adapter::of(&adapter), RoundKind::TrainB, &batch);
             assert_eq!(free.norms.len(), count);
             for (found, gradient) in free.norms.iter().zip(&alone) {
                 // a text that is all prompt has no gradient
@@ -52,14 +51,13 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             let mut sorted = free.norms.clone();
             sorted.sort_by(f64::total_cmp);
             // above the largest norm nothing is clipped, at the middle one half of the examples
-            for clip in [f64::INFINITY, sorted.get(count / 2).copied().unwrap_or(1.0)] {
+            for clip in [sorted.last().copied().unwrap_or(1.0), sorted.get(count / 2).copied().unwrap_or(1.0)] {
                 let mut expected = vec![0.0f32; adapter.len()];
                 for gradient in &alone {
                     let factor = (clip / norm(gradient).max(1e-30)).min(1.0) as f32;
                     expected.iter_mut().zip(gradient).for_each(|(e, g)| *e += factor * g);
                 }
-                let found =
-                    engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, Some(clip)).unwrap().sum;
+                let (found, _) = clipped(&mut engine, Adapter::of(&adapter), RoundKind::TrainB, &batch, clip);
                 if count == 0 {
                     assert_eq!(found, expected);
                 } else {
@@ -77,7 +75,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let (_dir, mut engine, adapter) = family_engine(family, task, head, OPTIONS);
         let owned = examples_for(task, &[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let gradient = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None).unwrap().sum;
+        let gradient = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch).unwrap().sum;
         // all coordinates together, then each of the head's weights by itself, so that a small one is seen
         let base = engine.layout().head_ranges().map_or(0, |ranges| ranges.weight.start);
         let parts = if head == Head::Trained { engine.layout().head_parts() } else { Vec::new() };
@@ -117,8 +115,8 @@ fn bf16_follows_f32() {
             continue; // a unit near the kink of the head's ReLU has its whole gradient in one format and none in the other
         }
         let (x, y) = (
-            fast.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
-            exact.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, None),
+            fast.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch),
+            exact.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch),
         );
         let far = distance(&x.unwrap().sum, &y.unwrap().sum);
         assert!(far > 0.0 && far < 0.05, "{family:?} {task:?} {head:?}: gradient {far}");
@@ -216,14 +214,16 @@ fn computing_layers_again_gives_the_same_gradients() {
             family_engine(family, task, head, EngineSettings { gradient_checkpointing: true, ..OPTIONS });
         let owned = examples_for(task, &LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        for clip in [None, Some(0.5)] {
-            let (x, y) = (
-                again.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, clip).unwrap(),
-                plain.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, clip).unwrap(),
-            );
-            let far = distance(&x.sum, &y.sum);
+        let mut sums = [&mut again, &mut plain].map(|engine| {
+            let plain = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch).unwrap();
+            let (sum, result) = clipped(engine, Adapter::of(&adapter), RoundKind::TrainB, &batch, 0.5);
+            [(plain.sum, plain.losses), (sum, result.losses)]
+        });
+        let [again, plain] = &mut sums;
+        for ((x, losses), (y, expected)) in again.iter().zip(plain) {
+            let far = distance(x, y);
             assert!(far < 1e-6, "{family:?} {task:?} {head:?}: {far}");
-            assert_eq!(x.losses, y.losses);
+            assert_eq!(losses, expected);
         }
     }
 }
@@ -264,12 +264,11 @@ fn a_shared_engine_computes_the_same() {
 fn an_example_for_another_task_is_refused() {
     let (_dir, mut labels, adapter) = family_engine(Family::Llama, Task::classify(3), Head::Frozen, OPTIONS);
     let text = Example::text(vec![5, 6], 0);
-    let error = labels.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&text], None).unwrap_err().to_string();
+    let error = labels.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&text]).unwrap_err().to_string();
     assert!(error.contains("without a label"), "{error}");
     let (_dir, mut texts, adapter) = family_engine(Family::Llama, Task::CausalLm, Head::Frozen, OPTIONS);
     let labelled = Example::labelled(vec![5, 6], 0);
-    let error =
-        texts.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&labelled], None).unwrap_err().to_string();
+    let error = texts.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&labelled]).unwrap_err().to_string();
     assert!(error.contains("continue texts"), "{error}");
 }
 

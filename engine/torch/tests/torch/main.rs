@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod common;
+mod company;
 mod engine;
 mod families;
 mod golden;

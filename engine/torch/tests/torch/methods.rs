@@ -11,8 +11,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::common::{
-    OPTIONS, distance, examples, examples_for, family_tensors, layout_of, lora, norm, open_with, tasks, tiny_config,
-    uniform, write_model,
+    OPTIONS, clipped, distance, examples, examples_for, family_tensors, layout_of, lora, norm, open_with, tasks,
+    tiny_config, unclipped, uniform, write_model,
 };
 
 /// Odd in number, of very different lengths.
@@ -51,10 +51,19 @@ impl Case {
         Case { name, task, _dir: dir, engine, kind, values, folded }
     }
 
-    fn gradient(&mut self, batch: &[&Example], clip: Option<f64>) -> (Vec<f32>, Vec<f64>) {
+    fn gradient(&mut self, batch: &[&Example]) -> Vec<f32> {
         let adapter = Adapter { values: &self.values, folded: &self.folded };
-        let result = self.engine.gradient_sum(adapter, self.kind, batch, clip).unwrap();
-        (result.sum, result.norms)
+        self.engine.gradient_sum(adapter, self.kind, batch).unwrap().sum
+    }
+
+    /// Clipped, or at the largest norm.
+    fn clipped(&mut self, batch: &[&Example], clip: Option<f64>) -> (Vec<f32>, Vec<f64>) {
+        let adapter = Adapter { values: &self.values, folded: &self.folded };
+        let (sum, result) = match clip {
+            Some(clip) => clipped(&mut self.engine, adapter, self.kind, batch, clip),
+            None => unclipped(&mut self.engine, adapter, self.kind, batch),
+        };
+        (sum, result.norms)
     }
 }
 
@@ -89,8 +98,8 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             let owned = examples_for(case.task, &LENGTHS[..count]);
             let batch: Vec<&Example> = owned.iter().collect();
             // without a clip no gradient is taken apart by example: one backward pass over this example
-            let alone: Vec<Vec<f32>> = batch.iter().map(|e| case.gradient(&[e], None).0).collect();
-            let (_, norms) = case.gradient(&batch, Some(f64::INFINITY));
+            let alone: Vec<Vec<f32>> = batch.iter().map(|e| case.gradient(&[e])).collect();
+            let (_, norms) = case.clipped(&batch, None);
             for (found, gradient) in norms.iter().zip(&alone) {
                 let norm = norm(gradient);
                 assert!((found - norm).abs() <= 1e-5 * norm, "{}: {found} {norm}", case.name);
@@ -98,13 +107,15 @@ fn per_example_gradients_are_those_of_each_example_alone() {
             let mut sorted = norms.clone();
             sorted.sort_by(f64::total_cmp);
             // above the largest norm nothing is clipped, at the middle one half of the examples
-            for clip in [None, Some(f64::INFINITY), Some(sorted.get(count / 2).copied().unwrap_or(1.0))] {
+            let plain: Vec<f32> = (0..trained.len()).map(|i| alone.iter().map(|gradient| gradient[i]).sum()).collect();
+            assert!(count == 0 || distance(&case.gradient(&batch), &plain) < 1e-5, "{}", case.name);
+            for clip in [None, Some(sorted.get(count / 2).copied().unwrap_or(1.0))] {
                 let mut expected = vec![0.0f32; trained.len()];
                 for gradient in &alone {
                     let factor = (clip.unwrap_or(f64::INFINITY) / norm(gradient)).min(1.0) as f32;
                     expected.iter_mut().zip(gradient).for_each(|(e, g)| *e += factor * g);
                 }
-                let (found, _) = case.gradient(&batch, clip);
+                let (found, _) = case.clipped(&batch, clip);
                 if count == 0 {
                     assert_eq!(found, expected, "{}", case.name);
                 } else {
@@ -131,7 +142,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
     for mut case in cases(OPTIONS) {
         let owned = examples_for(case.task, &[9, 40, 70]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let (gradient, _) = case.gradient(&batch, None);
+        let gradient = case.gradient(&batch);
         let base = case.engine.layout().trained(case.kind).start;
         for range in directions(case.engine.layout(), case.kind) {
             let part = &gradient[range.start - base..range.end - base];
@@ -160,7 +171,7 @@ fn computing_layers_again_gives_the_same_gradients() {
     for (mut again, mut plain) in again.zip(cases(OPTIONS)) {
         let owned = examples_for(plain.task, &LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let far = distance(&again.gradient(&batch, Some(0.5)).0, &plain.gradient(&batch, Some(0.5)).0);
+        let far = distance(&again.clipped(&batch, Some(0.5)).0, &plain.clipped(&batch, Some(0.5)).0);
         assert!(far < 1e-6, "{}: {far}", plain.name);
     }
 }
@@ -173,8 +184,29 @@ fn bf16_follows_f32() {
         }
         let owned = examples_for(fast.task, &LENGTHS);
         let batch: Vec<&Example> = owned.iter().collect();
-        let far = distance(&fast.gradient(&batch, None).0, &exact.gradient(&batch, None).0);
+        let far = distance(&fast.gradient(&batch), &exact.gradient(&batch));
         assert!(far > 0.0 && far < 0.05, "{}: {far}", fast.name);
+    }
+}
+
+#[test]
+fn a_sum_has_of_each_example_what_it_gives_alone_bit_for_bit() {
+    let bf16 = EngineSettings { precision: Precision::Bf16, ..OPTIONS };
+    let again = EngineSettings { gradient_checkpointing: true, ..bf16 };
+    for mut case in [OPTIONS, bf16, again].into_iter().flat_map(cases) {
+        let owned = examples_for(case.task, &LENGTHS);
+        // two of each width and three of one
+        let batch: Vec<&Example> = owned.iter().chain(&owned).chain(&owned[..1]).collect();
+        let mut sum = |batch: &[&Example]| {
+            let adapter = Adapter { values: &case.values, folded: &case.folded };
+            case.engine.clipped_sum(adapter, case.kind, batch, 0.5).unwrap().sum
+        };
+        let mut rest = sum(&batch);
+        assert!(rest.iter().any(|&z| z != 0), "{}", case.name);
+        for example in batch {
+            rest.iter_mut().zip(sum(&[example])).for_each(|(rest, z)| *rest -= z);
+        }
+        assert!(rest.iter().all(|&z| z == 0), "{}", case.name);
     }
 }
 

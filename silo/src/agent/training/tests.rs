@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, RoundKind, Task};
 use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
-use blindsum_engine::GradientSum;
 use blindsum_engine::local::StepPrivacy;
+use blindsum_engine::{ClippedSum, GradientSum};
 use blindsum_files::{ExitCode, Exits};
 use blindsum_protocol::AttemptId;
 use blindsum_protocol::job::Job;
@@ -28,10 +28,19 @@ impl Engine for Still {
         adapter: Adapter<'_>,
         _: RoundKind,
         batch: &[&Example],
-        clip: Option<f64>,
     ) -> Result<GradientSum, EngineError> {
-        let norms = clip.map_or_else(Vec::new, |_| vec![0.0; batch.len()]);
-        Ok(GradientSum { sum: vec![0.0; adapter.values.len()], losses: vec![0.5; batch.len()], norms })
+        Ok(GradientSum { sum: vec![0.0; adapter.values.len()], losses: vec![0.5; batch.len()] })
+    }
+
+    fn clipped_sum(
+        &mut self,
+        adapter: Adapter<'_>,
+        _: RoundKind,
+        batch: &[&Example],
+        _: f64,
+    ) -> Result<ClippedSum, EngineError> {
+        let (losses, norms) = (vec![0.5; batch.len()], vec![0.0; batch.len()]);
+        Ok(ClippedSum { sum: vec![0; adapter.values.len()], losses, norms })
     }
 
     fn logits(&mut self, _: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
