@@ -18,6 +18,8 @@ use crate::rdp::CalibrateError;
 const PLACES: i32 = 5;
 /// Above this ε the bound e^ε on what an observer can learn says little.
 const WEAK_EPSILON: f64 = 10.0;
+/// Largest noise multiplier: what still fits the grid on which noise is drawn, and more than any job needs that learns.
+const NOISE_MAX: f64 = 64.0;
 /// The part of δ that batches may spend that are cut at [`Mechanism::batch_max`].
 const CUT_SHARE: f64 = 0.01;
 /// How many times as many rows as guessed a silo may have with what [`Mechanism::propose`] proposes.
@@ -131,8 +133,8 @@ impl Mechanism {
         if !(q > 0.0 && q <= 1.0) {
             return wrong("the sampling rate", q, "above 0 and at most 1");
         }
-        if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
-            return wrong("the noise multiplier", noise_multiplier, "a finite number above 0");
+        if !(noise_multiplier > 0.0 && noise_multiplier <= NOISE_MAX) {
+            return wrong("the noise multiplier", noise_multiplier, "above 0 and at most 64");
         }
         if !(delta > 0.0 && delta < 1.0) {
             return wrong("delta", delta, "above 0 and below 1");

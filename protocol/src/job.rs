@@ -408,6 +408,10 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
             }
             within("privacy.spare_rounds", privacy.spare_rounds.unwrap_or(0), 0, 10_000)?;
             let [sampling_rate, noise_multiplier, clip_norm, epsilon, delta] = values;
+            if noise_multiplier > 64.0 {
+                let remedy = "choose at most 64: more rows, fewer steps or a larger epsilon need less";
+                return Err(JobError::new("privacy.noise_multiplier", format!("is {noise_multiplier}"), remedy));
+            }
             if sampling_rate > 1.0 {
                 let problem = format!("is {sampling_rate}");
                 return Err(JobError::new("privacy.sampling_rate", problem, "a probability is at most 1"));

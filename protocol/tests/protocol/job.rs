@@ -165,6 +165,7 @@ fn a_wrong_value_is_named_with_its_remedy() {
         ("sampling_rate = 0.05\n", "", "privacy.sampling_rate", "blindsum-silo plan"),
         ("sampling_rate = 0.05", "sampling_rate = 1.5", "privacy.sampling_rate", "at most 1"),
         ("noise_multiplier = 2.0", "noise_multiplier = 0.0", "privacy.noise_multiplier", "above 0"),
+        ("noise_multiplier = 2.0", "noise_multiplier = 65.0", "privacy.noise_multiplier", "at most 64"),
         ("batch_max = 512\n", "", "privacy.batch_max", "blindsum-silo plan"),
         ("batch_max = 512", "batch_max = 0", "privacy.batch_max", "1 to"),
         ("delta = 1e-5", "delta = 1.0", "privacy.delta", "below"),

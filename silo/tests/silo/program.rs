@@ -537,7 +537,7 @@ async fn a_signal_while_it_trains_stops_it_in_order_and_its_debit_stands() {
     let silo = Silo::new();
     // Far longer than the test, were it not stopped.
     silo.replace("job.toml", "local_steps = 5", "local_steps = 10000");
-    silo.replace("job.toml", "noise_multiplier = ", "noise_multiplier = 10");
+    silo.replace("job.toml", "noise_multiplier = ", "noise_multiplier = 5");
     silo.replace("job.toml", "rounds = 20", "rounds = 1");
     let (plan, mut listener) = silo.coordinator(&silo);
     let mut child = silo.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
