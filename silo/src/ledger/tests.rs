@@ -30,7 +30,7 @@ fn epsilon_covers_all_debits_and_survives_a_restart() {
     let first = ledger.debit(1, 1, 5).unwrap();
     let second = ledger.debit(1, 2, 5).unwrap();
     assert!(second > first && first > 0.0);
-    assert_eq!(second, blindsum_privacy::rdp::epsilon(0.02, 1.0, 10, 1e-5));
+    assert_eq!(second, blindsum_privacy::spent(0.02, 1.0, 10, 1e-5));
     drop(ledger);
     let ledger = open(&dir, covers()).unwrap();
     assert_eq!(ledger.debits().len(), 2);
@@ -41,7 +41,7 @@ fn epsilon_covers_all_debits_and_survives_a_restart() {
 #[test]
 fn a_debit_past_the_limit_is_refused_and_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    let limit = blindsum_privacy::rdp::epsilon(0.02, 1.0, 10, 1e-5);
+    let limit = blindsum_privacy::spent(0.02, 1.0, 10, 1e-5);
     let mut ledger = open(&dir, Covers { epsilon_limit: limit, ..covers() }).unwrap();
     ledger.debit(1, 1, 5).unwrap();
     ledger.debit(2, 2, 5).unwrap();
