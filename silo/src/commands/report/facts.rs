@@ -154,7 +154,8 @@ fn how(job: &Job, mechanism: &Mechanism, clip_norm: f64, local_steps: u32) -> Se
             Fact::text(
                 "mechanism",
                 "Mechanism",
-                "DP-SGD (Abadi et al. 2016): Poisson-subsampled Gaussian on gradients clipped row by row",
+                "DP-SGD (Abadi et al. 2016): Poisson-subsampled Gaussian on gradients clipped row by row, summed as integers on a \
+                 grid of clip norm / 2^24; the noise is a Gaussian rounded to that grid, sampled exactly",
             ),
             Fact::number("sampling_rate", "Sampling rate q", mechanism.q),
             Fact::number("noise_multiplier", "Noise multiplier σ", mechanism.noise_multiplier),
