@@ -14,7 +14,7 @@
 //!
 //! One step of very little loss has A so close to 1 that `ln A` would be rounding, which 10⁹ steps would multiply.
 //! So `A − 1` is what is summed, without the terms that cancel (those of 1 and of the mean ratio, which is 1): every
-//! divergence is right to a relative [`ROUNDING`], which is added.
+//! divergence is right to a relative `ROUNDING`, which is added.
 
 use thiserror::Error;
 
