@@ -79,7 +79,11 @@ fn state(config: &CoordinatorConfig, plan: &Plan) -> Result<(), CoordinatorError
 fn output(config: &CoordinatorConfig, plan: &Plan) -> Result<u32, CoordinatorError> {
     provenance::look(&config.output_dir, &plan.job().output_name())?;
     probe::writable(&config.output_dir)?;
-    output::newest(&config.output_dir)
+    let newest = output::newest(&config.output_dir)?;
+    if !config.state_dir.join("store.sqlite").exists() {
+        output::lost_store(&config.output_dir, newest, 0, &config.state_dir)?;
+    }
+    Ok(newest)
 }
 
 fn needs<T>(check: &mut Checklist, what: &str, needed: &str) -> Option<T> {

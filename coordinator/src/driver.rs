@@ -81,6 +81,7 @@ impl Coordinator {
         let config = &prepared.config;
         let base = config.base_model_name.clone().unwrap_or_else(|| config.base_model_dir.display().to_string());
         let output = Output::open(&config.output_dir, &config.base_model_dir, base, &prepared.plan)?;
+        output.fits(u32::try_from(records.rounds_done()).unwrap_or(u32::MAX), &config.state_dir)?;
         let machine = CoordinatorMachine::new(
             CoordinatorSetup { roster: prepared.roster.clone(), plan: prepared.plan.clone(), store: records },
             0,
@@ -192,7 +193,7 @@ impl Coordinator {
                         let untold: Vec<SiloId> = untold.collect();
                         presence::log_lingering(&untold, &self.prepared.roster, linger.saturating_sub(since.elapsed()));
                     }
-                    (None, None) => {}
+                    (None, None) => info!(event = "waiting_for", "every round is done; the end of the job is being taken up"),
                 },
                 () = tokio::time::sleep(timer) => {
                     let now = self.now();

@@ -61,6 +61,9 @@ pub enum CoordinatorError {
     /// A file that should hold evidence.
     #[error("{0}")]
     Malformed(String),
+    /// The store lacks what was put out.
+    #[error("{0}")]
+    Lost(String),
     /// Evidence that convicts nobody.
     #[error("{0}")]
     Evidence(String),
@@ -86,7 +89,7 @@ impl Exits for CoordinatorError {
             Self::Adapter(e) => e.exit_code(),
             Self::Malformed(_) => ExitCode::Data,
             Self::Credentials(e) => e.exit_code(),
-            Self::File { .. } | Self::Files(_) | Self::Store(_) => ExitCode::Storage,
+            Self::File { .. } | Self::Files(_) | Self::Store(_) | Self::Lost(_) => ExitCode::Storage,
             Self::StateDir(e) => e.exit_code(),
             Self::Output(e) => e.exit_code(),
             Self::Listen(e) => e.exit_code(),

@@ -132,6 +132,14 @@ impl Output {
         self.newest
     }
 
+    /// Refuses a store that knows of fewer rounds than the history: a round is in the store before it is in the history.
+    ///
+    /// # Errors
+    /// The state directory is new, or an old copy.
+    pub fn fits(&self, rounds_done: u32, state_dir: &Path) -> Result<(), CoordinatorError> {
+        lost_store(&self.dir, self.newest, rounds_done, state_dir)
+    }
+
     /// Keeps a finished round: decides on `best/`, appends the line, replaces `last/`, in this order. While a round has no
     /// line, `last/` is thus still the adapter that it measured; the newest round of the history, reported again after a
     /// crash, writes `last/` again and nothing else.
@@ -221,6 +229,20 @@ fn replay(path: &Path, lines: &[u8]) -> Result<(u32, Option<f64>), CoordinatorEr
         best = better(best, line.accuracy.filter(|_| line.round > 1));
     }
     Ok((newest, best))
+}
+
+/// As [`Output::fits`].
+pub(crate) fn lost_store(dir: &Path, newest: u32, rounds_done: u32, state_dir: &Path) -> Result<(), CoordinatorError> {
+    if newest <= rounds_done {
+        return Ok(());
+    }
+    Err(CoordinatorError::Lost(format!(
+        "{} holds this job up to round {newest}, but the store in {} knows of {rounds_done} rounds: it is new, or an old copy. \
+         Name the state_dir that belongs to it; or name another output_dir to run the job anew, in new state directories of all \
+         silos",
+        dir.display(),
+        state_dir.display()
+    )))
 }
 
 /// The newest round in the history of an output directory, 0 where there is none; changes nothing.

@@ -266,6 +266,10 @@ impl LocalTrainer {
             };
             drawn += batch.len() as u64;
             empty_batches += u32::from(batch.is_empty());
+            if !losses.is_empty() && losses.iter().all(|loss| !loss.is_finite()) {
+                // Gradients that are not finite add nothing, so that the values alone would not show it.
+                return Err(LocalError::Diverged { step: step + 1 });
+            }
             loss += losses.into_iter().map(f64::from).sum::<f64>();
             optimizer.step(&gradient, &mut update);
             for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {

@@ -14,8 +14,8 @@ use thiserror::Error;
 use crate::pld;
 use crate::rdp::CalibrateError;
 
-/// Decimal places of what [`Mechanism::propose`] proposes: both numbers are rounded up.
-const PLACES: i32 = 5;
+/// Significant digits of what [`Mechanism::propose`] proposes: both numbers are rounded up.
+const DIGITS: i32 = 5;
 /// Above this ε the bound e^ε on what an observer can learn says little.
 const WEAK_EPSILON: f64 = 10.0;
 /// Largest noise multiplier: what still fits the grid on which noise is drawn, and more than any job needs that learns.
@@ -148,7 +148,7 @@ impl Mechanism {
 
     /// Numbers with which `steps` steps stay within `epsilon` at `delta`, where a silo of `rows` rows, a public guess,
     /// draws `batch` of them on average; silos of up to four times as many rows may take part. Rate and noise are rounded up
-    /// to five decimal places, the noise after the rate.
+    /// to five significant digits, the noise after the rate.
     ///
     /// # Errors
     /// Where the arguments have no meaning or the target cannot be reached.
@@ -161,7 +161,7 @@ impl Mechanism {
         let mut found = Self::new(q, noise_multiplier, steps, delta, u32::MAX)?;
         // What a decimal number loses in its last digit must not be lost by the records.
         while found.epsilon > epsilon {
-            let more = round_up(found.noise_multiplier + 0.5 * 10f64.powi(-PLACES));
+            let more = round_up(found.noise_multiplier * (1.0 + 10f64.powi(-DIGITS)));
             found = Self::new(q, more, steps, delta, u32::MAX)?;
         }
         let room = rows.saturating_mul(ROOM);
@@ -262,7 +262,9 @@ fn ln_tail(n: u64, q: f64, most: u64) -> f64 {
     -(k * libm::log(k / (n * q)) + missing)
 }
 
+/// To [`DIGITS`] significant digits, upwards; x above 0.
 fn round_up(x: f64) -> f64 {
-    let scale = 10f64.powi(PLACES);
-    (x * scale).ceil() / scale
+    let place = DIGITS - 1 - x.log10().floor() as i32;
+    let scale = 10f64.powi(place.abs());
+    if place >= 0 { (x * scale).ceil() / scale } else { (x / scale).ceil() * scale }
 }

@@ -51,7 +51,7 @@ pub fn check(policy: &PolicyConfig, job: &Job, roster: &Roster, quorum: &Quorum)
             // A limit that is not a number limits nothing, so it refuses everything.
             let beyond = |asked: f64, allowed: f64| allowed.is_nan() || asked > allowed;
             if beyond(epsilon, policy.max_epsilon) {
-                reasons.push(format!("the job spends ε = {epsilon}, policy.max_epsilon allows {}", policy.max_epsilon));
+                reasons.push(format!("the job states ε = {epsilon}, policy.max_epsilon allows {}", policy.max_epsilon));
             }
             if beyond(delta, policy.max_delta) {
                 reasons.push(format!("the job states δ = {delta:e}, policy.max_delta allows {:e}", policy.max_delta));

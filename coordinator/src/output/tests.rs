@@ -106,6 +106,10 @@ fn best_is_decided_one_round_later_and_survives_a_restart() {
     assert_eq!((lines[3].dropped.as_slice(), lines[3].absent.len()), (["silo-3".to_owned()].as_slice(), 0));
     assert_eq!(newest(&fixture.dir.path().join("out")).unwrap(), 4);
     assert_eq!(newest(&fixture.dir.path().join("elsewhere")).unwrap(), 0);
+    let output = fixture.open();
+    output.fits(4, Path::new("state")).unwrap();
+    let error = output.fits(3, Path::new("state")).unwrap_err().to_string();
+    assert!(error.contains("up to round 4") && error.contains("knows of 3"), "{error}");
     assert_eq!(lines[3].kind, "evaluate");
 }
 

@@ -65,10 +65,10 @@ pub enum CoordinatorOutput {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DisconnectReason {
     /// It pinned another roster.
-    #[error("it pinned another roster ({0}); give every party the same roster file")]
+    #[error("this silo pinned another roster ({0}); give every party the same roster file")]
     OtherRoster(Digest),
     /// It was told another job.
-    #[error("it was given another job ({0}); give every party the same job file")]
+    #[error("this silo was given another job ({0}); give every party the same job file")]
     OtherJob(Digest),
     /// Its history is not a beginning of this coordinator's.
     #[error(

@@ -131,7 +131,12 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         (None, _) => check.note("output_dir", "none: this silo writes no adapter for its users"),
         (Some(dir), Some(plan)) => {
             let usable = output(dir, plan);
-            check.find("output_dir", usable, |()| format!("{} can be written", dir.display()));
+            let used = check.find("output_dir", usable, |_| format!("{} can be written", dir.display()));
+            if used == Some(true) && !config.state_dir.join("journal").exists() {
+                let words = "output_dir holds this job's adapter already, but state_dir is new: what this silo spent and signed \
+                             before stands in another one. Name that one";
+                check.note("state_dir", words);
+            }
         }
         (Some(_), None) => check.not_tried("output_dir", "the plan"),
     }
@@ -147,9 +152,11 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
     check.end()
 }
 
-fn output(dir: &Path, plan: &blindsum_protocol::Plan) -> Result<(), AgentError> {
-    provenance::look(dir, &plan.job().output_name())?;
-    Ok(probe::writable(dir)?)
+/// Whether the folder is this job's already.
+fn output(dir: &Path, plan: &blindsum_protocol::Plan) -> Result<bool, AgentError> {
+    let ours = provenance::look(dir, &plan.job().output_name())?;
+    probe::writable(dir)?;
+    Ok(ours)
 }
 
 fn needs<T>(check: &mut Checklist, what: &str, needed: &str) -> Option<T> {

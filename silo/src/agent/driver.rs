@@ -107,6 +107,8 @@ impl<S: Seams> Driver<S> {
         let code = match &result {
             Ok(Ended::Finished) => CloseCode::Finished,
             Ok(Ended::Stopped) => CloseCode::Stopping,
+            // What the coordinator should say of this silo is not that its disk is full.
+            Err(AgentError::Restored { .. } | AgentError::State { .. }) => CloseCode::StateDiffers,
             Err(error) if error.exit_code() == ExitCode::Storage => CloseCode::Storage,
             Err(_) => CloseCode::Internal,
         };

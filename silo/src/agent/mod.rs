@@ -199,7 +199,7 @@ fn open_journal(path: &Path) -> Result<(JournalFile, JournalState, bool), AgentE
 }
 
 /// Whether a journal knows of an attempt: its first entry says whose it is, and no more.
-fn took_part(bodies: &[Zeroizing<Vec<u8>>]) -> bool {
+pub(crate) fn took_part(bodies: &[Zeroizing<Vec<u8>>]) -> bool {
     bodies.len() > 1
 }
 

@@ -13,6 +13,7 @@ use blindsum_protocol::JobError;
 use blindsum_service::ConfigError;
 use thiserror::Error;
 
+use crate::journal::JournalError;
 use crate::ledger::LedgerError;
 
 /// Why a command ended early.
@@ -39,9 +40,21 @@ pub enum CommandError {
     /// Training, the job's privacy included.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The model puts out what is no number.
+    #[error(
+        "with this adapter the model puts out what is no number (row {row}): it was trained with too large a learning rate; train \
+         it again with a smaller one"
+    )]
+    NotANumber {
+        /// Row of the file, from 1.
+        row: usize,
+    },
     /// The privacy ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// No numbers keep the ε that was asked for.
     #[error("no plan: {0}")]
     Plan(#[from] MechanismError),
@@ -68,6 +81,8 @@ impl Exits for CommandError {
             CommandError::Model(e) => e.exit_code(),
             CommandError::Data(e) => e.exit_code(),
             CommandError::Ledger(e) => e.exit_code(),
+            CommandError::Journal(e) => e.exit_code(),
+            CommandError::NotANumber { .. } => ExitCode::Data,
             CommandError::Engine(e) => e.exit_code(),
             CommandError::Local(e) => e.exit_code(),
             CommandError::Adapter(e) => e.exit_code(),

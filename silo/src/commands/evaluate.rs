@@ -44,6 +44,9 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
     let rows: Vec<&Example> = rows.iter().collect();
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;
+    if !result.mean_loss.is_finite() {
+        return Err(CommandError::NotANumber { row: 1 });
+    }
     if args.json {
         let object = serde_json::json!({
             "provenance": ready.provenance, "rows": result.examples, "counted": result.counted, "correct": result.correct, "accuracy": result.accuracy(),

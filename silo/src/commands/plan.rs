@@ -50,6 +50,7 @@ pub fn plan(args: &PlanArgs) -> Result<(), CommandError> {
     let batch = u64::from(file.training.expected_batch_examples);
     let steps = trainings * u64::from(file.training.local_steps);
     let found = Mechanism::propose(args.rows, batch, steps, epsilon, delta)?;
+    found.allows(args.rows)?;
     let Mechanism { q, noise_multiplier, batch_max, .. } = found;
     say(format!(
         "# for {trainings} trainings of {} steps: ε = {:.4} at δ = {delta:e}, in every silo",

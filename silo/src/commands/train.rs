@@ -85,7 +85,10 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     }
     [Some(&train), held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks).for_each(say);
     let held_out = held_out.map(|data| data.rows.all());
-    let (spec, privacy) = TrainSpec::derive(&job.local_training()).map_err(LocalError::from)?;
+    let (spec, privacy) = TrainSpec::derive(&job.local_training()).map_err(|e| match args.rounds {
+        Some(rounds) => CommandError::Usage(format!("--rounds {rounds}: {e} for a job of so many rounds")),
+        None => LocalError::from(e).into(),
+    })?;
     if let Some(mechanism) = &privacy {
         mechanism.allows(train.len() as u64).map_err(LocalError::from)?;
         mechanism.remarks(train.len() as u64).into_iter().for_each(say);

@@ -158,6 +158,8 @@ fn training_alone_gives_an_adapter_that_evaluates_and_predicts() {
     std::fs::create_dir_all(place.dir.path().join("results/last")).unwrap();
     place.bad(&evaluate.replace("--adapter adapter", "--adapter results"), 2, &["output_dir", "results/last"]);
     place.good(&format!("{predict} out.jsonl --threads 1"));
+    let far = TRAIN.replace("--out adapter", "--out far") + " --learning-rate 1e30";
+    place.bad(&far, 3, &["training diverged", "learning_rate"]);
     place.write("none.jsonl", "");
     place.bad(&evaluate.replace("test.jsonl", "none.jsonl"), 3, &["none.jsonl: the file holds no rows"]);
     let blank = "{\"text\": \" \", \"label\": \"up\"}\n";

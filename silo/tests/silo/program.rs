@@ -331,6 +331,14 @@ fn the_officers_report_says_what_was_spent_and_touches_nothing() {
     assert!(code == 0 && page.contains("</html>") && !page.contains("<script"), "{page}");
     assert_eq!(std::fs::read_to_string(&ledger).unwrap(), before);
 
+    // Zero is said only where nothing can have been spent.
+    let opened = JournalFile::open(&silo.path("state/journal")).unwrap();
+    let mut journal = opened.journal;
+    journal.append(opened.bodies.last().unwrap()).unwrap();
+    std::fs::rename(&ledger, silo.path("away.jsonl")).unwrap();
+    let (code, said) = report("text");
+    assert!(code == 6 && said.contains("no longer known"), "{code} {said}");
+    std::fs::rename(silo.path("away.jsonl"), &ledger).unwrap();
     silo.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
     let (code, said) = report("text");
     assert!(code == 2 && said.contains("is of job") && said.contains("state_dir"), "{code} {said}");

@@ -1,6 +1,7 @@
 //! The facts of the report: from the job and the ledger to named values.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use blindsum_adapter::training::Protection;
 use blindsum_engine::local::TrainSpec;
@@ -11,7 +12,9 @@ use blindsum_service::Document;
 use serde_json::Value;
 
 use super::super::error::CommandError;
+use crate::agent::took_part;
 use crate::config::SiloConfig;
+use crate::journal::JournalFile;
 use crate::ledger::{Covers, Debit, Ledger};
 
 /// Rows of one person for which the report says what they come to together.
@@ -59,12 +62,12 @@ impl Fact {
     }
 }
 
-/// A number to at most four places, small ones with an exponent.
+/// A number to at most five places, small ones with an exponent.
 fn rounded(x: f64) -> String {
     if x != 0.0 && x.abs() < 1e-3 {
         return format!("{x:e}");
     }
-    let text = format!("{x:.4}");
+    let text = format!("{x:.5}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -89,9 +92,13 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
         );
         return Err(CommandError::Usage(what));
     }
-    let mut sections = vec![about(config, &job), protected(recorded.as_ref().map(|(covers, _)| covers))];
+    let took_part = took_part(&JournalFile::look(&config.state_dir.join("journal"))?);
+    // Zero may be said only where nothing can have been spent.
+    Ledger::not_lost(&path, took_part && mechanism.is_some())?;
+    let mut sections = vec![about(config, &job, &path, took_part)];
     match (&mechanism, job.protection()) {
         (Some(mechanism), Protection::RecordDp { clip_norm, epsilon, .. }) => {
+            sections.push(protected(recorded.as_ref().map(|(covers, _)| covers), config.policy.max_epsilon));
             sections.push(how(&job, mechanism, clip_norm, spec.local_steps));
             sections.push(spent(mechanism, epsilon, recorded.as_ref()));
             sections.push(groups(mechanism));
@@ -107,12 +114,15 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
             )],
         }),
     }
-    sections.push(left(&job, recorded.as_ref()));
-    sections.push(not_covered(&job));
+    sections.push(left(&job, recorded.as_ref(), took_part));
+    if mechanism.is_some() {
+        sections.push(not_covered(&job));
+    }
     Ok(sections)
 }
 
-fn about(config: &SiloConfig, job: &Job) -> Section {
+fn about(config: &SiloConfig, job: &Job, ledger: &Path, took_part: bool) -> Section {
+    let state = if took_part { "this silo took part in rounds" } else { "this silo has taken part in no round yet" };
     Section {
         key: "about",
         title: "Whose report this is",
@@ -122,12 +132,13 @@ fn about(config: &SiloConfig, job: &Job) -> Section {
             Fact::text("job", "Job", &job.name),
             Fact::text("job_digest", "Digest of the job", job.digest().to_string()),
             Fact::count("rounds", "Training rounds of the job", job.rounds),
-            Fact::text("max_epsilon", "This organisation's own limit", format!("ε ≤ {}", config.policy.max_epsilon)),
+            Fact::text("state", "State", format!("{state}, says the journal in {}", config.state_dir.display())),
+            Fact::text("ledger", "Ledger", ledger.display().to_string()),
         ],
     }
 }
 
-fn protected(covers: Option<&Covers>) -> Section {
+fn protected(covers: Option<&Covers>, max_epsilon: f64) -> Section {
     let mut facts = vec![
         Fact::text("privacy_unit", "Privacy unit", "one row of the training file"),
         Fact::text("adjacency", "Neighbours", "two training files of which one has one row more (add or remove)"),
@@ -138,6 +149,7 @@ fn protected(covers: Option<&Covers>) -> Section {
              noise before anything leaves it. Not against whoever reads this silo's own machine",
         ),
     ];
+    facts.push(Fact::text("max_epsilon", "This organisation's own limit", format!("ε ≤ {max_epsilon}")));
     if let Some(covers) = covers {
         facts.push(Fact::text("train_file", "Training file", &covers.train_file));
         facts.push(Fact::text("train_sha256", "Its SHA-256", covers.train_sha256.to_string()));
@@ -221,8 +233,16 @@ fn groups(mechanism: &Mechanism) -> Section {
     Section { key: "groups", title: "Where one person has several rows (whole job, same δ)", facts: facts.collect() }
 }
 
-fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>) -> Section {
-    let debits = recorded.map_or(&[][..], |(_, debits)| debits);
+fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>, took_part: bool) -> Section {
+    let updates = match (job.is_private(), recorded) {
+        (true, recorded) => {
+            Fact::count("updates", "Noised updates at most", recorded.map_or(0, |(_, d)| d.len()) as u64)
+        }
+        (false, _) if took_part => {
+            Fact::text("updates", "Updates", "without noise, one for each round of which the journal knows")
+        }
+        (false, _) => Fact::text("updates", "Updates", "none yet"),
+    };
     let time = match job.deadlines.release_seconds {
         Some(seconds) => {
             format!("{seconds} s after it was asked for, or a multiple: the log says where training took longer")
@@ -237,7 +257,7 @@ fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>) -> Section {
         key: "left",
         title: "What left this silo",
         facts: vec![
-            Fact::count("updates", "Noised updates at most", debits.len() as u64),
+            updates,
             Fact::text("form", "In which form", "masked: the coordinator sees only the sum over at least m silos"),
             Fact::text("sizes", "Sizes", "the same in every silo and round, whatever the rows are"),
             Fact::text("time", "When an update leaves", time),
@@ -269,7 +289,7 @@ mod tests {
 
     #[test]
     fn numbers_are_said_with_the_places_that_matter() {
-        for (value, said) in [(5.0, "5"), (5.25, "5.25"), (0.67152, "0.6715"), (1e-5, "1e-5"), (0.0, "0")] {
+        for (value, said) in [(5.0, "5"), (5.25, "5.25"), (0.671524, "0.67152"), (1e-5, "1e-5"), (0.0, "0")] {
             assert_eq!(Fact::number("x", "x", value).said(), said);
         }
         assert_eq!(Fact::number("x", "x", f64::INFINITY).said(), "inf");
