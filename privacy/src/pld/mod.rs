@@ -105,6 +105,7 @@ pub fn group_epsilon(phases: &[Phase], k: u32, delta: f64) -> f64 {
 
 /// δ after `steps` steps at sampling rate `q` and noise multiplier `sigma`, at this ε ≥ 0.
 ///
+/// 1 where no grid is found that says less: near the largest loss that a step can have in one direction.
 /// No steps or q = 0 give 0.
 pub fn delta(q: f64, sigma: f64, steps: u64, epsilon: f64) -> f64 {
     if epsilon.is_nan() || epsilon < 0.0 {
