@@ -18,7 +18,7 @@
 
 use thiserror::Error;
 
-use crate::pld::Phase;
+use crate::pld::SgdPhase;
 
 /// Smallest noise multiplier at which fractional orders are integrated. Below it they are bounded by the chord
 /// between whole orders (`ln A` is convex in α, and 0 at α = 1) and by the divergence without sampling.
@@ -46,11 +46,11 @@ pub fn epsilon(q: f64, sigma: f64, steps: u64, delta: f64) -> f64 {
     if steps == 0 || q == 0.0 {
         return 0.0;
     }
-    compose(&[Phase { q, sigma, steps }], delta)
+    compose(&[SgdPhase { q, sigma, steps }], delta)
 }
 
 /// The same for several phases with a meaning (0 < q ≤ 1, sigma > 0): at each order their divergences add up.
-pub(crate) fn compose(phases: &[Phase], delta: f64) -> f64 {
+pub(crate) fn compose(phases: &[SgdPhase], delta: f64) -> f64 {
     if phases.is_empty() {
         return 0.0;
     }

@@ -1,7 +1,7 @@
 //! Privacy loss distributions against others' accountants, against exact integrals, and under hostile arguments.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use blindsum_privacy::pld::{Phase, calibrate, compose, delta, epsilon, group_epsilon};
+use blindsum_privacy::pld::{SgdPhase, calibrate, compose, delta, epsilon, group_epsilon};
 use blindsum_privacy::rdp::{self, CalibrateError};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -172,7 +172,7 @@ fn two_different_steps_compose_as_their_integral_says() {
         ((1.0, 2.0), (0.3, 1.0), 1e-5),
         ((0.9, 3.0), (1.0, 4.0), 1e-3),
     ] {
-        let phases = [(q1, s1), (q2, s2)].map(|(q, sigma)| Phase { q, sigma, steps: 1 });
+        let phases = [(q1, s1), (q2, s2)].map(|(q, sigma)| SgdPhase { q, sigma, steps: 1 });
         let (first, second) = (Exact::new(q1, s1, 1), Exact::new(q2, s2, 1));
         let found = compose(&phases, delta);
         assert_tight(found, delta, |epsilon| first.deltas_with(&second, epsilon), &format!("{phases:?}"));
@@ -183,7 +183,7 @@ fn two_different_steps_compose_as_their_integral_says() {
 fn groups_compose_as_their_integral_says() {
     for (q, sigma, k, delta) in [(0.05, 1.0, 3, 1e-5), (0.3, 4.0, 10, 1e-6), (0.9, 6.0, 2, 1e-4), (1.0, 5.0, 2, 1e-5)] {
         let exact = Exact::new(q, sigma, k as i32);
-        let group = |steps| group_epsilon(&[Phase { q, sigma, steps }], k, delta);
+        let group = |steps| group_epsilon(&[SgdPhase { q, sigma, steps }], k, delta);
         assert_tight(group(1), delta, |epsilon| exact.deltas(epsilon), "one step");
         assert_tight(group(2), delta, |epsilon| exact.deltas_with(&exact, epsilon), "two steps");
     }
@@ -194,7 +194,7 @@ fn groups_compose_as_their_integral_says() {
 fn the_demo_spends_less_than_renyi_accounting_says() {
     let q = 96.0 / 2464.0;
     let sigma = rdp::calibrate(q, 100, 6.0, 1e-5).unwrap();
-    let phases = [Phase { q, sigma, steps: 100 }];
+    let phases = [SgdPhase { q, sigma, steps: 100 }];
     let groups = [1, 2, 3, 5].map(|k| (group_epsilon(&phases, k, 1e-5) * 100.0).round() / 100.0);
     assert_eq!(groups, [5.10, 10.90, 17.14, 30.91]);
     assert_eq!(calibrate(q, 100, 6.0, 1e-5).unwrap(), 0.717997);
@@ -202,7 +202,7 @@ fn the_demo_spends_less_than_renyi_accounting_says() {
 
 #[test]
 fn phases_join_and_order_does_not_matter() {
-    let phase = |q, sigma, steps| Phase { q, sigma, steps };
+    let phase = |q, sigma, steps| SgdPhase { q, sigma, steps };
     let whole = epsilon(0.02, 1.0, 300, 1e-6);
     assert_eq!(compose(&[phase(0.02, 1.0, 100), phase(0.0, 1.0, 9), phase(0.02, 1.0, 200)], 1e-6), whole);
     let (a, b) = (phase(0.02, 1.0, 100), phase(0.05, 2.0, 50));
@@ -245,13 +245,13 @@ fn what_has_no_meaning_is_infinite_and_what_does_nothing_is_free() {
         (0.1, 1.0, f64::NAN),
     ] {
         assert_eq!(epsilon(q, sigma, 1, d), f64::INFINITY, "{q} {sigma} {d}");
-        assert_eq!(group_epsilon(&[Phase { q, sigma, steps: 1 }], 2, d), f64::INFINITY, "{q} {sigma} {d}");
+        assert_eq!(group_epsilon(&[SgdPhase { q, sigma, steps: 1 }], 2, d), f64::INFINITY, "{q} {sigma} {d}");
     }
     assert_eq!([delta(2.0, 1.0, 1, 1.0), delta(0.1, 0.0, 1, 1.0), delta(0.1, 1.0, 1, f64::NAN)], [1.0; 3]);
     assert_eq!(delta(0.1, 1.0, 1, -1.0), 1.0);
     assert_eq!([epsilon(0.0, 1.0, 10, 1e-5), epsilon(0.1, 1.0, 0, 1e-5), compose(&[], 1e-5)], [0.0; 3]);
     assert_eq!([delta(0.0, 1.0, 10, 0.0), delta(0.1, 1.0, 0, 1.0)], [0.0; 2]);
-    assert_eq!(group_epsilon(&[Phase { q: 0.1, sigma: 1.0, steps: 5 }], 0, 1e-5), 0.0);
+    assert_eq!(group_epsilon(&[SgdPhase { q: 0.1, sigma: 1.0, steps: 5 }], 0, 1e-5), 0.0);
 }
 
 #[test]
@@ -269,12 +269,12 @@ fn hostile_arguments_neither_panic_nor_say_less() {
             }
         }
         assert!(delta(q, 1e-3, 1_000_000_000, 1.0) >= 0.0);
-        let group = group_epsilon(&[Phase { q, sigma: 1.0, steps: 10 }], u32::MAX, 1e-5);
+        let group = group_epsilon(&[SgdPhase { q, sigma: 1.0, steps: 10 }], u32::MAX, 1e-5);
         assert!(group >= 0.0);
     }
     assert!(epsilon(0.5, 1e-3, 1_000_000_000, 1e-5) > 1e12);
     assert_eq!(epsilon(1.0, 1e-170, 1, 1e-5), f64::INFINITY);
-    let many: Vec<_> = (1..1000).map(|i| Phase { q: 0.01, sigma: f64::from(i), steps: 1 }).collect();
+    let many: Vec<_> = (1..1000).map(|i| SgdPhase { q: 0.01, sigma: f64::from(i), steps: 1 }).collect();
     assert_eq!(compose(&many, 1e-5), f64::INFINITY);
 }
 
@@ -311,7 +311,7 @@ proptest! {
         prop_assert!(epsilon(q, sigma / more, steps, delta) >= here, "in sigma");
         prop_assert!(epsilon(q, sigma, (steps as f64 * more) as u64, delta) >= here, "in steps");
         prop_assert!(epsilon(q, sigma, steps, delta / more) >= here, "in delta");
-        let phase = Phase { q, sigma, steps };
+        let phase = SgdPhase { q, sigma, steps };
         prop_assert!(group_epsilon(&[phase], 2, delta) >= here, "in the size of a group");
     }
 

@@ -22,7 +22,7 @@ pub(super) fn each(
     beside: Option<&str>,
     take: &mut EachRow,
 ) -> Result<(), DataError> {
-    let mut table = Table::open(path, source, delimiter)?;
+    let mut table = Delimited::open(path, source, delimiter)?;
     let Some(first) = table.row()? else { return Ok(()) };
     let header: Vec<String> = table.fields.iter().map(|name| name.trim().to_owned()).collect();
     let column = |wanted: &str| {
@@ -47,7 +47,7 @@ pub(super) fn each(
 }
 
 /// A table, read row by row.
-struct Table<'a, R> {
+struct Delimited<'a, R> {
     path: &'a Path,
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
     delimiter: u8,
@@ -63,7 +63,7 @@ struct Table<'a, R> {
     fields: Vec<String>,
 }
 
-impl<'a, R: Read> Table<'a, R> {
+impl<'a, R: Read> Delimited<'a, R> {
     fn open(path: &'a Path, mut source: R, delimiter: u8) -> Result<Self, DataError> {
         let mut start = Vec::new();
         (&mut source).take(3).read_to_end(&mut start).map_err(|e| DataError::file(path, &e))?;
@@ -72,7 +72,7 @@ impl<'a, R: Read> Table<'a, R> {
         }
         let source = BufReader::with_capacity(1 << 16, Cursor::new(start).chain(source));
         let fields = Vec::new();
-        Ok(Table { path, source, delimiter, line: 1, after_return: false, begins: 1, left: MAX_ROW_BYTES, fields })
+        Ok(Delimited { path, source, delimiter, line: 1, after_return: false, begins: 1, left: MAX_ROW_BYTES, fields })
     }
 
     /// Reads the next row that is not blank into `fields`; its first line, or `None` at the end of the file.

@@ -37,7 +37,7 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use digits::{Digits, Words};
-use round::Scale;
+use round::ExactScale;
 
 /// Why noise was not made. Nothing was drawn and nothing changed.
 #[derive(Clone, Copy, Debug, Error, PartialEq)]
@@ -64,7 +64,7 @@ pub enum NoiseError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoundedGaussian {
     sigma: f64,
-    scale: Scale,
+    scale: ExactScale,
 }
 
 impl RoundedGaussian {
@@ -83,7 +83,7 @@ impl RoundedGaussian {
         if !(Self::SIGMA_MIN..=Self::SIGMA_MAX).contains(&sigma) {
             return Err(NoiseError::Sigma(sigma));
         }
-        Ok(RoundedGaussian { sigma, scale: Scale::of(sigma) })
+        Ok(RoundedGaussian { sigma, scale: ExactScale::of(sigma) })
     }
 
     /// The standard deviation in grid steps before rounding: what is accounted.

@@ -16,21 +16,21 @@ const SIGNIFICAND: u32 = 52;
 
 /// A standard deviation in grid steps as the fraction that an f64 is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Scale {
+pub(super) struct ExactScale {
     /// m.
     numerator: u64,
     /// f: the denominator is 2^f.
     shift: u32,
 }
 
-impl Scale {
+impl ExactScale {
     /// The exact value of `sigma`, which is 2⁻⁴ to 2³⁰.
     pub(super) fn of(sigma: f64) -> Self {
         let bits = sigma.to_bits();
         let exponent = (bits >> SIGNIFICAND) as u32;
         // sigma is (2⁵² + fraction) · 2^(exponent − 1023 − 52)
         let numerator = 1 << SIGNIFICAND | bits & ((1 << SIGNIFICAND) - 1);
-        Scale { numerator, shift: 1023 + SIGNIFICAND - exponent }
+        ExactScale { numerator, shift: 1023 + SIGNIFICAND - exponent }
     }
 
     /// The integer nearest to σ(k + x); at most σ(k + 1) + 1/2.
@@ -97,7 +97,7 @@ mod tests {
     fn round(sigma: f64, k: u32, x: &[u32]) -> (i64, usize) {
         let mut digits = Given(x);
         let x = Uniform::draw(&mut digits);
-        (Scale::of(sigma).round(k, &x, &mut digits), digits.0.len())
+        (ExactScale::of(sigma).round(k, &x, &mut digits), digits.0.len())
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn scales_are_the_exact_value() {
         for sigma in [0.0625, 0.1, 0.5, 1.0, 4.0 / 3.0, 1e9 / 7.0, RoundedGaussian::SIGMA_MAX] {
-            let Scale { numerator, shift } = Scale::of(sigma);
+            let ExactScale { numerator, shift } = ExactScale::of(sigma);
             assert_eq!(numerator as f64 / 2f64.powi(shift as i32), sigma);
             assert!((1 << 52..1 << 53).contains(&numerator) && (22..=56).contains(&shift));
         }
@@ -139,7 +139,7 @@ mod tests {
     fn the_largest_draw_that_k_allows_is_in_range() {
         let mut tape = Tape::<32>::new(1);
         let x = Uniform::draw(&mut tape);
-        let n = Scale::of(RoundedGaussian::SIGMA_MAX).round(u32::MAX, &x, &mut tape);
+        let n = ExactScale::of(RoundedGaussian::SIGMA_MAX).round(u32::MAX, &x, &mut tape);
         assert!(n <= 1 << 62 && n > (1 << 62) - (1 << 31), "{n}");
     }
 }

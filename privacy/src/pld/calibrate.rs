@@ -1,6 +1,6 @@
 //! The noise multiplier for an ε.
 
-use super::{COARSE, FINE, Joined, Phase, epsilon};
+use super::{COARSE, FINE, Joined, SgdPhase, epsilon};
 use crate::rdp::{self, CalibrateError, NOISE_RANGE, check_target};
 
 /// Relative distance below the target at which the search is content.
@@ -32,12 +32,14 @@ pub fn calibrate(q: f64, steps: u64, target: f64, delta: f64) -> Result<f64, Cal
         }
     }
     let rough = |fineness| {
-        move |sigma| Joined::new(&[Phase { q, sigma, steps }]).map_or(f64::INFINITY, |p| p.epsilon(1, delta, fineness))
+        move |sigma| {
+            Joined::new(&[SgdPhase { q, sigma, steps }]).map_or(f64::INFINITY, |p| p.epsilon(1, delta, fineness))
+        }
     };
-    let start = Found { sigma: (low * high).sqrt().max(0.8 * high), slope: -1.0 };
+    let start = Guess { sigma: (low * high).sqrt().max(0.8 * high), slope: -1.0 };
     let near = search(rough(COARSE), target, (low, high), start, 1e-4, 20);
     // Where even the coarse grid is too coarse it says nothing.
-    let start = if near.sigma < 0.999 * high { near } else { Found { sigma: 0.95 * high, slope: -1.0 } };
+    let start = if near.sigma < 0.999 * high { near } else { Guess { sigma: 0.95 * high, slope: -1.0 } };
     let found = search(rough(FINE), target, (low, high), start, CONTENT, 10);
     let mut sigma = round_up(found.sigma);
     let mut step = CONTENT;
@@ -63,7 +65,7 @@ fn round_up(x: f64) -> f64 {
 
 /// Where a search ended.
 #[derive(Clone, Copy)]
-struct Found {
+struct Guess {
     sigma: f64,
     /// d ln ε / d ln σ there.
     slope: f64,
@@ -75,10 +77,10 @@ fn search(
     epsilon: impl Fn(f64) -> f64,
     target: f64,
     bracket: (f64, f64),
-    start: Found,
+    start: Guess,
     content: f64,
     turns: u32,
-) -> Found {
+) -> Guess {
     let goal = libm::log(target) - 0.5 * content;
     let miss = |ln_sigma: f64| libm::log(epsilon(libm::exp(ln_sigma)).max(f64::MIN_POSITIVE)) - goal;
     let (mut low, mut high) = (libm::log(bracket.0), libm::log(bracket.1));
@@ -88,7 +90,7 @@ fn search(
     for _ in 0..turns {
         let off = miss(here);
         if off.abs() <= 0.5 * content || high - low < 1e-9 {
-            return Found { sigma: libm::exp(here), slope };
+            return Guess { sigma: libm::exp(here), slope };
         }
         if off > 0.0 {
             low = here;
@@ -105,5 +107,5 @@ fn search(
         let next = here - off / slope;
         here = if next > low && next < high && off.abs() < 20.0 { next } else { 0.5 * (low + high) };
     }
-    Found { sigma: libm::exp(high), slope }
+    Guess { sigma: libm::exp(high), slope }
 }

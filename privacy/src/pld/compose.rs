@@ -12,7 +12,7 @@
 //! equation.
 
 use super::fft::{Complex, Transform, UNIT};
-use super::sketch::{Plan, Sketch};
+use super::sketch::{GridPlan, LossSketch};
 use super::step;
 
 /// What a number too small for `f64` may have been, generously.
@@ -20,7 +20,7 @@ const UNDERFLOW: f64 = 1e-200;
 
 /// The total loss in one direction.
 pub(super) struct Composed {
-    plan: Plan,
+    plan: GridPlan,
     /// Tilted masses on the ring.
     ring: Vec<f64>,
     /// ln E exp(t·total loss), rounded up.
@@ -29,12 +29,12 @@ pub(super) struct Composed {
     top: i64,
     /// Probability of a loss above the window.
     beyond: f64,
-    /// What the errors of the masses may add to δ, in the units of [`Scan`].
+    /// What the errors of the masses may add to δ, in the units of [`Sweep`].
     error: f64,
 }
 
 /// Composes; `None` where arithmetic fails.
-pub(super) fn compose(sketches: &[Sketch], plan: Plan) -> Option<Composed> {
+pub(super) fn compose(sketches: &[LossSketch], plan: GridPlan) -> Option<Composed> {
     let transform = Transform::new(plan.points);
     let mut spectrum = Spectrum::one(plan.points / 2);
     let (mut cumulant, mut tail_cumulant, mut beyond) = (0.0, 0.0, 0.0);
@@ -150,7 +150,7 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &GridPlan) -> Self {
         let (fall, ratio) = (libm::exp(-plan.tilt * plan.spacing), libm::exp(-plan.spacing));
         let (mut tilted, mut rest) = (1.0, 1.0);
         let (mut sum, mut squares) = (0.0, 0.0);
@@ -169,7 +169,7 @@ impl Weights {
 }
 
 /// δ at the grid points from the top downwards, in units of `exp(cumulant − t·ε)`.
-struct Scan<'a> {
+struct Sweep<'a> {
     composed: &'a Composed,
     /// Grid point.
     index: i64,
@@ -182,13 +182,13 @@ struct Scan<'a> {
     rise: f64,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> Sweep<'a> {
     fn new(composed: &'a Composed) -> Self {
         let h = composed.plan.spacing;
         let (fall, ratio) = (libm::exp(-composed.plan.tilt * h), libm::exp(-h));
         let rise = -libm::expm1(-h);
         let mass = composed.mass(composed.top);
-        Scan { composed, index: composed.top, delta: 0.0, mass, fall, ratio, rise }
+        Sweep { composed, index: composed.top, delta: 0.0, mass, fall, ratio, rise }
     }
 
     fn down(&mut self) {
@@ -205,7 +205,7 @@ impl<'a> Scan<'a> {
 }
 
 /// An ε, and whether another grid would say less.
-pub(super) struct Answer {
+pub(super) struct ReadOff {
     pub(super) epsilon: f64,
     /// The window had no smaller one to offer.
     pub(super) narrow: bool,
@@ -223,21 +223,21 @@ impl Composed {
         index as f64 * self.plan.spacing
     }
 
-    /// Logarithm of the unit of [`Scan`] at a grid point, rounded up.
+    /// Logarithm of the unit of [`Sweep`] at a grid point, rounded up.
     fn ln_unit(&self, index: i64) -> f64 {
         let tilted = self.plan.tilt * self.loss(index);
         self.cumulant - tilted + 8.0 * UNIT * (self.cumulant.abs() + tilted.abs())
     }
 
     /// The smallest ε of the window that holds with `delta`; infinite where none does.
-    pub(super) fn epsilon(&self, delta: f64) -> Answer {
-        let none = Answer { epsilon: f64::INFINITY, narrow: false, steepness: 0.0 };
+    pub(super) fn epsilon(&self, delta: f64) -> ReadOff {
+        let none = ReadOff { epsilon: f64::INFINITY, narrow: false, steepness: 0.0 };
         let left = (delta - self.beyond) * (1.0 - 1e-12);
         if left.is_nan() || left <= 0.0 {
             return none;
         }
         let ln_left = libm::log(left);
-        let mut scan = Scan::new(self);
+        let mut scan = Sweep::new(self);
         let mut before = f64::INFINITY;
         let bottom = (self.top - self.ring.len() as i64 + 2).max(0);
         loop {
@@ -253,10 +253,10 @@ impl Composed {
                 let epsilon = self.loss(scan.index) + grown.min(self.plan.spacing);
                 let steepness = (1.0 - before * scan.fall / here) / self.plan.spacing;
                 let epsilon = if epsilon.is_nan() { f64::INFINITY } else { epsilon };
-                return Answer { epsilon, narrow: false, steepness };
+                return ReadOff { epsilon, narrow: false, steepness };
             }
             if scan.index <= bottom {
-                return Answer { epsilon: self.loss(scan.index).max(0.0), narrow: bottom > 0, steepness: 0.0 };
+                return ReadOff { epsilon: self.loss(scan.index).max(0.0), narrow: bottom > 0, steepness: 0.0 };
             }
             before = here;
             scan.down();
@@ -274,7 +274,7 @@ impl Composed {
         if position >= self.top as f64 {
             return self.beyond.min(1.0);
         }
-        let mut scan = Scan::new(self);
+        let mut scan = Sweep::new(self);
         while scan.index > position as i64 + 1 {
             scan.down();
         }

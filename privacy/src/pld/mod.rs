@@ -20,7 +20,7 @@
 //! less than 100 MB. The same bits come out on every machine.
 //!
 //! ```
-//! use blindsum_privacy::pld::{self, Phase};
+//! use blindsum_privacy::pld::{self, SgdPhase};
 //! use blindsum_privacy::rdp;
 //!
 //! // noise for 100 steps that draw each record with probability 0.01, so that ε is at most 6 at δ = 1e-5
@@ -28,7 +28,7 @@
 //! assert!(pld::epsilon(0.01, sigma, 100, 1e-5) <= 6.0 && sigma < rdp::calibrate(0.01, 100, 6.0, 1e-5)?);
 //!
 //! // half of the steps with twice the noise; a person with two records
-//! let phases = [Phase { q: 0.01, sigma, steps: 50 }, Phase { q: 0.01, sigma: 2.0 * sigma, steps: 50 }];
+//! let phases = [SgdPhase { q: 0.01, sigma, steps: 50 }, SgdPhase { q: 0.01, sigma: 2.0 * sigma, steps: 50 }];
 //! let one = pld::compose(&phases, 1e-5);
 //! assert!(one < 6.0 && pld::group_epsilon(&phases, 2, 1e-5) > one);
 //! # Ok::<(), rdp::CalibrateError>(())
@@ -45,7 +45,7 @@ use crate::rdp;
 
 pub use calibrate::calibrate;
 use loss::{Direction, Loss};
-use sketch::{Fineness, Plan, Sketch};
+use sketch::{Fineness, GridPlan, LossSketch};
 
 /// What is published.
 const FINE: Fineness = Fineness { tolerance: 1e-5, most_points: 1 << 20 };
@@ -62,7 +62,7 @@ const SMALLEST_DELTA: f64 = 1e-290;
 
 /// Steps alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Phase {
+pub struct SgdPhase {
     /// Probability with which a step draws each record.
     pub q: f64,
     /// Noise multiplier: standard deviation of the noise divided by the clip norm.
@@ -75,13 +75,13 @@ pub struct Phase {
 ///
 /// No steps or q = 0 give 0.
 pub fn epsilon(q: f64, sigma: f64, steps: u64, delta: f64) -> f64 {
-    compose(&[Phase { q, sigma, steps }], delta)
+    compose(&[SgdPhase { q, sigma, steps }], delta)
 }
 
 /// ε of all `phases` together, at this δ: the phases of one job, or several jobs fixed beforehand.
 ///
 /// Infinite for more than 256 phases that differ.
-pub fn compose(phases: &[Phase], delta: f64) -> f64 {
+pub fn compose(phases: &[SgdPhase], delta: f64) -> f64 {
     if !(delta > 0.0 && delta < 1.0) {
         return f64::INFINITY;
     }
@@ -93,7 +93,7 @@ pub fn compose(phases: &[Phase], delta: f64) -> f64 {
 ///
 /// By the distribution of how many of them a step draws, not by k times the ε of one. Each record is clipped on its
 /// own. Infinite also where more than 256 of the records may be drawn together.
-pub fn group_epsilon(phases: &[Phase], k: u32, delta: f64) -> f64 {
+pub fn group_epsilon(phases: &[SgdPhase], k: u32, delta: f64) -> f64 {
     if k <= 1 && delta > 0.0 && delta < 1.0 {
         return if k == 0 { 0.0 } else { compose(phases, delta) };
     }
@@ -111,15 +111,15 @@ pub fn delta(q: f64, sigma: f64, steps: u64, epsilon: f64) -> f64 {
     if epsilon.is_nan() || epsilon < 0.0 {
         return 1.0;
     }
-    Joined::new(&[Phase { q, sigma, steps }]).map_or(1.0, |phases| phases.delta(epsilon))
+    Joined::new(&[SgdPhase { q, sigma, steps }]).map_or(1.0, |phases| phases.delta(epsilon))
 }
 
 /// At most [`MOST_PHASES`] phases with a meaning, none without effect, equal ones joined.
-struct Joined(Vec<Phase>);
+struct Joined(Vec<SgdPhase>);
 
 impl Joined {
-    fn new(phases: &[Phase]) -> Option<Self> {
-        let mut joined: Vec<Phase> = Vec::new();
+    fn new(phases: &[SgdPhase]) -> Option<Self> {
+        let mut joined: Vec<SgdPhase> = Vec::new();
         // Where all records are drawn, the losses are Gaussian, and 1/σ² adds up.
         let mut precision = 0.0;
         for phase in phases {
@@ -144,18 +144,18 @@ impl Joined {
             return None;
         }
         if precision > 0.0 {
-            joined.push(Phase { q: 1.0, sigma: (1.0 / precision).sqrt() * (1.0 - 1e-14), steps: 1 });
+            joined.push(SgdPhase { q: 1.0, sigma: (1.0 / precision).sqrt() * (1.0 - 1e-14), steps: 1 });
         }
         Some(Joined(joined))
     }
 
     /// Both directions; `None` where arithmetic fails.
-    fn sketches(&self, k: u32, budget: f64) -> Option<[Vec<Sketch>; 2]> {
+    fn sketches(&self, k: u32, budget: f64) -> Option<[Vec<LossSketch>; 2]> {
         let steps: f64 = self.0.iter().map(|phase| phase.steps as f64).sum();
         let direction = |direction| {
-            let sketch = |phase: &Phase| {
+            let sketch = |phase: &SgdPhase| {
                 let loss = Loss::new(phase.q, phase.sigma, k)?;
-                Sketch::new(loss, direction, phase.steps, budget / steps)
+                LossSketch::new(loss, direction, phase.steps, budget / steps)
             };
             self.0.iter().map(sketch).collect::<Option<Vec<_>>>()
         };
@@ -183,12 +183,12 @@ impl Joined {
             return 0.0;
         }
         // Which δ the tails are a share of is known only roughly before.
-        let rough = |sketches: &Vec<Sketch>| sketch::likely_delta(sketches, epsilon).1;
+        let rough = |sketches: &Vec<LossSketch>| sketch::likely_delta(sketches, epsilon).1;
         let Some(first) = self.sketches(1, 1e-30) else { return 1.0 };
         let ln_delta = first.iter().map(rough).fold(f64::MIN, f64::max);
         let Some(directions) = self.sketches(1, BEYOND_SHARE * libm::exp(ln_delta)) else { return 1.0 };
-        let directed = |sketches: &Vec<Sketch>| {
-            let plan = Plan::for_epsilon(sketches, epsilon, FINE);
+        let directed = |sketches: &Vec<LossSketch>| {
+            let plan = GridPlan::for_epsilon(sketches, epsilon, FINE);
             plan.and_then(|plan| compose::compose(sketches, plan)).map_or(1.0, |composed| composed.delta(epsilon))
         };
         directions.iter().map(directed).fold(0.0, f64::max)
@@ -196,8 +196,8 @@ impl Joined {
 }
 
 /// ε in one direction; infinite where arithmetic fails.
-fn directed_epsilon(sketches: &[Sketch], delta: f64, fineness: Fineness) -> f64 {
-    let Some(mut plan) = Plan::for_delta(sketches, delta, fineness) else { return f64::INFINITY };
+fn directed_epsilon(sketches: &[LossSketch], delta: f64, fineness: Fineness) -> f64 {
+    let Some(mut plan) = GridPlan::for_delta(sketches, delta, fineness) else { return f64::INFINITY };
     let mut best = f64::INFINITY;
     for _ in 0..MOST_PLANS {
         let Some(composed) = compose::compose(sketches, plan) else { break };
@@ -228,8 +228,8 @@ mod tests {
             [(1e-6, 0.8, 1), (0.01, 1.0, 1), (0.3, 0.2, 1), (0.999, 5.0, 1), (1.0, 1.0, 1), (0.05, 0.7, 5)]
         {
             for direction in [Direction::Remove, Direction::Add] {
-                let sketch = Sketch::new(Loss::new(q, sigma, k).unwrap(), direction, 1, 1e-18).unwrap();
-                let plan = Plan {
+                let sketch = LossSketch::new(Loss::new(q, sigma, k).unwrap(), direction, 1, 1e-18).unwrap();
+                let plan = GridPlan {
                     tilt: 0.0,
                     tail_tilt: 0.0,
                     ln_tail: -30.0,
@@ -241,7 +241,7 @@ mod tests {
                 assert!(step.cumulant.abs() < 4e-15, "{q} {sigma} {direction:?}: {:e}", step.cumulant);
                 // Tilted by −1 it is the distribution on the other data, which sums to 1 too.
                 if direction == Direction::Remove {
-                    let other = step::place(&sketch, &Plan { tilt: -1.0, ..plan }).unwrap().cumulant;
+                    let other = step::place(&sketch, &GridPlan { tilt: -1.0, ..plan }).unwrap().cumulant;
                     assert!(other.abs() < 1e-14, "{q} {sigma}: {other:e}");
                 }
             }

@@ -31,7 +31,7 @@ const MOST_PANELS: f64 = 1000.0;
 const TILTS: (f64, f64) = (1e-4, 1e8);
 
 /// One step in one direction: its loss under its own law, by nodes.
-pub(super) struct Sketch {
+pub(super) struct LossSketch {
     pub(super) loss: Loss,
     pub(super) direction: Direction,
     pub(super) steps: u64,
@@ -43,7 +43,7 @@ pub(super) struct Sketch {
     nodes: Vec<(f64, f64, f64)>,
 }
 
-impl Sketch {
+impl LossSketch {
     /// `None` where the noise is too small for arithmetic. At most `budget` lies beyond.
     pub(super) fn new(loss: Loss, direction: Direction, steps: u64, budget: f64) -> Option<Self> {
         let far = loss.farthest_mean();
@@ -70,7 +70,7 @@ impl Sketch {
         if width.is_nan() || width > WIDEST_RANGE || beyond.is_nan() {
             return None;
         }
-        let mut sketch = Sketch { loss, direction, steps, range, beyond, nodes: Vec::new() };
+        let mut sketch = LossSketch { loss, direction, steps, range, beyond, nodes: Vec::new() };
         sketch.place_nodes();
         sketch.nodes.iter().all(|node| node.1.is_finite() && node.2.is_finite()).then_some(sketch)
     }
@@ -153,7 +153,7 @@ pub(super) struct Fineness {
 
 /// Tilt, window and grid for one question.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct GridPlan {
     /// t: the law is tilted by exp(t·loss), so that the losses that decide are the likely ones.
     pub(super) tilt: f64,
     /// The tilt at which the tail above the window is bounded.
@@ -194,7 +194,7 @@ fn minimum(f: impl Fn(f64) -> f64, range: (f64, f64), turns: u32) -> (f64, f64) 
 }
 
 /// ln E exp(t·total loss).
-fn total_cumulant(sketches: &[Sketch], t: f64) -> f64 {
+fn total_cumulant(sketches: &[LossSketch], t: f64) -> f64 {
     sketches.iter().map(|sketch| sketch.steps as f64 * sketch.cumulant(t)).sum()
 }
 
@@ -204,7 +204,7 @@ fn ln_largest_weight(t: f64) -> f64 {
 }
 
 /// A bound on ln δ at `epsilon` of Chernoff's kind, at most 0, and its tilt.
-fn chernoff(sketches: &[Sketch], epsilon: f64) -> (f64, f64) {
+fn chernoff(sketches: &[LossSketch], epsilon: f64) -> (f64, f64) {
     // Where losses are bounded, δ may be as good as 0: any tilt that shows it will do.
     let ln_delta = |t| total_cumulant(sketches, t) - t * epsilon + ln_largest_weight(t);
     let (tilt, ln_delta) = minimum(|t| ln_delta(t).max(LN_NOTHING), TILTS, 36);
@@ -212,24 +212,24 @@ fn chernoff(sketches: &[Sketch], epsilon: f64) -> (f64, f64) {
 }
 
 /// Standard deviation of the total loss under the tilted law.
-fn deviation(sketches: &[Sketch], t: f64) -> f64 {
+fn deviation(sketches: &[LossSketch], t: f64) -> f64 {
     sketches.iter().map(|sketch| sketch.steps as f64 * sketch.variance(t)).sum::<f64>().sqrt()
 }
 
 /// By how much δ is likely to lie below that bound at this tilt, as a factor of at least 1.
-fn sharpness(sketches: &[Sketch], t: f64) -> f64 {
+fn sharpness(sketches: &[LossSketch], t: f64) -> f64 {
     1.0 + (2.0 * std::f64::consts::PI).sqrt() * deviation(sketches, t) * (t + 1.0)
 }
 
 /// A tilt for δ at `epsilon`, and the logarithm of a number that δ is likely to exceed: one step with a heavy tail has
 /// a δ far below Chernoff's bound.
-pub(super) fn likely_delta(sketches: &[Sketch], epsilon: f64) -> (f64, f64) {
+pub(super) fn likely_delta(sketches: &[LossSketch], epsilon: f64) -> (f64, f64) {
     let (tilt, ln_chernoff) = chernoff(sketches, epsilon);
     (tilt, (2.5 * (ln_chernoff - libm::log(sharpness(sketches, tilt)))).max(LN_NOTHING))
 }
 
 /// How wide the window must be at this tilt.
-fn needed_window(sketches: &[Sketch], tilt: f64, ln_delta: f64, epsilon: f64, top: f64) -> f64 {
+fn needed_window(sketches: &[LossSketch], tilt: f64, ln_delta: f64, epsilon: f64, top: f64) -> f64 {
     let here = total_cumulant(sketches, tilt);
     // By how much δ is smaller than the unit in which tilted masses enter it.
     let margin = LN_MILLION + (here - tilt * epsilon - ln_delta).max(0.0);
@@ -241,9 +241,9 @@ fn needed_window(sketches: &[Sketch], tilt: f64, ln_delta: f64, epsilon: f64, to
     (top.max(above) - epsilon).max((top + below).min((LN_MILLION - ln_delta) / tilt))
 }
 
-impl Plan {
+impl GridPlan {
     /// For ε at a δ.
-    pub(super) fn for_delta(sketches: &[Sketch], delta: f64, fineness: Fineness) -> Option<Self> {
+    pub(super) fn for_delta(sketches: &[LossSketch], delta: f64, fineness: Fineness) -> Option<Self> {
         let ln_delta = libm::log(delta);
         let epsilon = |t| (total_cumulant(sketches, t) + ln_largest_weight(t) - ln_delta) / t;
         let (tilt, chernoff) = minimum(epsilon, TILTS, 36);
@@ -287,7 +287,7 @@ impl Plan {
     }
 
     /// For δ at an ε.
-    pub(super) fn for_epsilon(sketches: &[Sketch], epsilon: f64, fineness: Fineness) -> Option<Self> {
+    pub(super) fn for_epsilon(sketches: &[LossSketch], epsilon: f64, fineness: Fineness) -> Option<Self> {
         let (tilt, ln_delta) = likely_delta(sketches, epsilon);
         Self::around(sketches, tilt, ln_delta, (epsilon, epsilon), fineness)
     }
@@ -297,7 +297,7 @@ impl Plan {
     /// `best` is the best tilt. A smaller tilt often needs a much smaller window, and costs digits, of which there are
     /// enough.
     fn around(
-        sketches: &[Sketch],
+        sketches: &[LossSketch],
         best: f64,
         ln_delta: f64,
         (epsilon, centre): (f64, f64),
@@ -344,7 +344,7 @@ impl Plan {
             spacing *= 2.0;
         }
         let points = ((window / spacing) as usize + 2).next_power_of_two();
-        Plan { tilt, tail_tilt, ln_tail, spacing, points, count }.checked()
+        GridPlan { tilt, tail_tilt, ln_tail, spacing, points, count }.checked()
     }
 }
 

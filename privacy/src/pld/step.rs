@@ -21,10 +21,10 @@
 
 use super::fft::UNIT;
 use super::loss::Direction;
-use super::sketch::{LN_SQRT_TAU, NARROW, Plan, Sketch, WIDE};
+use super::sketch::{GridPlan, LN_SQRT_TAU, LossSketch, NARROW, WIDE};
 
 /// What a step's masses on the ring say besides.
-pub(super) struct Step {
+pub(super) struct GridStep {
     /// Tilted masses that sum to 1; the loss `i·h` lies at place `i mod n`.
     pub(super) ring: Vec<f64>,
     /// ln E exp(t·loss) on the grid, for the plan's tilt.
@@ -64,7 +64,7 @@ struct Cell {
 
 /// The ring as it fills.
 struct Ring<'a> {
-    plan: &'a Plan,
+    plan: &'a GridPlan,
     masses: Vec<f64>,
     total: Sum,
     tail: Sum,
@@ -92,7 +92,7 @@ impl Ring<'_> {
 }
 
 /// Places one step on the plan's grid; `None` where arithmetic fails.
-pub(super) fn place(sketch: &Sketch, plan: &Plan) -> Option<Step> {
+pub(super) fn place(sketch: &LossSketch, plan: &GridPlan) -> Option<GridStep> {
     let h = plan.spacing;
     let loss = &sketch.loss;
     let (from, to) = sketch.tilted_range(plan.tilt);
@@ -144,7 +144,7 @@ pub(super) fn place(sketch: &Sketch, plan: &Plan) -> Option<Step> {
     }
     let error = ring.error / sum + 16.0 * UNIT;
     let tail_cumulant = tail_k + libm::log(tail) + 4.0 * error;
-    Some(Step { ring: ring.masses, cumulant: k + libm::log(sum), tail_cumulant, error })
+    Some(GridStep { ring: ring.masses, cumulant: k + libm::log(sum), tail_cumulant, error })
 }
 
 /// A node of a narrow cell of g.
@@ -161,8 +161,8 @@ struct Node {
 
 /// Integrates cells.
 struct Cells<'a> {
-    sketch: &'a Sketch,
-    plan: &'a Plan,
+    sketch: &'a LossSketch,
+    plan: &'a GridPlan,
     k: f64,
     /// The integrand's exponent is this times g, but for the Gaussian.
     growth: f64,
@@ -176,7 +176,7 @@ struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn new(sketch: &'a Sketch, plan: &'a Plan, k: f64) -> Self {
+    fn new(sketch: &'a LossSketch, plan: &'a GridPlan, k: f64) -> Self {
         let h = plan.spacing;
         let rise = -libm::expm1(-h);
         let growth = match sketch.direction {

@@ -32,13 +32,13 @@ pub struct ReportArgs {
     #[command(flatten)]
     common: Common,
     /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
 }
 
 /// Form of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ReportFormat {
     /// For people, at most 100 columns
     Text,
     /// One object: section, fact, value
@@ -55,9 +55,9 @@ pub fn privacy_report(args: &ReportArgs) -> Result<(), CommandError> {
     let (config, _) = args.common.load::<SiloConfig>()?;
     let sections = facts(&config)?;
     say(match args.format {
-        Format::Text => text(&sections),
-        Format::Json => json(&sections).to_string(),
-        Format::Html => html(&sections),
+        ReportFormat::Text => text(&sections),
+        ReportFormat::Json => json(&sections).to_string(),
+        ReportFormat::Html => html(&sections),
     });
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blindsum_adapter::training::Protection;
 use blindsum_engine::local::TrainSpec;
-use blindsum_privacy::pld::{self, Phase};
+use blindsum_privacy::pld::{self, SgdPhase};
 use blindsum_privacy::{Mechanism, rdp};
 use blindsum_protocol::job::{Job, JobFile, MetricsMode};
 use blindsum_service::Document;
@@ -225,7 +225,7 @@ fn spent(mechanism: &Mechanism, stated: f64, recorded: Option<&(Covers, Vec<Debi
 }
 
 fn groups(mechanism: &Mechanism) -> Section {
-    let phase = Phase { q: mechanism.q, sigma: mechanism.noise_multiplier, steps: mechanism.steps };
+    let phase = SgdPhase { q: mechanism.q, sigma: mechanism.noise_multiplier, steps: mechanism.steps };
     let epsilon = |k| pld::group_epsilon(&[phase], k, mechanism.main_delta());
     let keys = ["epsilon_2", "epsilon_3", "epsilon_5"];
     let labels = ["ε for 2 rows of one person", "ε for 3 rows", "ε for 5 rows"];
