@@ -260,16 +260,16 @@ impl LocalTrainer {
                 }
                 StepProtection::Bound { max_grad_norm } => {
                     let result = engine.gradient_sum(adapter, kind, &batch)?;
+                    // Only here: under record-DP, giving up because of a loss would tell others of a record that was drawn.
+                    if !result.losses.is_empty() && result.losses.iter().all(|loss| !loss.is_finite()) {
+                        return Err(LocalError::Diverged { step: step + 1 });
+                    }
                     let mean = result.sum.into_iter().map(|x| f64::from(x) / divisor).collect();
                     (bounded(mean, *max_grad_norm), result.losses)
                 }
             };
             drawn += batch.len() as u64;
             empty_batches += u32::from(batch.is_empty());
-            if !losses.is_empty() && losses.iter().all(|loss| !loss.is_finite()) {
-                // Gradients that are not finite add nothing, so that the values alone would not show it.
-                return Err(LocalError::Diverged { step: step + 1 });
-            }
             loss += losses.into_iter().map(f64::from).sum::<f64>();
             optimizer.step(&gradient, &mut update);
             for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {

@@ -97,17 +97,23 @@ impl Drop for Services {
     }
 }
 
-#[test]
-fn whoever_types_the_documented_commands_gets_a_federation() {
-    let Some(programs) = programs() else { return };
-    let machines = Machines::new(&programs);
+/// Machines with a folder each, and what is documented for them.
+fn documented(programs: &Path) -> (Machines, Vec<Step>) {
+    let machines = Machines::new(programs);
     for machine in ["authority", "coordinator"].iter().chain(&SILOS) {
         machines.folder(machine);
     }
     let block = blocks(OPERATIONS, SECTION)[0].replace(HOST, "localhost");
+    (machines, steps(&block, &SILOS))
+}
+
+#[test]
+fn whoever_types_the_documented_commands_gets_a_federation() {
+    let Some(programs) = programs() else { return };
+    let (machines, steps) = documented(&programs);
     let mut services = Services(Vec::new());
     let mut written = false;
-    for step in steps(&block, &SILOS) {
+    for step in steps {
         let is_service = step.line.starts_with("blindsum-silo") || step.line.starts_with("blindsum-coordinator");
         if is_service && !written {
             write_configuration(&machines);
@@ -144,31 +150,21 @@ fn whoever_types_the_documented_commands_gets_a_federation() {
 #[test]
 fn after_a_loss_both_sides_say_again_for_whom_they_wait() {
     let Some(programs) = programs() else { return };
-    let machines = Machines::new(&programs);
-    for machine in ["authority", "coordinator"].iter().chain(&SILOS) {
-        machines.folder(machine);
+    let (machines, steps) = documented(&programs);
+    for step in steps.iter().filter(|step| !step.line.contains(" check ") && !step.line.contains(" run ")) {
+        machines.type_in(step);
     }
-    let block = blocks(OPERATIONS, SECTION)[0].replace(HOST, "localhost");
-    let mut services = Services(Vec::new());
-    let mut written = false;
-    for step in steps(&block, &SILOS) {
-        if step.line.contains(" check ") {
-            if !written {
-                write_configuration(&machines);
-                written = true;
-            }
-        } else if !step.line.contains(" run ") {
-            drop(machines.type_in(&step));
-        } else if ["coordinator", "clinic-a"].contains(&step.machine.as_str()) {
-            services.0.push((step.machine.clone(), start(&machines, &step)));
-        }
-    }
+    write_configuration(&machines);
+    let run = |machine: &str| {
+        let step = steps.iter().find(|step| step.machine == machine && step.line.contains(" run ")).unwrap();
+        (machine.to_owned(), start(&machines, step))
+    };
+    let mut services = Services(vec![run("coordinator"), run("clinic-a")]);
     says(&machines, "coordinator", "1 of 4 silos are here (clinic-a); not connected: clinic-b, clinic-c, clinic-d");
     stop(&mut services.0[1].1);
     says(&machines, "coordinator", "0 of 4 silos are here; not connected: clinic-a, clinic-b");
 
-    let again = steps(&block, &SILOS).into_iter().find(|s| s.machine == "clinic-a" && s.line.contains(" run "));
-    services.0[1].1 = start(&machines, &again.unwrap());
+    services.0[1] = run("clinic-a");
     says(&machines, "clinic-a", "connected to ");
     stop(&mut services.0[0].1);
     says(&machines, "clinic-a", "the connection to the coordinator is lost; dialling again, for ");

@@ -5,7 +5,8 @@
 //! keys, roster, job ─► model's hashes ─► layout, plan ─► policy ─► data ─► privacy of this silo
 //! ```
 //!
-//! Contract: [`prepare`] reads only; it makes no directory and connects to nobody. Errors about data name file and line, never a text or a label.
+//! Contract: [`prepare`] reads only; it makes no directory and connects to nobody. Errors about data name file and line,
+//! never a text or a label.
 
 use std::path::Path;
 use std::sync::Arc;

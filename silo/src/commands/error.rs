@@ -42,12 +42,13 @@ pub enum CommandError {
     Local(#[from] LocalError),
     /// The model puts out what is no number.
     #[error(
-        "with this adapter the model puts out what is no number (row {row}): it was trained with too large a learning rate; train \
-         it again with a smaller one"
+        "with this adapter the model puts out what is no number{}: it was trained with too large a learning rate; train it again \
+         with a smaller one",
+        row.map(|row| format!(" (row {row})")).unwrap_or_default()
     )]
     NotANumber {
-        /// Row of the file, from 1.
-        row: usize,
+        /// Row of the file, from 1, where it is known.
+        row: Option<usize>,
     },
     /// The privacy ledger.
     #[error(transparent)]

@@ -45,7 +45,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<(), CommandError> {
     let adapter = Adapter { values: &ready.values, folded: &ready.folded };
     let result = engine::evaluate(&mut ready.engine, adapter, &rows)?;
     if !result.mean_loss.is_finite() {
-        return Err(CommandError::NotANumber { row: 1 });
+        return Err(CommandError::NotANumber { row: None });
     }
     if args.json {
         let object = serde_json::json!({

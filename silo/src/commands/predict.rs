@@ -87,7 +87,7 @@ pub fn predict(args: &PredictArgs) -> Result<(), CommandError> {
         let rest: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(logits[top])).exp()).sum();
         let probability = 1.0 / rest;
         if !probability.is_finite() {
-            return Err(CommandError::NotANumber { row: i + 1 });
+            return Err(CommandError::NotANumber { row: Some(i + 1) });
         }
         let answer =
             Answer { row: i + 1, label: &ready.labels[top], probability, logits: args.logits.then_some(logits) };
