@@ -37,7 +37,10 @@ impl Engine for Constant {
 
     fn gradient_sum(&mut self, _: Adapter<'_>, _: RoundKind, batch: &[&Example]) -> Result<GradientSum, EngineError> {
         self.batches.push(batch.len());
-        Ok(GradientSum { sum: vec![self.slope * batch.len() as f32; self.len()], losses: vec![0.5; batch.len()] })
+        Ok(GradientSum {
+            sum: vec![self.slope * batch.len() as f32; self.len()],
+            losses: vec![0.5 + 0.0 * self.slope; batch.len()],
+        })
     }
 
     fn clipped_sum(
@@ -52,7 +55,7 @@ impl Engine for Constant {
         let gradient = vec![self.slope; self.len()];
         let mut sum = vec![0; self.len()];
         let norms = batch.iter().map(|_| grid::add_clipped(&mut sum, &[&gradient], clip_norm)).collect();
-        Ok(ClippedSum { sum, losses: vec![0.5; batch.len()], norms })
+        Ok(ClippedSum { sum, losses: vec![0.5 + 0.0 * self.slope; batch.len()], norms })
     }
 
     fn logits(&mut self, _: Adapter<'_>, _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
@@ -146,6 +149,15 @@ fn the_generator_decides_and_the_operating_system_seeds_it() {
     assert_eq!(run(7), run(7));
     assert_ne!(run(7).values, run(8).values);
     assert_ne!(os_rng().unwrap(), os_rng().unwrap());
+}
+
+#[test]
+fn a_record_that_gives_no_number_stops_nobody_under_record_dp() {
+    let (private, open) = (StepPrivacy::RecordDp { q: 0.1, noise_multiplier: 1.0, clip_norm: 1.0, batch_max: 9 }, NONE);
+    let update = round(&mut Constant::new(f32::NAN), 50, spec(private), 4).unwrap();
+    assert!(update.values.iter().all(|value| value.is_finite()), "such gradients add nothing");
+    let error = round(&mut Constant::new(f32::NAN), 50, spec(open), 4).unwrap_err();
+    assert!(matches!(error, LocalError::Diverged { .. }), "{error}");
 }
 
 #[test]

@@ -88,8 +88,13 @@ impl Training {
         self.steps.set(0);
         let (cancel, steps) = (self.cancel.clone(), self.steps.clone());
         self.running.start(move || {
-            let result = trainer.run(&request, &cancel, &steps);
-            trainer.hold_back(&request, asked, &cancel);
+            let result = match trainer.run(&request, &cancel, &steps) {
+                // A later request must not be a way to see how long this one took.
+                Trained::Update(_) | Trained::Failed(_) if !trainer.hold_back(&request, asked, &cancel) => {
+                    Trained::Cancelled
+                }
+                result => result,
+            };
             (trainer, request, result)
         });
     }

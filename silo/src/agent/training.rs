@@ -76,9 +76,11 @@ impl Trainer {
     }
 
     /// Waits until an update that was asked for at `asked` may leave: training takes longer the more rows and tokens were
-    /// drawn, so that the time at which an update leaves would tell. Ends at once when cancelled.
-    pub fn hold_back(&self, request: &TrainRequest, asked: Instant, cancel: &AtomicBool) {
-        let Some(every) = self.plan.job().deadlines.release_seconds.filter(|_| request.kind.trains()) else { return };
+    /// drawn, so that the time at which an update leaves would tell. False when cancelled meanwhile: then it may not leave.
+    pub fn hold_back(&self, request: &TrainRequest, asked: Instant, cancel: &AtomicBool) -> bool {
+        let Some(every) = self.plan.job().deadlines.release_seconds.filter(|_| request.kind.trains()) else {
+            return true;
+        };
         let (every, elapsed) = (Duration::from_secs(u64::from(every)), asked.elapsed());
         let release = release(elapsed, every);
         if release > every {
@@ -93,7 +95,7 @@ impl Trainer {
                 release.as_secs()
             );
         }
-        hold_until(asked + release, cancel);
+        hold_until(asked + release, cancel)
     }
 
     fn update(
@@ -185,14 +187,16 @@ fn release(elapsed: Duration, every: Duration) -> Duration {
     every.saturating_mul(u32::try_from(multiples).unwrap_or(u32::MAX))
 }
 
-fn hold_until(time: Instant, cancel: &AtomicBool) {
+/// Whether the time came before the flag.
+fn hold_until(time: Instant, cancel: &AtomicBool) -> bool {
     while !cancel.load(Ordering::Relaxed) {
         let left = time.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return;
+            return true;
         }
         std::thread::sleep(left.min(NAP));
     }
+    false
 }
 
 #[cfg(test)]
