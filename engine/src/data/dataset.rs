@@ -2,19 +2,20 @@
 //!
 //! Contract: what is said names the file, counts and lines, never a text or a label.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use blindsum_files::FileError;
 
-use super::{DataError, RowStore, Seen, StoreKey, Tally, Target};
+use super::{DataError, Identity, RowStore, Seen, StoreKey, Tally, Target};
 
 /// A file's rows, tokenised.
 #[derive(Debug)]
 pub struct Dataset {
     /// In the order of the file.
     pub rows: RowStore,
+    /// Which record each row is, in the same order.
+    pub identities: Vec<Identity>,
     /// SHA-256 of the file that they came from.
     pub sha256: [u8; 32],
     /// What was noticed when they were read.
@@ -28,12 +29,13 @@ impl Dataset {
     pub(super) fn new(
         path: &Path,
         rows: RowStore,
+        identities: Vec<Identity>,
         sha256: [u8; 32],
         key: StoreKey,
         seen: Seen,
         max_tokens: usize,
     ) -> Self {
-        Dataset { rows, sha256, seen, path: path.to_owned(), key, max_tokens }
+        Dataset { rows, identities, sha256, seen, path: path.to_owned(), key, max_tokens }
     }
 
     /// The same rows from the file `kept`, so that [`Reading::read_or_kept`](super::Reading::read_or_kept) need not
@@ -42,7 +44,7 @@ impl Dataset {
     /// # Errors
     /// If the file cannot be written.
     pub fn kept_at(self, kept: &Path) -> Result<Self, FileError> {
-        let rows = self.rows.kept_at(kept, self.key, self.seen)?;
+        let rows = self.rows.kept_at(kept, self.key, self.seen, &self.identities)?;
         Ok(Dataset { rows, ..self })
     }
 
@@ -66,7 +68,7 @@ impl Dataset {
     }
 
     /// Refuses held-out rows that are these training rows: all of them, under whatever name of the file; where the job is
-    /// `private` also some of them, told by what the model would read. Without privacy some are a remark.
+    /// `private` also some of them, told by their words ([`Identity`]). Without privacy some are a remark.
     ///
     /// # Errors
     /// Names both files.
@@ -90,18 +92,11 @@ impl Dataset {
         Ok(Some(format!("{}: {said}, so that the accuracy on them says little", held_out.path.display())))
     }
 
-    /// Rows of `held_out`, counted from 0 and ascending, that are rows of this file too: the same tokens, the same target.
+    /// Rows of `held_out`, counted from 0 and ascending, that are records of this file too.
     fn shared_with(&self, held_out: &Dataset) -> Vec<usize> {
-        let hashes = RandomState::new();
-        let mut rows: HashMap<u64, Vec<usize>> = HashMap::new();
-        for i in 0..held_out.len() {
-            rows.entry(hashes.hash_one(held_out.rows.get(i))).or_default().push(i);
-        }
-        // Once found, a row need not be found again.
-        let found = (0..self.len()).filter_map(|i| rows.remove(&hashes.hash_one(self.rows.get(i))));
-        let mut shared: Vec<usize> = found.flatten().collect();
-        shared.sort_unstable();
-        shared
+        let ours: HashSet<&Identity> = self.identities.iter().collect();
+        let held_out = held_out.identities.iter().enumerate();
+        held_out.filter(|(_, identity)| ours.contains(identity)).map(|(row, _)| row).collect()
     }
 
     /// Refuses a file without rows, or with nothing in any of them: whatever it is for, it cannot mean anything.
@@ -191,7 +186,7 @@ mod tests {
     fn a_file_that_changes_under_the_reader_is_refused() {
         let read = |sha256| {
             let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8, 100);
-            Dataset::new(Path::new("train.tsv"), Vec::new().into(), sha256, key, Seen::default(), 8)
+            Dataset::new(Path::new("train.tsv"), Vec::new().into(), Vec::new(), sha256, key, Seen::default(), 8)
         };
         assert!(read([1; 32]).unchanged_since([1; 32]).is_ok());
         let error = read([1; 32]).unchanged_since([2; 32]).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! One row as the engine sees it: token ids, and what the model should make of them.
 
 /// One row: what the engine needs and nothing else.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Example {
     /// Token ids with the tokenizer's special tokens, at least one.
     pub ids: Vec<u32>,
@@ -10,7 +10,7 @@ pub struct Example {
 }
 
 /// What a model should make of an example.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Index into the job's labels.
     Label(u32),

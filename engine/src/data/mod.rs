@@ -13,6 +13,7 @@ mod dataset;
 mod delimited;
 mod error;
 mod example;
+mod identity;
 mod json_lines;
 mod seen;
 mod store;
@@ -26,6 +27,7 @@ use blindsum_adapter::{BaseShape, TaskKind};
 pub use self::dataset::Dataset;
 pub use self::error::DataError;
 pub use self::example::{Example, Target};
+pub use self::identity::Identity;
 pub use self::seen::{Seen, Tally};
 pub use self::store::{RowStore, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
@@ -106,13 +108,15 @@ impl Reading<'_> {
             Goal::Continue { .. } => self.columns.prompt.as_deref(),
             Goal::Answer => None,
         };
-        let mut rows = Vec::new();
+        let (mut rows, mut identities) = (Vec::new(), Vec::new());
         let mut seen = Seen::default();
         let sha256 = each_row(path, &self.columns.text, beside, &mut |line, text, beside| {
             rows.push(self.example(path, line, text, beside, &mut seen)?);
+            identities.push(self.identity(text, beside));
             Ok(())
         })?;
-        Ok(Dataset::new(path, rows.into(), sha256, self.key(&sha256), seen, self.tokens.max_tokens()))
+        let (key, max_tokens) = (self.key(&sha256), self.tokens.max_tokens());
+        Ok(Dataset::new(path, rows.into(), identities, sha256, key, seen, max_tokens))
     }
 
     /// The same rows as [`read`](Self::read), from the file `kept` if an earlier start left them there
@@ -124,8 +128,8 @@ impl Reading<'_> {
         let before = sha256_of(path)?;
         let key = self.key(&before);
         if let Some(file) = TokenFile::open(kept, key) {
-            let (seen, max_tokens) = (file.seen(), self.tokens.max_tokens());
-            return Ok(Dataset::new(path, RowStore::File(file), before, key, seen, max_tokens));
+            let (seen, identities, max_tokens) = (file.seen(), file.identities(), self.tokens.max_tokens());
+            return Ok(Dataset::new(path, RowStore::File(file), identities, before, key, seen, max_tokens));
         }
         self.read(path)?.unchanged_since(before)
     }
@@ -133,6 +137,14 @@ impl Reading<'_> {
     fn key(&self, sha256: &[u8; 32]) -> StoreKey {
         let tokens = self.tokens;
         StoreKey::new(sha256, tokens.sha256(), self.columns, self.goal, tokens.max_tokens(), tokens.vocab())
+    }
+
+    /// Which record a row is: a label says nothing of that, a prompt is part of it.
+    fn identity(&self, text: &str, beside: Option<&str>) -> Identity {
+        match self.goal {
+            Goal::Label(_) | Goal::Answer => Identity::of_words([text]),
+            Goal::Continue { .. } => Identity::of_words(beside.into_iter().chain([text])),
+        }
     }
 
     /// One row; what is remarkable in it is noted in `seen`.

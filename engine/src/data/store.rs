@@ -1,7 +1,8 @@
 //! Tokenised rows: in memory when fresh, afterwards from a file in the state directory, memory-mapped.
 //!
 //! ```text
-//! "blindsum-tokens-2\n" | key: 32 bytes | seen: u64 each | rows: u64 | ends: u64 each | targets: u64 each | ids: u32 … | SHA-256 of all before
+//! "blindsum-tokens-3\n" | key: 32 bytes | seen: u64 each | rows: u64 | ends: u64 each | targets: u64 each |
+//! identities: 16 bytes each | ids: u32 … | SHA-256 of all before
 //! ```
 //! Numbers are little-endian; `seen` is what was noticed when the rows were read; `ends` are counted in ids. A target is the label, 2³² + the prompt's length, or 2³³ where it
 //! is unknown.
@@ -19,12 +20,14 @@ use blindsum_files::{FileError, write_atomic};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Columns, Example, Goal, Seen, Target};
+use super::{Columns, Example, Goal, Identity, Seen, Target};
 
-const MAGIC: &[u8] = b"blindsum-tokens-2\n";
+const MAGIC: &[u8] = b"blindsum-tokens-3\n";
 const KEY: usize = 32;
 const SEEN: usize = MAGIC.len() + KEY;
 const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 8;
+/// Bytes of the tables for each row: its end, its target, its identity.
+const ROW: usize = 16 + Identity::BYTES;
 const PROMPT: u64 = 1 << 32;
 const UNKNOWN: u64 = 1 << 33;
 
@@ -128,11 +131,11 @@ impl RowStore {
     ///
     /// # Errors
     /// If the file cannot be written or mapped.
-    pub fn kept_at(self, path: &Path, key: StoreKey, seen: Seen) -> Result<Self, FileError> {
+    pub fn kept_at(self, path: &Path, key: StoreKey, seen: Seen, identities: &[Identity]) -> Result<Self, FileError> {
         match self {
             RowStore::File(_) => Ok(self),
             RowStore::Memory(rows) => {
-                write_atomic(path, &to_bytes(key, seen, &rows), 0o600)?;
+                write_atomic(path, &to_bytes(key, seen, &rows, identities), 0o600)?;
                 // what was just written and does not read back is kept in memory
                 Ok(TokenFile::open(path, key).map_or(RowStore::Memory(rows), RowStore::File))
             }
@@ -160,7 +163,7 @@ impl TokenFile {
             return None;
         }
         let rows = usize::try_from(number(body, HEAD - 8)?).ok()?;
-        let tables = rows.checked_mul(16)?.checked_add(HEAD)?;
+        let tables = rows.checked_mul(ROW)?.checked_add(HEAD)?;
         let ids = body.len().checked_sub(tables)?;
         if ids % 4 != 0 || Sha256::digest(body)[..] != *sum {
             return None;
@@ -182,13 +185,20 @@ impl TokenFile {
         Seen::of_numbers(std::array::from_fn(|i| number(&self.map, SEEN + 8 * i).unwrap_or(0)))
     }
 
+    /// Which record each row is.
+    pub fn identities(&self) -> Vec<Identity> {
+        let tables = HEAD + 16 * self.rows..HEAD + ROW * self.rows;
+        let (chunks, _) = self.map[tables].as_chunks();
+        chunks.iter().map(|chunk| Identity(*chunk)).collect()
+    }
+
     fn get(&self, i: usize) -> Example {
         assert!(i < self.rows, "row {i} of {}", self.rows);
         // every range was checked when the file was opened
         let read = |at: usize| number(&self.map, at).unwrap_or(0) as usize;
         let end = read(HEAD + 8 * i);
         let start = if i == 0 { 0 } else { read(HEAD + 8 * (i - 1)) };
-        let ids = HEAD + 16 * self.rows;
+        let ids = HEAD + ROW * self.rows;
         let bytes = &self.map[ids + 4 * start..ids + 4 * end];
         let ids = bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
         Example { ids, target: self.target(i) }
@@ -207,9 +217,9 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-fn to_bytes(key: StoreKey, seen: Seen, rows: &[Example]) -> Vec<u8> {
+fn to_bytes(key: StoreKey, seen: Seen, rows: &[Example], identities: &[Identity]) -> Vec<u8> {
     let ids: usize = rows.iter().map(|row| row.ids.len()).sum();
-    let mut bytes = Vec::with_capacity(HEAD + 16 * rows.len() + 4 * ids + 32);
+    let mut bytes = Vec::with_capacity(HEAD + ROW * rows.len() + 4 * ids + 32);
     bytes.extend(MAGIC);
     bytes.extend(key.0);
     bytes.extend(seen.to_numbers().iter().flat_map(|number| number.to_le_bytes()));
@@ -227,6 +237,7 @@ fn to_bytes(key: StoreKey, seen: Seen, rows: &[Example]) -> Vec<u8> {
         };
         bytes.extend(target.to_le_bytes());
     }
+    bytes.extend(identities.iter().flat_map(|identity| identity.0));
     for id in rows.iter().flat_map(|row| &row.ids) {
         bytes.extend(id.to_le_bytes());
     }
@@ -249,6 +260,10 @@ mod tests {
         Seen::of_numbers(std::array::from_fn(|i| i as u64 * i as u64))
     }
 
+    fn identities() -> Vec<Identity> {
+        (1..=5).map(|i| Identity([i; Identity::BYTES])).collect()
+    }
+
     fn rows() -> Vec<Example> {
         vec![
             Example::labelled(vec![1, 2, 3], 7),
@@ -264,16 +279,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         assert!(TokenFile::open(&path, key(1)).is_none(), "there is none yet");
-        let store = RowStore::from(rows()).kept_at(&path, key(1), seen()).unwrap();
+        let store = RowStore::from(rows()).kept_at(&path, key(1), seen(), &identities()).unwrap();
         assert!(matches!(store, RowStore::File(_)));
         let again = TokenFile::open(&path, key(1)).unwrap();
-        assert_eq!(again.seen(), seen());
+        assert_eq!((again.seen(), again.identities()), (seen(), identities()));
         let again = RowStore::File(again);
         for store in [store, again] {
             assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), rows());
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let none = RowStore::from(Vec::new()).kept_at(&path, key(2), Seen::default()).unwrap();
+        let none = RowStore::from(Vec::new()).kept_at(&path, key(2), Seen::default(), &[]).unwrap();
         assert!(none.is_empty() && matches!(none, RowStore::File(_)));
     }
 
@@ -281,7 +296,7 @@ mod tests {
     fn a_file_made_from_something_else_or_damaged_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
-        let sound = to_bytes(key(1), seen(), &rows());
+        let sound = to_bytes(key(1), seen(), &rows(), &identities());
         std::fs::write(&path, &sound).unwrap();
         assert!(TokenFile::open(&path, key(1)).is_some() && TokenFile::open(&path, key(2)).is_none());
         for at in 0..sound.len() {

@@ -132,10 +132,11 @@ fn held_out_rows_that_are_training_rows_are_found_in_any_order_form_and_number()
     let reading = Reading { columns: &columns, goal: Goal::Label(&labels), tokens: &tokens };
     let read = |name: &str, text: &str| reading.read(&files.write(name, text)).unwrap();
     let train = read("train.csv", "text,label\nw1,no\nw2,yes\nw3,no\n");
-    // Another label makes another row; other columns, another order and another format do not.
-    let apart =
-        read("apart.jsonl", "{\"text\": \"w1\", \"label\": \"yes\"}\n{\"text\": \"w1 w2\", \"label\": \"no\"}\n");
+    // Other columns, another order, format, spelling or label make no other row; other words do.
+    let apart = read("apart.jsonl", "{\"text\": \"w1 w2\", \"label\": \"no\"}\n");
     assert_eq!(train.apart_from(&apart, true).unwrap(), None);
+    let relabelled = read("relabelled.jsonl", "{\"text\": \" W1 \", \"label\": \"yes\"}\n");
+    assert!(train.apart_from(&relabelled, true).unwrap_err().to_string().contains("1 of 1 held-out rows"));
     let some = "{\"text\": \"w4\", \"label\": \"no\"}\n{\"id\": 7, \"label\": \"no\", \"text\": \"w3\"}\n";
     let some = read("some.jsonl", &format!("{some}{}", "{\"label\": \"yes\", \"text\": \"w2\"}\n".repeat(2)));
     let error = train.apart_from(&some, true).unwrap_err().to_string();
