@@ -11,8 +11,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use blindsum_privacy::PoissonSampler;
 use blindsum_privacy::noise::RoundedGaussian;
-use blindsum_privacy::{PoissonSampler, gaussian};
 use rand::rngs::SysRng;
 use rand_chacha::{ChaCha8Rng, ChaCha12Rng, ChaCha20Rng};
 use rand_core::{CryptoRng, SeedableRng};
@@ -27,8 +27,6 @@ fn main() {
     generator::<ChaCha12Rng>("ChaCha12");
     generator::<ChaCha20Rng>("ChaCha20");
     let mut rng = seeded::<ChaCha12Rng>();
-    let mut floats = vec![0.0; DRAWS];
-    row("f64 noise (Box and Muller), ChaCha12", None, || gaussian::add_noise(black_box(&mut floats), 4.0, &mut rng));
     let sampler = PoissonSampler::new(0.01).expect("a rate");
     row("Poisson sampling, records, ChaCha12", None, || drop(black_box(sampler.sample(DRAWS, &mut rng))));
 }

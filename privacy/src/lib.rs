@@ -25,7 +25,6 @@
 //! # Ok::<(), blindsum_privacy::MechanismError>(())
 //! ```
 
-pub mod gaussian;
 pub mod noise;
 mod plan;
 pub mod pld;

@@ -170,11 +170,17 @@ fn what_has_no_meaning_is_refused_before_anything_is_drawn() {
     law.add_to(&mut rng, &mut [edge, -edge]).unwrap();
 }
 
-/// Standard normal numbers in f64, of which the wrong samplers below are made.
+/// Standard normal numbers in f64 (Box and Muller 1958), of which the wrong samplers below are made.
 fn floats(seed: u64) -> Vec<f64> {
-    let mut values = vec![0.0; 1_000_000];
-    blindsum_privacy::gaussian::add_noise(&mut values, 1.0, &mut ChaCha12Rng::seed_from_u64(seed));
-    values
+    let mut rng = ChaCha12Rng::seed_from_u64(seed);
+    // on (0, 1], so that the logarithm is finite
+    let mut uniform = || (rng.next_u64() as f64 + 1.0) * 2f64.powi(-64);
+    let pair = |_| {
+        let radius = (-2.0 * libm::log(uniform())).sqrt();
+        let (sin, cos) = libm::sincos(2.0 * std::f64::consts::PI * uniform());
+        [radius * cos, radius * sin]
+    };
+    (0..500_000).flat_map(pair).collect()
 }
 
 #[test]

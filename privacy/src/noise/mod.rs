@@ -24,8 +24,8 @@
 //! made in bulk, before the time at which an update leaves, which is fixed beforehand. Random words are read 1 KiB at a
 //! time and erased after use, those left over at the end of a call too. The generator and the values belong to the
 //! caller: one of the ChaCha family, seeded by the operating system and never stored. Twelve rounds do: the best attack
-//! known reaches seven, and `rand`'s own standard generator has twelve; twenty cost a fifth more time per draw
-//! (`benches/draws.rs`).
+//! known reaches seven (Aumasson, "Too Much Crypto", 2019), and `rand`'s own standard generator has twelve; twenty cost
+//! a fifth more time per draw (`benches/draws.rs`).
 
 mod digits;
 mod normal;
