@@ -16,8 +16,8 @@ MUTANTS := .tools/bin/cargo-mutants
 MUTANTS_VERSION := 27.1.0
 # What links libtorch.
 LIBTORCH_PACKAGES := -p blindsum-torch -p blindsum-silo -p blindsum-tests -p blindsum-demo
-# The crates whose tests switch checks off (crypto/src/teeth.rs).
-TEETH := -p blindsum-crypto -p blindsum-protocol
+# The crates whose tests switch checks off (crypto/src/teeth.rs) or make faults live (privacy/src/teeth.rs).
+TEETH := -p blindsum-crypto -p blindsum-protocol -p blindsum-privacy -p blindsum-engine
 
 FIGURES := target/release/blindsum-figures
 
@@ -81,7 +81,7 @@ install: build
 	  install -m 0644 $$libraries "$(INSTALLED)/lib/blindsum"
 	@echo "installed in $(INSTALLED): bin/blindsum-certs, bin/blindsum-coordinator, bin/blindsum-silo; lib/blindsum/ (libtorch); share/blindsum/ (samples)"
 
-# Three runs: in the first, tests can switch checks off; in the second, a harness looks into both services; in the third, the
+# Three runs: in the first, tests can switch checks off and make faults live; in the second, a harness looks into both services; in the third, the
 # programs under test are those that are shipped.
 test: libtorch inputs
 	$(CARGO) test $(PROFILE) $(TEETH)

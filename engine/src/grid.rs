@@ -14,6 +14,10 @@
 //!
 //! What truncation takes is below one step in each coordinate, towards zero: over n coordinates less than √n · 2⁻²⁴ C.
 
+use blindsum_privacy::Mutant;
+
+use crate::mutants;
+
 /// Binary digits of the grid: 2²⁴ steps are one clip norm.
 const BITS: u32 = 24;
 
@@ -46,7 +50,14 @@ pub fn add_clipped(sum: &mut [i64], gradient: &[&[f32]], clip_norm: f64) -> f64 
     if !norm.is_finite() {
         return norm;
     }
-    let factor = fitting(gradient, f64::from(STEPS) / norm.max(clip_norm));
+    if Mutant::PerLayerClip.lives() && gradient.len() > 1 {
+        gradient.iter().fold(sum, |rest, piece| {
+            add_clipped(rest, &[piece], clip_norm);
+            &mut rest[piece.len()..]
+        });
+        return norm;
+    }
+    let factor = mutants::factor(fitting(gradient, f64::from(STEPS) / norm.max(clip_norm)), clip_norm);
     let mut rest = sum;
     for piece in gradient {
         let (own, after) = rest.split_at_mut(piece.len());

@@ -17,6 +17,7 @@ pub mod grid;
 mod hash;
 pub mod local;
 pub mod model;
+mod mutants;
 mod settings;
 
 pub use engine::{ClippedSum, Engine, EngineError, Evaluation, GradientSum, Outcome, best, evaluate};

@@ -21,7 +21,7 @@ use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
 
 use crate::data::{Example, RowStore};
-use crate::{Engine, EngineError, grid};
+use crate::{Engine, EngineError, grid, mutants};
 
 /// How rows are protected in each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,7 +125,8 @@ impl Exits for LocalError {
 /// A generator seeded by the operating system, for sampling and noise. Nothing has to draw the same words again, so twelve
 /// rounds do (Aumasson, "Too Much Crypto", 2019); what follows from a public seed keeps its twenty.
 pub fn os_rng() -> Result<ChaCha12Rng, LocalError> {
-    ChaCha12Rng::try_from_rng(&mut rand::rngs::SysRng).map_err(|e| LocalError::Randomness(e.to_string()))
+    let seeded = ChaCha12Rng::try_from_rng(&mut rand::rngs::SysRng);
+    seeded.map(mutants::generator).map_err(|e| LocalError::Randomness(e.to_string()))
 }
 
 /// What a round's local steps led to. Only `values` may leave the silo, and only through secure aggregation; the rest
@@ -195,6 +196,7 @@ impl LocalTrainer {
         let protection = match spec.privacy {
             StepPrivacy::RecordDp { noise_multiplier, clip_norm, .. } => {
                 let wrong = |e: NoiseError| LocalError::Spec(format!("noise_multiplier {noise_multiplier}: {e}"));
+                let noise_multiplier = mutants::noise_multiplier(noise_multiplier, train.len());
                 let noise = RoundedGaussian::new(noise_multiplier * f64::from(grid::STEPS)).map_err(wrong)?;
                 StepProtection::Noise { clip_norm, noise }
             }
@@ -250,14 +252,17 @@ impl LocalTrainer {
             let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
             let batch: Vec<&Example> = rows.iter().collect();
             let adapter = Adapter { values: &local, ..global };
-            let divisor = f64::from(self.spec.expected_batch);
+            let divisor = mutants::divisor(f64::from(self.spec.expected_batch), batch.len());
             let (gradient, losses) = match &self.protection {
                 StepProtection::Noise { clip_norm, noise } => {
-                    let mut result = engine.clipped_sum(adapter, kind, &batch, *clip_norm)?;
+                    let result = engine.clipped_sum(adapter, kind, &batch, *clip_norm)?;
                     clipped += result.norms.iter().filter(|&norm| norm > clip_norm).count() as u64;
-                    noise.add_to(rng, &mut result.sum).map_err(|e| LocalError::Spec(e.to_string()))?;
+                    let mut sum = mutants::sum(result.sum, batch.len());
+                    for _ in 0..mutants::noises(1, batch.len()) {
+                        noise.add_to(rng, &mut sum).map_err(|e| LocalError::Spec(e.to_string()))?;
+                    }
                     let step = grid::step(*clip_norm) / divisor;
-                    (result.sum.into_iter().map(|z| z as f64 * step).collect(), result.losses)
+                    (sum.into_iter().map(|z| z as f64 * step).collect(), result.losses)
                 }
                 StepProtection::Bound { max_grad_norm } => {
                     let result = engine.gradient_sum(adapter, kind, &batch)?;

@@ -25,11 +25,15 @@
 //! # Ok::<(), blindsum_privacy::MechanismError>(())
 //! ```
 
+mod mutant;
 pub mod noise;
 mod plan;
 pub mod pld;
 pub mod rdp;
 mod sampler;
+#[cfg(any(test, feature = "teeth"))]
+pub mod teeth;
 
+pub use mutant::Mutant;
 pub use plan::{Mechanism, MechanismError, spent};
 pub use sampler::{PoissonSampler, Rate, SamplerError};

@@ -9,6 +9,8 @@
 use rand_core::CryptoRng;
 use thiserror::Error;
 
+use crate::Mutant;
+
 /// A sampling rate that is no probability, or one too small to draw by.
 #[derive(Clone, Copy, Debug, Error, PartialEq)]
 #[error("a sampling rate must lie above 0 (at least at 2^-64) and at most at 1, not {0}")]
@@ -71,8 +73,18 @@ impl PoissonSampler {
     /// One comparison of 64 random bits with an integer decides on each record. Time and memory traffic depend on the
     /// batch; the batch is secret within the silo, as the records are.
     pub fn sample(&self, n: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
+        if Mutant::Shuffle.lives() {
+            return shuffled((self.rate() * n as f64).round() as usize, n, rng);
+        }
         (0..n).filter(|_| self.rate.takes(rng.next_u64())).collect()
     }
+}
+
+/// What [`Mutant::Shuffle`] does: the first of the records in a random order.
+fn shuffled(batch: usize, n: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
+    let mut order: Vec<(u64, usize)> = (0..n).map(|i| (rng.next_u64(), i)).collect();
+    order.sort_unstable();
+    order.into_iter().take(batch).map(|(_, i)| i).collect()
 }
 
 #[cfg(test)]

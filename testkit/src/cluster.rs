@@ -140,6 +140,8 @@ pub struct Cluster {
     pub budget: Option<u32>,
     /// What each silo's training gives in every coordinate, instead of [`Setup::update`].
     pub trains: Option<fn(SiloId) -> f32>,
+    /// What the training of these silos gives instead.
+    pub updates: BTreeMap<SiloId, Vec<f32>>,
     /// A silo without held-out rows.
     pub holds_none_out: Option<SiloId>,
     /// Each silo is killed once, when it has sent such a message, and started again.
@@ -205,6 +207,7 @@ impl Cluster {
             cuts: vec![0; n],
             kill_when: None,
             trains: None,
+            updates: BTreeMap::new(),
             holds_none_out: None,
             budget: None,
             restart_when: None,
@@ -606,6 +609,9 @@ impl Cluster {
                 let (mut update, mut held_out) = self.setup.update(silo, round, *run);
                 if let Some(trains) = self.trains {
                     update.fill(trains(silo));
+                }
+                if let Some(given) = self.updates.get(&silo) {
+                    update.clone_from(given);
                 }
                 if self.holds_none_out == Some(silo) {
                     held_out = HeldOutCounts::default();

@@ -41,7 +41,7 @@ mod loss;
 mod sketch;
 mod step;
 
-use crate::rdp;
+use crate::{Mutant, rdp};
 
 pub use calibrate::calibrate;
 use loss::{Direction, Loss};
@@ -94,6 +94,7 @@ pub fn compose(phases: &[SgdPhase], delta: f64) -> f64 {
 /// By the distribution of how many of them a step draws, not by k times the ε of one. Each record is clipped on its
 /// own. Infinite also where more than 256 of the records may be drawn together.
 pub fn group_epsilon(phases: &[SgdPhase], k: u32, delta: f64) -> f64 {
+    let k = if Mutant::GroupOfOne.lives() { k.min(1) } else { k };
     if k <= 1 && delta > 0.0 && delta < 1.0 {
         return if k == 0 { 0.0 } else { compose(phases, delta) };
     }
