@@ -57,9 +57,23 @@ impl Known {
 
     /// What that round releases: the sum over its steps of the noised sums of gradients, in clip norms.
     pub fn released(&mut self, rows: Vec<Example>, spec: TrainSpec, seed: u64) -> Vec<f64> {
-        let unit = unit(&spec);
-        let update = self.round(rows, spec, &mut ChaCha12Rng::seed_from_u64(seed));
-        update.values.into_iter().map(|x| f64::from(x) / unit).collect()
+        self.releases(rows, spec, 1, seed).next().unwrap()
+    }
+
+    /// What so many rounds release, one after the other.
+    pub fn releases(
+        &mut self,
+        rows: Vec<Example>,
+        spec: TrainSpec,
+        rounds: u64,
+        seed: u64,
+    ) -> impl Iterator<Item = Vec<f64>> {
+        let (trainer, global) = (LocalTrainer::new(rows, spec).unwrap(), vec![0.0; self.len()]);
+        let (unit, mut rng) = (unit(&spec), ChaCha12Rng::seed_from_u64(seed));
+        (0..rounds).map(move |_| {
+            let update = trainer.round(self, 1, Adapter::of(&global), &mut rng, &mut |_| true).unwrap();
+            update.values.into_iter().map(|x| f64::from(x) / unit).collect()
+        })
     }
 }
 
@@ -67,6 +81,11 @@ impl Known {
 pub fn unit(spec: &TrainSpec) -> f64 {
     let StepPrivacy::RecordDp { clip_norm, .. } = spec.privacy else { panic!("no clip norm") };
     -spec.learning_rate.at(1) * clip_norm / f64::from(spec.expected_batch)
+}
+
+/// The demo's job.
+pub fn demo() -> toml::Table {
+    toml::from_str(include_str!("../../../demo/job.toml")).unwrap()
 }
 
 /// Steps of plain SGD under record-DP; learning rate, clip norm and divisor are powers of two.

@@ -9,6 +9,7 @@ type Check = (&'static str, fn() -> Found);
 
 const CANARIES: Check = ("canaries", canaries::shift_by_one_over_sigma);
 const WORLDS: Check = ("worlds", worlds::lower_bound_on_epsilon);
+const SAMPLED_WORLDS: Check = ("sampled worlds", worlds::lower_bound_with_sampling);
 const VARIANCE: Check = ("variance", variance::of_the_decoded_sum);
 const CLIP: Check = ("clip", steps::a_row_moves_the_sum_by_its_clip);
 const DIVISOR: Check = ("divisor", steps::the_divisor_is_public);
@@ -18,7 +19,8 @@ const FRESH: Check = ("fresh", steps::noise_is_fresh);
 const CUTS: Check = ("cuts", steps::cuts_are_charged);
 const GROUPS: Check = ("groups", steps::groups_cost_more);
 
-const CHECKS: [Check; 10] = [CANARIES, WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS];
+const CHECKS: [Check; 11] =
+    [CANARIES, WORLDS, SAMPLED_WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS];
 
 /// Who notices what.
 const TABLE: [(Mutant, Check); 12] = [

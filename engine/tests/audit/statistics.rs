@@ -1,8 +1,8 @@
 //! Bounds and quantiles that an audit needs, by bisection.
 
-/// The x between `low` and `high` up to which `below` holds.
-fn bisect(mut low: f64, mut high: f64, below: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..60 {
+/// The x between `low` and `high` up to which `below` holds, or a billionth above.
+pub fn bisect(mut low: f64, mut high: f64, below: impl Fn(f64) -> bool) -> f64 {
+    while high - low > 1e-9 {
         let middle = 0.5 * (low + high);
         *(if below(middle) { &mut low } else { &mut high }) = middle;
     }

@@ -75,7 +75,8 @@ pub fn noise_is_fresh() -> Found {
     let round = || Known::narrow().round(Vec::new(), spec(0.05, 1.0, 1), &mut os_rng().unwrap()).values;
     let (one, other) = (round(), round());
     let same = one.iter().zip(&other).filter(|(a, b)| a == b).count();
-    judged(same == 0, format!("{same} of {} coordinates have the same noise twice", one.len()))
+    // one of them once in a hundred thousand runs
+    judged(same < 3, format!("{same} of {} coordinates have the same noise twice", one.len()))
 }
 
 /// A silo whose batches are cut as a rule takes no part; one with four times the guessed rows does.
