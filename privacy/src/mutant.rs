@@ -13,15 +13,16 @@ macro_rules! mutants {
 
         impl Mutant {
             $(
-                /// Those of one table of checks.
+                /// Those of one table.
                 pub const $list: &'static [Mutant] = &[$(Mutant::$name),*];
             )*
         }
     };
 }
 
+// A list for each table of checks that catches them; a crate above has one of its own.
 mutants! {
-    // What `engine/tests/audit/mutants.rs` catches.
+    // `engine/tests/audit/mutants.rs`
     MECHANISM:
     /// No noise is added.
     NoNoise,
