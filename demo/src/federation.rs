@@ -71,16 +71,29 @@ impl Federation {
     }
 
     fn certs(&self, arguments: &[&str]) -> Result<()> {
-        let program = self.inputs.programs.join("blindsum-certs");
-        let output = Command::new(&program)
+        self.command("blindsum-certs", arguments).map(drop)
+    }
+
+    /// Runs a program to its end; what it printed.
+    fn command(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let path = self.inputs.programs.join(program);
+        let output = Command::new(&path)
             .args(arguments)
             .current_dir(&self.root)
             .output()
-            .with_context(|| format!("cannot run {}", program.display()))?;
+            .with_context(|| format!("cannot run {}", path.display()))?;
         if !output.status.success() {
-            bail!("blindsum-certs {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What a silo's data-protection officer reads.
+    ///
+    /// # Errors
+    /// What the program says.
+    pub fn privacy_report(&self, silo: &str) -> Result<String> {
+        self.command("blindsum-silo", &["privacy-report", "--config", &format!("{silo}/silo.toml")])
     }
 
     /// The enrolment of a federation, command for command as between organisations.
@@ -125,7 +138,7 @@ impl Federation {
         let data = self.inputs.data.join(silo);
         format!(
             "name = \"{silo}\"\ncoordinator = \"localhost:{port}\"\nroster = \"../roster.toml\"\njob = \"../job.toml\"\ncredentials_dir = \"keys\"\n\
-             model_dir = {:?}\nstate_dir = \"state\"\nthreads = 1\n\n\
+             model_dir = {:?}\nstate_dir = \"state\"\nledger_dir = \"ledger\"\nthreads = 1\n\n\
              [data]\ntrain = {:?}\nheld_out = {:?}\n\n[policy]\nmax_epsilon = 8.0\nmax_delta = 1e-5\nmin_names = 4\n\
              danger_allow_no_privacy = {}\n",
             self.inputs.model,
@@ -147,7 +160,7 @@ impl Federation {
 
     /// Where a silo writes what ε it has spent.
     pub fn ledger(&self, silo: &str) -> PathBuf {
-        self.root.join(silo).join("state/ledger.jsonl")
+        self.root.join(silo).join("ledger/ledger.jsonl")
     }
 
     /// The names of the silos.

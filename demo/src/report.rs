@@ -136,11 +136,22 @@ impl<'a> Report<'a> {
         }
         if self.job.is_private() {
             println!(
-                "  ε does not cover the held-out rows behind the accuracies, nor the choice of the learning rate."
+                "  ε does not cover the accuracies above, which only the demo measures, nor the choice of the learning rate."
             );
             println!("  {MEASURED_WITHOUT_PRIVACY}");
+            self.officer();
         } else {
             println!("  No differential privacy: the adapter may give away training rows.");
+        }
+    }
+
+    /// What the first silo's officer reads.
+    fn officer(&self) {
+        let Some(silo) = self.federation_dir.silos().first() else { return };
+        println!("\nWhat {silo}'s data-protection officer reads (blindsum-silo privacy-report):\n");
+        match self.federation_dir.privacy_report(silo) {
+            Ok(report) => report.lines().for_each(|line| println!("  {line}")),
+            Err(why) => println!("  {why:#}"),
         }
     }
 

@@ -98,18 +98,17 @@ pub fn last_words(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// What a silo's ledger says it has spent, as (ε, δ).
+/// What a silo's ledger says it has spent on its training rows, as (ε, δ).
 pub fn spent(ledger: &Path) -> Option<(f64, f64)> {
-    #[derive(Deserialize)]
-    struct Debit {
-        epsilon_so_far: f64,
-        delta: f64,
-    }
     let text = std::fs::read_to_string(ledger).ok()?;
-    text.lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<Debit>(line).ok())
-        .map(|debit| (debit.epsilon_so_far, debit.delta))
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let accounts: Vec<&Value> = lines.iter().filter(|line| line["entry"] == "account").collect();
+    lines.iter().rev().filter(|line| line["entry"] == "debit").find_map(|debit| {
+        let account = accounts.get(usize::try_from(debit["account"].as_u64()?).ok()?)?;
+        let training = account["purpose"] == "training";
+        training.then_some(())?;
+        Some((debit["epsilon_so_far"].as_f64()?, account["delta"].as_f64()?))
+    })
 }
 
 #[cfg(test)]
@@ -136,7 +135,9 @@ mod tests {
     fn the_last_debit_counts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.jsonl");
-        let text = "{\"schema\":1}\n{\"epsilon_so_far\":1.5,\"delta\":1e-5}\n{\"epsilon_so_far\":2.5,\"delta\":1e-5}\n";
+        let account = |purpose| format!("{{\"entry\":\"account\",\"purpose\":\"{purpose}\",\"delta\":1e-5}}\n");
+        let debit = |of, e| format!("{{\"entry\":\"debit\",\"account\":{of},\"epsilon_so_far\":{e}}}\n");
+        let text = [account("training"), account("held-out"), debit(0, 1.5), debit(0, 2.5), debit(1, 9.5)].concat();
         std::fs::write(&path, text).unwrap();
         assert_eq!(spent(&path), Some((2.5, 1e-5)));
     }

@@ -7,6 +7,7 @@
 //!                                             │
 //!    each round: spent(q, noise_multiplier, steps so far, δ) ─► ledger
 //!
+//! over jobs: Filter, which holds whatever job is chosen after whatever result
 //! pld: the same questions, answered nearly exactly, for several phases and for several records of one person
 //! ```
 //!
@@ -25,6 +26,7 @@
 //! # Ok::<(), blindsum_privacy::MechanismError>(())
 //! ```
 
+mod filter;
 mod mutant;
 pub mod noise;
 mod plan;
@@ -34,6 +36,7 @@ mod sampler;
 #[cfg(any(test, feature = "teeth"))]
 pub mod teeth;
 
+pub use filter::{Filter, FilterCost};
 pub use mutant::Mutant;
-pub use plan::{Mechanism, MechanismError, spent};
+pub use plan::{Mechanism, MechanismError, counts_noise, spent};
 pub use sampler::{PoissonSampler, Rate, SamplerError};

@@ -51,6 +51,21 @@ pub fn spent(q: f64, noise_multiplier: f64, steps: u64, delta: f64) -> f64 {
     pld::epsilon(q, noise_multiplier, steps, main_delta(delta))
 }
 
+/// Gaussian noise on counts that are taken `times` times from all units: its standard deviation divided by what one unit
+/// can change (L2), with which all of them together stay within `epsilon` at `delta`; [`spent`] with a sampling rate of 1
+/// accounts for it.
+///
+/// # Errors
+/// Where the target cannot be reached, or has no meaning.
+pub fn counts_noise(times: u32, epsilon: f64, delta: f64) -> Result<f64, MechanismError> {
+    let once = pld::calibrate(1.0, 1, epsilon, main_delta(delta))?;
+    let mut noise = round_up(once * f64::from(times).sqrt());
+    while spent(1.0, noise, u64::from(times), delta) > epsilon {
+        noise = round_up(noise * (1.0 + 10f64.powi(-DIGITS)));
+    }
+    Ok(noise)
+}
+
 fn main_delta(delta: f64) -> f64 {
     delta * (1.0 - CUT_SHARE)
 }

@@ -54,6 +54,11 @@ pub(crate) fn compose(phases: &[SgdPhase], delta: f64) -> f64 {
     if phases.is_empty() {
         return 0.0;
     }
+    totals(phases).into_iter().map(|(order, rdp)| converted(order, rdp, delta)).fold(f64::INFINITY, f64::min).max(0.0)
+}
+
+/// Orders and the divergences of these phases at each, added up.
+pub(crate) fn totals(phases: &[SgdPhase]) -> Vec<(f64, f64)> {
     let mut totals: Vec<(f64, f64)> = Vec::new();
     for phase in phases {
         let steps = phase.steps as f64 * (1.0 + ROUNDING);
@@ -64,13 +69,14 @@ pub(crate) fn compose(phases: &[SgdPhase], delta: f64) -> f64 {
             totals.iter_mut().zip(own).for_each(|(total, (_, rdp))| total.1 += rdp);
         }
     }
-    let ln_delta = libm::log(delta);
-    let epsilon = |(order, total): (f64, f64)| {
-        let epsilon = total + libm::log1p(-1.0 / order) - (ln_delta + libm::log(order)) / (order - 1.0);
-        // An overflow on the way (∞ − ∞) says nothing, so it must not win.
-        if epsilon.is_nan() { f64::INFINITY } else { epsilon }
-    };
-    totals.into_iter().map(epsilon).fold(f64::INFINITY, f64::min).max(0.0)
+    totals
+}
+
+/// ε at δ of what has this Rényi divergence at this order.
+pub(crate) fn converted(order: f64, rdp: f64, delta: f64) -> f64 {
+    let epsilon = rdp + libm::log1p(-1.0 / order) - (libm::log(delta) + libm::log(order)) / (order - 1.0);
+    // An overflow on the way (∞ − ∞) says nothing, so it must not win.
+    if epsilon.is_nan() { f64::INFINITY } else { epsilon }
 }
 
 /// Why no noise multiplier can be given.

@@ -223,3 +223,15 @@ fn a_silo_whose_batches_would_be_cut_is_refused() {
     let cost = exact * (1.0 + Mechanism::new(q, 2.0, 1, 1e-3, 90).unwrap().epsilon().exp());
     assert!(cost < 1e-5 && narrow(90).is_ok() && narrow(60).is_err(), "{cost:e}");
 }
+
+#[test]
+fn noise_on_counts_keeps_what_it_is_calibrated_for() {
+    for (times, epsilon, delta) in [(1, 6.0, 1e-5), (23, 6.0, 1e-5), (120, 1.0, 1e-6), (3, 20.0, 1e-5)] {
+        let started = std::time::Instant::now();
+        let noise = blindsum_privacy::counts_noise(times, epsilon, delta).unwrap();
+        println!("{times} times, ε = {epsilon} at δ = {delta:e}: {noise} in {:?}", started.elapsed());
+        let spent = |noise| blindsum_privacy::spent(1.0, noise, u64::from(times), delta);
+        assert!(spent(noise) <= epsilon && spent(0.99 * noise) > epsilon, "{times} {epsilon}");
+    }
+    assert!(blindsum_privacy::counts_noise(0, f64::NAN, 1e-5).is_err());
+}

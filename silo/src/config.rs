@@ -31,8 +31,12 @@ pub struct SiloConfig {
     pub credentials_dir: PathBuf,
     /// A Hugging Face directory: `config.json`, `tokenizer.json` and the weights. Their hashes must be the job's.
     pub model_dir: PathBuf,
-    /// Where the journal, the ledger and the global adapter live. One job per directory; made with mode 0700.
+    /// Where the journal and the global adapter live. One job per directory; made with mode 0700.
     pub state_dir: PathBuf,
+    /// The privacy ledger of the whole organisation: one folder for all its jobs and federations, made with mode 0700.
+    /// Needed for jobs with differential privacy.
+    #[serde(default)]
+    pub ledger_dir: Option<PathBuf>,
     /// Where to put the adapter in PEFT's format after each round; nothing is written when absent.
     #[serde(default)]
     pub output_dir: Option<PathBuf>,
@@ -58,9 +62,9 @@ pub struct SiloConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFiles {
-    /// Training rows: `.jsonl`, `.csv` or `.tsv`. The privacy ledger counts for this very file.
+    /// Training rows: `.jsonl`, `.csv` or `.tsv`. The privacy ledger knows each of them again, in whatever file.
     pub train: PathBuf,
-    /// Held-out rows, never trained on; ε does not cover them. Absent: this silo counts no held-out examples.
+    /// Held-out rows, never trained on; only their counts leave, with noise where the job has privacy. Absent: this silo counts no held-out examples.
     #[serde(default)]
     pub held_out: Option<PathBuf>,
     /// Name of the column (or JSON key) with the text.
@@ -88,7 +92,7 @@ impl DataFiles {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// The most ε that this job may spend on `data.train`.
+    /// The most ε that may be spent on any record, over all jobs in `ledger_dir`.
     pub max_epsilon: f64,
     /// The largest δ that may stand beside it.
     pub max_delta: f64,
@@ -134,6 +138,7 @@ impl ServiceConfig for SiloConfig {
             &mut self.state_dir,
             &mut self.data.train,
         ];
+        paths.extend(self.ledger_dir.as_mut());
         paths.extend(self.output_dir.as_mut());
         paths.extend(self.data.held_out.as_mut());
         paths
@@ -157,6 +162,7 @@ mod tests {
             "credentials_dir",
             "model_dir",
             "state_dir",
+            "ledger_dir",
             "output_dir",
             "device",
             "precision",

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use blindsum_service::{Common, ExitCode, Program, exit, version};
 use blindsum_silo::agent::{self, Agent, AgentError, prepare, torch};
-use blindsum_silo::commands::{self, EvaluateArgs, HashesArgs, PlanArgs, PredictArgs, ReportArgs, TrainArgs};
+use blindsum_silo::commands::{
+    self, BudgetArgs, EvaluateArgs, HashesArgs, PlanArgs, PredictArgs, ReportArgs, TrainArgs,
+};
 use blindsum_torch::LIBTORCH_VERSION;
 use clap::{Args, Parser, Subcommand};
 
@@ -46,6 +48,8 @@ enum Command {
     Plan(PlanArgs),
     /// Say what was spent, on which records, by which mechanism, and what is not covered: for the data-protection officer.
     PrivacyReport(ReportArgs),
+    /// Look into the organisation's privacy ledger: what was spent, on which records, and what is left.
+    Budget(BudgetArgs),
 }
 
 #[derive(Args)]
@@ -67,6 +71,7 @@ fn main() -> std::process::ExitCode {
         Command::Predict(args) => PROGRAM.command(|| commands::predict(&args).map(done)),
         Command::Hashes(args) => PROGRAM.command(|| commands::hashes(&args).map(done)),
         Command::Plan(args) => PROGRAM.command(|| commands::plan(&args).map(done)),
+        Command::Budget(args) => PROGRAM.command(|| commands::budget(&args).map(done)),
         Command::PrivacyReport(args) => PROGRAM.command(|| commands::privacy_report(&args).map(done)),
     }
     .into()

@@ -144,7 +144,7 @@ impl Site {
         let open = !self.terms.private;
         let text = format!(
             "name = \"{name}\"\ncoordinator = \"{address}\"\nroster = \"roster.toml\"\njob = \"job.toml\"\n\
-             credentials_dir = \"{name}\"\nmodel_dir = \"model\"\nstate_dir = \"state-{name}\"\nprecision = \"f32\"\n\
+             credentials_dir = \"{name}\"\nmodel_dir = \"model\"\nstate_dir = \"state-{name}\"\nledger_dir = \"ledger-{name}\"\nprecision = \"f32\"\n\
              threads = 1\n[data]\ntrain = \"{name}-data/train.jsonl\"\nheld_out = \"{name}-data/held-out.jsonl\"\n\
              [policy]\nmax_epsilon = 8.0\nmax_delta = 1e-5\nmin_names = 4\ndanger_allow_no_privacy = {open}\n"
         );

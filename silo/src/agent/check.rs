@@ -12,10 +12,10 @@ use blindsum_files::probe;
 use blindsum_protocol::silo::{SiloMachine, SiloSetup};
 use blindsum_service::{Checklist, Document, ExitCode};
 
-use super::{AgentError, Rows, data, held, read_journal, setup, took_part, torch};
+use super::allowance::{Known, Uses};
+use super::{AgentError, Rows, data, held, read_journal, replayed, setup, torch};
 use crate::config::SiloConfig;
 use crate::journal::JournalFile;
-use crate::ledger::Ledger;
 use crate::policy;
 
 /// Tries everything and prints what was found; the code is that of the first problem.
@@ -84,16 +84,16 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         (Some(plan), Some(rows), Some((_, privacy))) => {
             let allowed = privacy.as_ref().map_or(Ok(()), |mechanism| setup::allows(mechanism, rows));
             let spent = allowed.and_then(|()| {
-                let Some(covers) = setup::covers(config, plan, rows, privacy) else { return Ok(None) };
-                let journal = JournalFile::look(&config.state_dir.join("journal"))?;
-                Ledger::not_lost(&config.state_dir.join("ledger.jsonl"), took_part(&journal))?;
-                let spent = Ledger::look(&config.state_dir.join("ledger.jsonl"), &covers)?;
-                Ok(Some((spent, covers)))
+                let Some(uses) = Uses::of(config, plan, rows, privacy)? else { return Ok(None) };
+                let path = config.state_dir.join("journal");
+                let entries = read_journal(&path, &JournalFile::look(&path)?)?;
+                let spent = uses.look(rows, &Known::new(&config.state_dir, plan.job(), &entries)?)?;
+                Ok(Some((spent, privacy.map_or(0.0, |p| p.delta))))
             });
             let spent = check.find("privacy", spent, |spent| match spent {
-                Some((spent, covers)) => format!(
-                    "ε = {spent:.4} of {} spent at δ = {:e} on each of these rows",
-                    covers.epsilon_limit, covers.delta
+                Some((spent, delta)) => format!(
+                    "ε = {:.4} spent at δ = {delta:e} on each of these rows in this job; over all jobs {:.4} of {}",
+                    spent.in_job, spent.over_jobs, config.policy.max_epsilon
                 ),
                 None => "none: the job has no differential privacy".to_owned(),
             });
@@ -108,7 +108,8 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
         (Some(plan), Some(()), Some(roster), Some(identity), Some(me)) => {
             let resumes = || -> Result<u32, AgentError> {
                 let dir = &config.state_dir;
-                let journal = read_journal(&dir.join("journal"), &JournalFile::look(&dir.join("journal"))?)?;
+                let path = dir.join("journal");
+                let journal = replayed(&path, &read_journal(&path, &JournalFile::look(&path)?)?)?;
                 let held = held::load_for(plan, &dir.join("adapter"))?;
                 let round = held.as_ref().map_or(0, |held| held.round);
                 let (roster, plan) = (roster.into(), plan.clone().into());
@@ -133,7 +134,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
             let usable = output(dir, plan);
             let used = check.find("output_dir", usable, |_| format!("{} can be written", dir.display()));
             if used == Some(true) && !config.state_dir.join("journal").exists() {
-                let words = "output_dir holds this job's adapter already, but state_dir is new: what this silo spent and signed \
+                let words = "output_dir holds this job's adapter already, but state_dir is new: what this silo signed \
                              before stands in another one. Name that one";
                 check.note("state_dir", words);
             }

@@ -12,6 +12,7 @@
 //! The local update exists in this process's memory only, until the machine has masked it; there is no switch that
 //! writes or sends it in clear. The agent opens no port. [`Seams`] are for tests, which have binaries of their own.
 
+mod allowance;
 mod check;
 mod data;
 mod doing;
@@ -38,6 +39,7 @@ use blindsum_service::{Ended, Heartbeat, Stop, Work, blocking};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+pub(crate) use allowance::{Known, counts_change, measurements};
 pub use check::check;
 pub use data::Rows;
 pub use error::AgentError;
@@ -46,6 +48,7 @@ pub use seams::{NoSeams, Seams};
 pub use setup::{Prepared, prepare};
 pub use torch::{open_torch, torch};
 
+use crate::agent::allowance::{Allowance, Uses};
 use crate::agent::doing::Doing;
 use crate::agent::driver::{Driver, Training};
 use crate::agent::keep::Keep;
@@ -55,7 +58,6 @@ use crate::agent::seams::{NoSeams, Seams};
 use crate::agent::training::Trainer;
 use crate::config::SiloConfig;
 use crate::journal::{self, JournalFile};
-use crate::ledger::Ledger;
 
 /// Makes the training engine: from this configuration, for the layout of this plan.
 pub type EngineFactory =
@@ -108,7 +110,7 @@ impl<S: Seams> Agent<S> {
     fn open(self, stop: Stop) -> Result<Driver<S>, AgentError> {
         let Agent { prepared, engine, seams, connect_timeout } = self;
         let Prepared { config, me, identity, roster, plan, credentials, rows, spec, privacy } = prepared;
-        let covers = setup::covers(&config, &plan, &rows, privacy);
+        let uses = Uses::of(&config, &plan, &rows, privacy)?;
         let state = StateDir::open(&config.state_dir)?;
         if let Some(dir) = &config.output_dir {
             // Before anything is trained and charged.
@@ -117,32 +119,20 @@ impl<S: Seams> Agent<S> {
         }
         let dir = config.state_dir.clone();
         let rows = rows.kept_in(&dir)?;
-        let (journal, entries, took_part) = open_journal(&dir.join("journal"))?;
+        let (journal, entries) = open_journal(&dir.join("journal"))?;
+        let known = Known::new(&dir, plan.job(), &entries)?;
+        let entries = replayed(&dir.join("journal"), &entries)?;
         let held = held::load_for(&plan, &dir.join("adapter"))?;
         let held_round = held.as_ref().map_or(0, |held| held.round);
         if let Some(held) = &held {
             info!(event = "resumed", rounds_done = held.round, "taking up after round {}", held.round);
         }
-        let ledger = match covers {
-            Some(covers) => {
-                Ledger::not_lost(&dir.join("ledger.jsonl"), took_part)?;
-                let ledger = Ledger::open(&dir.join("ledger.jsonl"), covers)?;
-                if ledger.cut_bytes() > 0 {
-                    warn!(
-                        event = "ledger_cut",
-                        "the ledger's last line was cut short by a crash; nothing was trained under it"
-                    );
-                }
-                info!(
-                    event = "ledger",
-                    epsilon_so_far = ledger.epsilon_so_far(),
-                    delta = ledger.covers().delta,
-                    debits = ledger.debits().len(),
-                    "ε so far: {:.4} of {:.4}",
-                    ledger.epsilon_so_far(),
-                    ledger.covers().epsilon_limit
-                );
-                Some(ledger)
+        let allowance = match uses {
+            Some(uses) => {
+                let held_out = rows.held_out.as_ref().map_or(&[][..], |data| &data.identities);
+                let allowance = Allowance::open(uses, (&rows.train.identities, held_out), known)?;
+                said(&allowance);
+                Some(allowance)
             }
             None => None,
         };
@@ -162,7 +152,7 @@ impl<S: Seams> Agent<S> {
             output_dir: config.output_dir.clone(),
             base_model: config.model_dir.display().to_string(),
         };
-        let trainer = Trainer::new(plan.clone(), engine, rows.stores(), spec, ledger)?;
+        let trainer = Trainer::new(plan.clone(), engine, rows.stores(), spec, allowance)?;
         let training = Training::new(trainer, plan.job().training.local_steps);
         let link = Link::start(&config.coordinator, &credentials, &plan, connect_timeout, stop.clone())?;
         Ok(Driver {
@@ -185,8 +175,29 @@ impl<S: Seams> Agent<S> {
     }
 }
 
-/// Opens the journal and replays it; also tells whether it knows of an attempt.
-fn open_journal(path: &Path) -> Result<(JournalFile, JournalState, bool), AgentError> {
+/// What the ledger holds, in the log.
+fn said(allowance: &Allowance) {
+    let (ledger, account, spent) = (allowance.ledger(), allowance.account(), allowance.spent());
+    if ledger.cut_bytes() > 0 {
+        warn!(event = "ledger_cut", "the ledger's last line was cut short by a crash; nothing was trained under it");
+    }
+    info!(
+        event = "ledger",
+        ledger = %ledger.id(),
+        epsilon_so_far = spent.in_job,
+        epsilon_over_jobs = spent.over_jobs,
+        delta = account.delta,
+        "ledger {}: ε so far {:.4} of the job's {:.4}, {:.4} of the organisation's {:.4} over all jobs",
+        ledger.path().display(),
+        spent.in_job,
+        account.epsilon_limit,
+        spent.over_jobs,
+        ledger.limit().max_epsilon
+    );
+}
+
+/// Opens the journal and reads it.
+fn open_journal(path: &Path) -> Result<(JournalFile, Vec<JournalEntry>), AgentError> {
     let journal::Opened { journal, bodies, cut_bytes } = JournalFile::open(path)?;
     if cut_bytes > 0 {
         warn!(
@@ -195,7 +206,7 @@ fn open_journal(path: &Path) -> Result<(JournalFile, JournalState, bool), AgentE
             "the journal's last entry was cut short by a crash and removed; nothing had been sent on its strength"
         );
     }
-    Ok((journal, read_journal(path, &bodies)?, took_part(&bodies)))
+    Ok((journal, read_journal(path, &bodies)?))
 }
 
 /// Whether a journal knows of an attempt: its first entry says whose it is, and no more.
@@ -203,14 +214,18 @@ pub(crate) fn took_part(bodies: &[Zeroizing<Vec<u8>>]) -> bool {
     bodies.len() > 1
 }
 
-/// What the entries of the journal at `path` add up to.
-fn read_journal(path: &Path, bodies: &[Zeroizing<Vec<u8>>]) -> Result<JournalState, AgentError> {
-    let damaged = |problem: String| AgentError::State { path: path.to_owned(), problem };
-    let mut entries: Vec<JournalEntry> = Vec::with_capacity(bodies.len());
-    for (index, body) in bodies.iter().enumerate() {
-        let entry = codec::decode(body, journal::MAX_BODY)
-            .map_err(|e| damaged(format!("entry {} is of another version: {e}", index + 1)))?;
-        entries.push(entry);
-    }
-    JournalState::replay(&entries).map_err(|e| damaged(e.to_string()))
+/// The entries of the journal at `path`.
+pub(crate) fn read_journal(path: &Path, bodies: &[Zeroizing<Vec<u8>>]) -> Result<Vec<JournalEntry>, AgentError> {
+    let read = |(index, body): (usize, &Zeroizing<Vec<u8>>)| {
+        codec::decode(body, journal::MAX_BODY).map_err(|e| AgentError::State {
+            path: path.to_owned(),
+            problem: format!("entry {} is of another version: {e}", index + 1),
+        })
+    };
+    bodies.iter().enumerate().map(read).collect()
+}
+
+/// What they add up to.
+fn replayed(path: &Path, entries: &[JournalEntry]) -> Result<JournalState, AgentError> {
+    JournalState::replay(entries).map_err(|e| AgentError::State { path: path.to_owned(), problem: e.to_string() })
 }

@@ -15,7 +15,7 @@ use blindsum_adapter::AdapterLayout;
 use blindsum_adapter::training::Protection;
 use blindsum_certs::credentials::IDENTITY_KEY_FILE;
 use blindsum_certs::{Credentials, Role, load_identity, roster};
-use blindsum_crypto::{Digest, IdentityKey, Roster, SiloId};
+use blindsum_crypto::{IdentityKey, Roster, SiloId};
 use blindsum_engine::ComputeDevice;
 use blindsum_engine::local::{LocalError, TrainSpec};
 use blindsum_engine::model::ModelDir;
@@ -29,7 +29,6 @@ use tracing::{info, warn};
 use crate::agent::data::{self, Rows};
 use crate::agent::error::AgentError;
 use crate::config::SiloConfig;
-use crate::ledger::Covers;
 use crate::policy;
 
 /// A configuration whose files were read, checked, accepted by the policy and found to belong together.
@@ -99,6 +98,7 @@ pub(super) fn settings(config: &SiloConfig, document: &Document) -> Result<(), A
         ("model_dir", &config.model_dir),
         ("state_dir", &config.state_dir),
     ];
+    folders.extend(config.ledger_dir.as_deref().map(|dir| ("ledger_dir", dir)));
     folders.extend(config.output_dir.as_deref().map(|dir| ("output_dir", dir)));
     document.apart(&folders)?;
     config.device.parse::<ComputeDevice>().map_err(|e| document.wrong("device", e))?;
@@ -178,27 +178,6 @@ pub(super) fn place(
     Ok(me)
 }
 
-/// What the privacy ledger covers; none where the job has no privacy.
-pub(super) fn covers(config: &SiloConfig, plan: &Plan, rows: &Rows, privacy: Option<Mechanism>) -> Option<Covers> {
-    let (Some(privacy), Protection::RecordDp { epsilon, delta, clip_norm, .. }) = (privacy, plan.job().protection())
-    else {
-        return None;
-    };
-    Some(Covers {
-        schema: 1,
-        job: plan.job_digest(),
-        train_file: config.data.train.display().to_string(),
-        train_sha256: Digest(rows.train.sha256),
-        records: rows.train.len() as u64,
-        sampling_rate: privacy.q,
-        noise_multiplier: privacy.noise_multiplier,
-        clip_norm,
-        expected_batch_examples: f64::from(plan.job().training.expected_batch_examples),
-        delta,
-        epsilon_limit: epsilon.min(config.policy.max_epsilon),
-    })
-}
-
 impl Prepared {
     /// The first lines of the log: who is here and what was agreed on.
     pub fn announce(&self, version: &str) {
@@ -238,8 +217,7 @@ impl Prepared {
                 epsilon,
                 delta,
                 clip_norm,
-                "privacy: at most ε = {epsilon} at δ = {delta:e} for each training row over the whole job; held-out rows are \
-                 not covered"
+                "privacy: at most ε = {epsilon} at δ = {delta:e} for each row over the whole job"
             ),
             Protection::None { .. } => warn!(
                 event = "no_privacy",

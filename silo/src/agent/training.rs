@@ -1,12 +1,12 @@
 //! One round's work on this silo's own rows: debit the ledger, measure, train.
 //!
 //! ```text
-//! debit (fsync) ─► held-out accuracy of the global adapter ─► local steps ─► update
+//! debit (fsync) ─► held-out counts of the global adapter, noised ─► debit (fsync) ─► local steps ─► update
 //! ```
 //!
 //! # Contract
-//! Runs on a thread for blocking work. With differential privacy, nothing is computed from training rows before the
-//! debit is on the disk; what a cancelled or failed round has been charged stays charged. Losses and counts of training
+//! Runs on a thread for blocking work. With differential privacy, nothing is computed from rows before their debit
+//! is on the disk; what a cancelled or failed round has been charged stays charged. Losses and counts of training
 //! rows come from them without noise: with differential privacy they are not logged, without it at `debug` only.
 
 use std::sync::Arc;
@@ -18,13 +18,15 @@ use blindsum_engine::data::{Example, RowStore};
 use blindsum_engine::local::{LocalError, LocalTrainer, StepPrivacy, TrainSpec, os_rng};
 use blindsum_engine::{self as engine, Engine, EngineError};
 use blindsum_protocol::HeldOutCounts;
+use blindsum_protocol::job::MetricsMode;
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::silo::{MeasuredUpdate, TrainRequest};
+use rand::CryptoRng;
 use tracing::{debug, info, warn};
 
+use crate::agent::allowance::{self, Allowance};
 use crate::agent::doing::StepCount;
 use crate::agent::error::AgentError;
-use crate::ledger::{Ledger, LedgerError};
 
 /// Held-out rows looked at between two looks at the cancel flag.
 const CHUNK: usize = 256;
@@ -44,13 +46,13 @@ pub(crate) enum Trained {
     Cancelled,
 }
 
-/// Engine, rows and ledger of this silo.
+/// Engine, rows and accounts of this silo.
 pub(crate) struct Trainer {
     plan: Arc<Plan>,
     engine: Box<dyn Engine + Send>,
     local: LocalTrainer,
     held_out: RowStore,
-    ledger: Option<Ledger>,
+    allowance: Option<Allowance>,
 }
 
 impl Trainer {
@@ -59,10 +61,10 @@ impl Trainer {
         engine: Box<dyn Engine + Send>,
         (train, held_out): (RowStore, RowStore),
         spec: TrainSpec,
-        ledger: Option<Ledger>,
+        allowance: Option<Allowance>,
     ) -> Result<Self, AgentError> {
         let local = LocalTrainer::new(train, spec)?;
-        Ok(Self { plan, engine, local, held_out, ledger })
+        Ok(Self { plan, engine, local, held_out, allowance })
     }
 
     /// Does what the machine asks for.
@@ -70,7 +72,7 @@ impl Trainer {
         match self.update(request, cancel, steps) {
             Ok(update) => Trained::Update(update),
             Err(AgentError::Local(LocalError::Stopped)) => Trained::Cancelled,
-            Err(error @ AgentError::Ledger(LedgerError::Io { .. })) => Trained::Fatal(error),
+            Err(AgentError::Ledger(error)) if !error.spent_up() => Trained::Fatal(error.into()),
             Err(error) => Trained::Failed(error),
         }
     }
@@ -109,7 +111,8 @@ impl Trainer {
         // the machine hands out states of this plan only
         let plan = Arc::clone(&self.plan);
         let adapter = plan.state().adapter(&request.global);
-        let held_out = self.measure(adapter, &go_on)?;
+        let mut rng = os_rng()?;
+        let held_out = self.held_out_counts((round, attempt), adapter, &mut rng, &go_on)?;
         if !request.kind.trains() {
             return Ok(MeasuredUpdate { update: Vec::new(), held_out });
         }
@@ -119,7 +122,6 @@ impl Trainer {
         let steps = self.local.spec().local_steps;
         self.debit(round, attempt, u64::from(steps))?;
         info!(event = "training", round, attempt, steps, "round {round}: training {steps} steps");
-        let mut rng = os_rng()?;
         let started = Instant::now();
         let mut before_step = |done: u32| {
             debug!(event = "training_step", round, attempt, done, steps, "step");
@@ -146,20 +148,51 @@ impl Trainer {
 
     /// Writes the debit and says what is spent.
     fn debit(&mut self, round: u32, attempt: u32, steps: u64) -> Result<(), AgentError> {
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        let epsilon_so_far = ledger.debit(round, attempt, steps)?;
+        let Some(allowance) = &mut self.allowance else { return Ok(()) };
+        let spent = allowance.train(round, attempt, steps)?;
+        let (account, limit) = (allowance.account(), allowance.ledger().limit());
         info!(
             event = "ledger",
             round,
             attempt,
             steps,
-            epsilon_so_far,
-            delta = ledger.covers().delta,
-            "round {round}: ε so far {epsilon_so_far:.4} of {:.4} at δ = {:e}",
-            ledger.covers().epsilon_limit,
-            ledger.covers().delta
+            epsilon_so_far = spent.in_job,
+            epsilon_over_jobs = spent.over_jobs,
+            delta = account.delta,
+            "round {round}: ε so far {:.4} of the job's {:.4} at δ = {:e}; over all jobs {:.4} of {:.4}",
+            spent.in_job,
+            account.epsilon_limit,
+            account.delta,
+            spent.over_jobs,
+            limit.max_epsilon
         );
         Ok(())
+    }
+
+    /// Held-out counts that may leave: with noise where the job has privacy, none where they cannot be charged for.
+    fn held_out_counts(
+        &mut self,
+        (round, attempt): (u32, u32),
+        global: Adapter<'_>,
+        rng: &mut impl CryptoRng,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<HeldOutCounts, AgentError> {
+        if self.plan.job().aggregation.metrics == MetricsMode::Off {
+            return Ok(HeldOutCounts::default());
+        }
+        if let StepPrivacy::None { .. } = self.local.spec().privacy {
+            return self.measure(global, go_on);
+        }
+        let Some(allowance) = &mut self.allowance else { return Ok(HeldOutCounts::default()) };
+        match allowance.count(round, attempt) {
+            Ok(Some(noise)) => Ok(allowance::noised(self.measure(global, go_on)?, &noise, rng)?),
+            Ok(None) => Ok(HeldOutCounts::default()),
+            Err(error) if error.spent_up() => {
+                warn!(event = "no_counts", round, attempt, "this silo sends no held-out counts: {error}");
+                Ok(HeldOutCounts::default())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Held-out counts of the adapter that the round starts from.

@@ -13,6 +13,7 @@ use blindsum_protocol::JobError;
 use blindsum_service::ConfigError;
 use thiserror::Error;
 
+use crate::agent::AgentError;
 use crate::journal::JournalError;
 use crate::ledger::LedgerError;
 
@@ -53,6 +54,9 @@ pub enum CommandError {
     /// The privacy ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// What the agent keeps.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -82,6 +86,7 @@ impl Exits for CommandError {
             CommandError::Model(e) => e.exit_code(),
             CommandError::Data(e) => e.exit_code(),
             CommandError::Ledger(e) => e.exit_code(),
+            CommandError::Agent(e) => e.exit_code(),
             CommandError::Journal(e) => e.exit_code(),
             CommandError::NotANumber { .. } => ExitCode::Data,
             CommandError::Engine(e) => e.exit_code(),

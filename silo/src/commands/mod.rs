@@ -1,9 +1,10 @@
 //! The commands that need no federation: train one silo alone, evaluate an adapter, predict with it, say what a job pins
-//! of a base model, and propose its privacy numbers.
+//! of a base model, propose its privacy numbers, and look into the privacy ledger.
 //!
 //! Contract: each reads its files, prints what it found on standard output, and ends with one sentence and an exit code
 //! of the common table where something is wrong. Nothing that is printed quotes a record.
 
+mod budget;
 mod error;
 mod evaluate;
 mod hashes;
@@ -22,6 +23,7 @@ use blindsum_engine::{ComputeDevice, EngineSettings, Evaluation, Precision};
 use blindsum_torch::{FrozenParts, TorchEngine};
 use clap::Args;
 
+pub use self::budget::{BudgetArgs, budget};
 pub use self::error::CommandError;
 pub use self::evaluate::{EvaluateArgs, evaluate};
 pub use self::hashes::{HashesArgs, hashes};

@@ -7,11 +7,13 @@ use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::provenance::{self, JobName, Provenance};
 use blindsum_adapter::training::Protection;
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
-use blindsum_engine::data::{Dataset, Example, Goal, Reading, Tokens};
+use blindsum_crypto::Digest;
+use blindsum_engine::data::{Dataset, Example, Goal, Identity, Reading, Tokens};
 use blindsum_engine::local::{LocalError, LocalTrainer, TrainSpec, whole_job};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{self as engine, Engine};
 use blindsum_files::probe;
+use blindsum_privacy::Mechanism;
 use blindsum_protocol::job::{Job, JobFile};
 use blindsum_service::{Document, say};
 use blindsum_torch::{FrozenParts, TorchEngine};
@@ -20,14 +22,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CommandError;
 use super::{ColumnArgs, EngineArgs, describe};
+use crate::ledger::{Account, Ledger, LedgerError, OverJobs, Purpose};
 
 /// `blindsum-silo train`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
     blindsum-silo train --job job.toml --model all-MiniLM-L6-v2 --data-train train.jsonl \\\n      \
-    --data-validation validation.jsonl --out adapter\n\n\
-    The privacy spent is that of this adapter alone; whoever publishes it beside a federation's adapter that was trained \
-    on the same rows has spent both.")]
+    --data-validation validation.jsonl --out adapter --ledger-dir ledger\n\n\
+    Each run spends ε anew on each of its rows, tuning included: the ledger adds it to what other runs and jobs spent on \
+    them, and refuses a run that would pass --max-epsilon.")]
 pub struct TrainArgs {
     /// The job: what is trained, for how many steps, under which privacy
     #[arg(long, value_name = "FILE")]
@@ -46,6 +49,12 @@ pub struct TrainArgs {
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// The organisation's privacy ledger, one folder for all its jobs and federations; needed where the job has privacy
+    #[arg(long, value_name = "DIR")]
+    ledger_dir: Option<PathBuf>,
+    /// The most ε that may be spent on any record, over all jobs in the ledger [default: what the job states]
+    #[arg(long, value_name = "X")]
+    max_epsilon: Option<f64>,
     /// Rounds instead of the job's; the noise stays, so that more rounds spend more, and more than the job states is refused
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -93,6 +102,9 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         mechanism.allows(train.len() as u64).map_err(LocalError::from)?;
         mechanism.remarks(train.len() as u64).into_iter().for_each(say);
     }
+    if privacy.is_some() && args.ledger_dir.is_none() {
+        return Err(LedgerError::NotNamed("--ledger-dir").into());
+    }
     let state = StateLayout::new(layout, job.server_step(), job.rounds)?;
     let layout = state.layout();
     let frozen = FrozenParts::from_seed(layout);
@@ -117,6 +129,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     }
     // Before anything is trained, so that what was spent is not lost.
     provenance::claim(&args.out, &name)?;
+    let over_jobs = spend(args, &job, privacy, &train.identities)?;
     let before = state.initial();
     report("before", &job, &mut engine, state.adapter(&before), held_out.as_deref())?;
 
@@ -141,6 +154,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     report("after", &job, &mut engine, adapter, held_out.as_deref())?;
     if let Some(privacy) = privacy {
         say(format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
+        over_jobs.into_iter().for_each(say);
     }
     let meta = PeftMeta {
         base_model_name_or_path: args.model.display().to_string(),
@@ -150,6 +164,44 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     peft::export(&args.out, layout, adapter, &meta)?;
     say(format!("adapter in {}", args.out.display()));
     Ok(())
+}
+
+/// Charges every row for the whole run; a sentence about what all jobs spent, where there is privacy.
+fn spend(
+    args: &TrainArgs,
+    job: &Job,
+    privacy: Option<Mechanism>,
+    units: &[Identity],
+) -> Result<Option<String>, CommandError> {
+    let (Some(mechanism), Protection::RecordDp { epsilon, delta, .. }) = (privacy, job.protection()) else {
+        return Ok(None);
+    };
+    let dir = args.ledger_dir.as_ref().ok_or(LedgerError::NotNamed("--ledger-dir"))?;
+    let mut ledger = Ledger::open(dir, OverJobs { max_epsilon: args.max_epsilon.unwrap_or(epsilon), delta })?;
+    let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);
+    let account = ledger.admit(
+        Account {
+            job: job.digest(),
+            job_name: job.name.clone(),
+            federation: job.federation.clone(),
+            silo: String::new(),
+            purpose: Purpose::Alone,
+            file: args.data_train.display().to_string(),
+            units: units.len() as u64,
+            tags: Digest([0; 32]),
+            sampling_rate: mechanism.q,
+            noise_multiplier: mechanism.noise_multiplier,
+            steps,
+            epsilon_limit: epsilon,
+            delta,
+            time_unix_seconds: 0,
+        },
+        units,
+    )?;
+    let spent = ledger.debit(account, 1, 1, steps)?;
+    let (limit, path) = (ledger.limit().max_epsilon, ledger.path());
+    let over_jobs = spent.over_jobs;
+    Ok(Some(format!("over all jobs in {}: ε = {over_jobs:.3} of {limit} for the worst of these rows", path.display())))
 }
 
 /// The job with what the command line changes.

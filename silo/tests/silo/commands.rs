@@ -95,7 +95,7 @@ fn rows(count: usize, stream: u32) -> String {
 const NONE: &str = "mode = \"none\"";
 const DP: &str = "mode = \"record-dp\"\nsampling_rate = 0.1\nnoise_multiplier = 0.90257\nclip_norm = 1.0\nbatch_max = 250\nepsilon = 8.0\ndelta = 1e-4";
 const TRAIN: &str = "train --job job.toml --model . --data-train train.jsonl --data-validation test.jsonl --out adapter \
-                     --threads 1";
+                     --ledger-dir ledger --threads 1";
 
 fn number_after(text: &str, words: &str) -> f64 {
     let rest = text.split(words).nth(1).unwrap_or_else(|| panic!("no {words:?} in {text}"));
@@ -236,7 +236,15 @@ fn private_training_says_what_it_spent() {
     let before = std::fs::read(place.dir.path().join("adapter/adapter_model.safetensors")).unwrap();
     place.bad(&other, 7, &["adapter belongs to job", "another folder"]);
     assert_eq!(std::fs::read(place.dir.path().join("adapter/adapter_model.safetensors")).unwrap(), before);
-    let fewer = place.good(&other.replace("--out adapter", "--out adapter-of-fewer"));
+    // It is another use of the same rows, which the ledger adds to the first: whoever tunes on them pays for it.
+    let other = other.replace("--out adapter", "--out adapter-of-fewer");
+    place.bad(&other, 6, &["over all jobs", "limit of 8", "400 of 400 units"]);
+    place.bad(&other.replace("--ledger-dir ledger ", ""), 2, &["--ledger-dir is missing"]);
+    let fewer = place.good(&format!("{other} --max-epsilon 20"));
+    let all = number_after(&fewer, "over all jobs in ledger/ledger.jsonl: ε =");
+    assert!(all > spent && all <= 20.0, "{fewer}");
+    let shown = place.good("budget show --ledger-dir ledger --max-epsilon 20 --max-delta 1e-4");
+    assert!(shown.matches("training alone").count() == 2, "{shown}");
     let noise = |said: &str| number_after(said, "noise multiplier");
     assert!(noise(&fewer) == noise(&said) && number_after(&fewer, "ε =") < spent, "{fewer}");
 }

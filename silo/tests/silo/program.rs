@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use blindsum_certs::{Credentials, Role};
 use blindsum_crypto::sha256;
+use blindsum_engine::data::Identity;
 use blindsum_protocol::message::{AttemptId, CoordinatorMessage, Envelope, Open, SiloMessage};
-use blindsum_protocol::{Limits, Plan, RoundKind};
+use blindsum_protocol::silo::JournalEntry;
+use blindsum_protocol::{Limits, Plan, RoundKind, codec};
 use blindsum_service::config;
 use blindsum_silo::agent::prepare;
 use blindsum_silo::config::SiloConfig;
 use blindsum_silo::journal::JournalFile;
+use blindsum_silo::ledger::{Ledger, OverJobs};
 use blindsum_testkit::enrol;
 use blindsum_testkit::models::{TINY_CONFIG, tiny_tensors, write_model};
 use blindsum_transport::codec::CoordinatorCodec;
@@ -39,8 +42,9 @@ impl Silo {
         std::fs::create_dir(dir.join("model")).unwrap();
         write_model(&dir.join("model"), TINY_CONFIG, &tiny_tensors());
         std::fs::write(dir.join("model/tokenizer.json"), TOKENIZER).unwrap();
-        let rows =
-            |text: &str, count: usize| format!("{{\"text\": \"{text}\", \"label\": \"positive\"}}\n").repeat(count);
+        let rows = |text: &str, count: usize| -> String {
+            (0..count).map(|i| format!("{{\"text\": \"{text} {i}\", \"label\": \"positive\"}}\n")).collect()
+        };
         std::fs::create_dir(dir.join("data")).unwrap();
         std::fs::write(dir.join("data/train.jsonl"), rows("good film", 200)).unwrap();
         std::fs::write(dir.join("data/validation.jsonl"), rows("film good", 20)).unwrap();
@@ -115,6 +119,14 @@ impl Silo {
         (Plan::clone(&plan), listener)
     }
 
+    /// Runs `budget` with this silo's configuration.
+    fn budget(&self, arguments: &[&str]) -> (i32, String) {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-silo"));
+        program.arg("budget").arg(arguments[0]).arg("--config").arg(self.path("silo.toml")).args(&arguments[1..]);
+        let output = program.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    }
+
     /// Runs `check` (or what is given) to its end: exit code and what it said.
     fn ends(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.command(arguments).output().unwrap();
@@ -172,16 +184,19 @@ fn check_tries_everything_that_run_needs_and_names_the_remedy() {
         let (code, said) = silo.ends(&[command]);
         assert!(code == 7 && said.contains("job.toml/adapter"), "{command}: {code} {said}");
     }
-    assert!(!std::fs::exists(silo.path("state/ledger.jsonl")).unwrap(), "nothing was spent");
+    assert!(!std::fs::exists(silo.path("ledger")).unwrap(), "nothing was spent");
     silo.replace("silo.toml", "job.toml/adapter", "adapter");
 
-    // The ledger is opened for this very file; what was changed under it is found before the start.
+    // The ledger is opened for these very records; other ones are found before the start, however few.
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
     assert!(code == 5, "{code} {log}");
     silo.replace("data/train.jsonl", "good", "bad");
     let (code, said) = silo.ends(&["check"]);
-    assert!(code == 6 && said.contains("not the one that the privacy ledger"), "{code} {said}");
-    silo.replace("data/train.jsonl", "bad", "good");
+    assert!(code == 6 && said.contains("does not hold the same records"), "{code} {said}");
+    silo.replace("data/train.jsonl", "bad", "  GOOD ");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 0, "the same records, written otherwise: {code} {said}");
+    silo.replace("data/train.jsonl", "  GOOD ", "good");
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 0 && said.contains("nothing adopted yet"), "{code} {said}");
 
@@ -244,7 +259,7 @@ fn held_out_rows_that_are_the_training_rows_are_refused() {
         assert!(code == 3 && log.contains("validation.jsonl") && log.contains("train.jsonl"), "{how}: {code} {log}");
     }
     std::fs::remove_file(&held_out).unwrap();
-    let row = "{\"label\": \"positive\", \"text\": \"good film\"}\n";
+    let row = "{\"label\": \"positive\", \"text\": \"good film 7\"}\n";
     std::fs::write(&held_out, format!("{{\"text\": \"film\", \"label\": \"positive\"}}\n{row}")).unwrap();
     let (code, log) = silo.ends(&["run"]);
     assert!(code == 3 && log.contains("1 of 2 held-out rows") && log.contains("row 2"), "{code} {log}");
@@ -263,7 +278,8 @@ fn the_folder_of_another_job_is_refused_before_anything_is_trained() {
         let (code, log) = silo.ends(&[command]);
         assert!(code == 7 && log.contains("another folder"), "{command}: {code} {log}");
     }
-    assert!(!silo.path("state-of-the-second/ledger.jsonl").exists(), "nothing was spent");
+    let debits = std::fs::read_to_string(silo.path("ledger/ledger.jsonl")).unwrap().matches("\"debit\"").count();
+    assert_eq!(debits, 0, "nothing was spent");
     // Its state directory is another matter, with a remedy of its own.
     silo.replace("silo.toml", "output_dir = \"adapter\"", "output_dir = \"adapter-of-the-second\"");
     silo.replace("silo.toml", "state-of-the-second", "state");
@@ -271,32 +287,125 @@ fn the_folder_of_another_job_is_refused_before_anything_is_trained() {
     assert!(matches!(code, 6 | 7) && log.contains("state_dir") && !log.contains("remove the file"), "{code} {log}");
 }
 
+/// As after a training that was debited and went out in attempt 1 of round 1; what was debited has `steps` steps.
+fn took_part(silo: &Silo, steps: Option<u64>) {
+    if let Some(steps) = steps {
+        let mut ledger = Ledger::open(&silo.path("ledger"), OverJobs { max_epsilon: 8.0, delta: 1e-5 }).unwrap();
+        let account = ledger.spendings()[0].account.clone();
+        let rows = std::fs::read_to_string(silo.path("data/train.jsonl")).unwrap();
+        let text =
+            |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["text"].as_str().unwrap().to_owned();
+        let units: Vec<Identity> = rows.lines().map(|row| Identity::of_words([text(row).as_str()])).collect();
+        let number = ledger.admit(account, &units).unwrap();
+        ledger.debit(number, 1, 1, steps).unwrap();
+        ledger.mark().write(&silo.path("state/ledger-mark.json")).unwrap();
+    }
+    let mut journal = JournalFile::open(&silo.path("state/journal")).unwrap().journal;
+    let at = AttemptId { round: 1, attempt: 1 };
+    for entry in [JournalEntry::Joined { at }, JournalEntry::Peers { marks: Vec::new() }, JournalEntry::Masked { at }] {
+        journal.append(&codec::encode(&entry).unwrap()).unwrap();
+    }
+}
+
 #[test]
-fn a_ledger_that_is_gone_is_not_begun_anew() {
+fn a_ledger_that_is_gone_put_back_or_begun_anew_is_refused() {
     let silo = Silo::new();
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
     assert!(code == 5, "{code} {log}");
-    // As after an attempt: a second entry in the journal, which only a silo that took part has.
-    let took_part = |silo: &Silo| {
-        let opened = JournalFile::open(&silo.path("state/journal")).unwrap();
-        let mut journal = opened.journal;
-        journal.append(opened.bodies.last().unwrap()).unwrap();
-    };
-    std::fs::remove_file(silo.path("state/ledger.jsonl")).unwrap();
-    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
-    assert!(code == 5, "nothing was spent yet: {code} {log}");
-    took_part(&silo);
-    std::fs::remove_file(silo.path("state/ledger.jsonl")).unwrap();
+    let whole = |name: &str| std::fs::read(silo.path(name)).unwrap();
+    let (ledger, mark) = (silo.path("ledger/ledger.jsonl"), silo.path("state/ledger-mark.json"));
+    let before = whole("ledger/ledger.jsonl");
+    took_part(&silo, Some(5));
     let (code, said) = silo.ends(&["check"]);
-    assert!(said.contains("ledger.jsonl is not there") && code == 6, "{code} {said}");
-    assert!(!silo.path("state/ledger.jsonl").exists());
-    // Neither is an empty one, or one whose first line is torn: it was on the disk before any attempt.
-    for text in ["", "{\"schema\":1,"] {
-        std::fs::write(silo.path("state/ledger.jsonl"), text).unwrap();
-        let (code, said) = silo.ends(&["check"]);
-        assert!(said.contains("not there or empty") && code == 6, "{code} {said}");
-        assert_eq!(std::fs::read_to_string(silo.path("state/ledger.jsonl")).unwrap(), text);
+    assert!(code == 0 && said.contains("over all jobs"), "{code} {said}");
+    let after = whole("ledger/ledger.jsonl");
+
+    // The attacks: put an old copy back; also without the mark, which alone would tell; begin it anew, there or elsewhere.
+    let refused = |words: &str| {
+        for command in ["check", "run"] {
+            let (code, said) = silo.ends(&[command]);
+            assert!(code == 6 && said.contains(words), "{words}: {code} {said}");
+        }
+        let (code, said) = silo.ends(&["privacy-report"]);
+        assert!(code == 6 && said.contains("no longer known") || said.contains("name the ledger_dir"), "{code} {said}");
+    };
+    std::fs::write(&ledger, &before).unwrap();
+    refused("remembers a line 4");
+    let kept = whole("state/ledger-mark.json");
+    std::fs::remove_file(&mark).unwrap();
+    refused("of which it holds no debit");
+    std::fs::write(&mark, &kept).unwrap();
+    std::fs::rename(silo.path("ledger"), silo.path("away")).unwrap();
+    refused("is not there");
+    assert!(!silo.path("ledger").exists());
+    Ledger::open(&silo.path("ledger"), OverJobs { max_epsilon: 8.0, delta: 1e-5 }).unwrap();
+    refused("name the ledger_dir that it used before");
+    std::fs::remove_dir_all(silo.path("ledger")).unwrap();
+    silo.replace("silo.toml", "ledger_dir = \"ledger\"", "ledger_dir = \"elsewhere\"");
+    refused("is not there");
+    silo.replace("silo.toml", "ledger_dir = \"elsewhere\"", "ledger_dir = \"away\"");
+    std::fs::write(silo.path("away/ledger.jsonl"), &after).unwrap();
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 0, "moved as a whole it is the same: {code} {said}");
+}
+
+#[test]
+fn a_second_job_on_the_same_records_is_charged_for_both() {
+    let silo = Silo::new();
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5, "{code} {log}");
+    took_part(&silo, Some(100));
+    // Another job, another state directory, the rows in another format and order, one of them left out.
+    let rows = std::fs::read_to_string(silo.path("data/train.jsonl")).unwrap();
+    let mut csv = String::from("label,id,text\n");
+    for row in rows.lines().skip(1).collect::<Vec<_>>().into_iter().rev() {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        csv += &format!("{},7,\" {}\"\n", row["label"].as_str().unwrap(), row["text"].as_str().unwrap().to_uppercase());
     }
+    std::fs::write(silo.path("data/train.csv"), csv).unwrap();
+    silo.replace("silo.toml", "data/train.jsonl", "data/train.csv");
+    silo.replace("silo.toml", "state_dir = \"state\"", "state_dir = \"state-2\"");
+    silo.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
+    for command in ["check", "run"] {
+        let (code, said) = silo.ends(&[command]);
+        assert!(code == 6 && said.contains("199 of 199 units are in other jobs too"), "{command}: {code} {said}");
+        assert!(said.contains("limit of 8 (policy.max_epsilon") && said.contains("budget show"), "{said}");
+    }
+    assert!(!silo.path("state-2/journal").exists() || !silo.path("state-2/ledger-mark.json").exists());
+    let (code, said) = silo.budget(&["show"]);
+    assert!(code == 0 && said.contains("sentiment") && !said.contains("another"), "{said}");
+    // The organisation decides that more may be spent.
+    silo.replace("silo.toml", "max_epsilon = 8.0", "max_epsilon = 20.0");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 0 && said.contains("over all jobs"), "{code} {said}");
+}
+
+#[test]
+fn the_budget_commands_say_what_was_spent_on_whom() {
+    let silo = Silo::new();
+    let (code, said) = silo.budget(&["show"]);
+    assert!(code == 2 && said.contains("nothing was spent yet"), "{code} {said}");
+    let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+    assert!(code == 5, "{code} {log}");
+    took_part(&silo, Some(5));
+    let (code, said) = silo.budget(&["show"]);
+    assert!(code == 0 && said.contains("training") && said.contains("200"), "{said}");
+    let (code, said) = silo.budget(&["verify"]);
+    assert!(code == 0 && said.contains("all that mark and journal know"), "{code} {said}");
+    let (code, said) = silo.budget(&["forecast"]);
+    assert!(code == 0 && said.contains("the 19 rounds to come fit"), "{code} {said}");
+    let rows = std::fs::read_to_string(silo.path("data/train.jsonl")).unwrap();
+    let row: serde_json::Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    let text = format!("  {}\n", row["text"].as_str().unwrap().to_uppercase());
+    let (code, said) = silo.budget(&["who", &text]);
+    assert!(code == 0 && said.contains("may hold it in rounds 1,") && said.contains("sentiment"), "{code} {said}");
+    let (code, said) = silo.budget(&["who", "somebody else"]);
+    assert!(code == 0 && said.contains("no job in this ledger"), "{code} {said}");
+    let (code, said) = silo.budget(&["who", " "]);
+    assert!(code == 2 && said.contains("blank"), "{code} {said}");
+    silo.replace("ledger/ledger.jsonl", "\"steps\":5,", "\"steps\":1,");
+    let (code, said) = silo.budget(&["verify"]);
+    assert!(code == 6 && said.contains("line 4") && said.contains("does not follow"), "{code} {said}");
 }
 
 #[test]
@@ -305,20 +414,17 @@ fn the_officers_report_says_what_was_spent_and_touches_nothing() {
     let report = |format: &str| silo.ends(&["privacy-report", "--format", format]);
     let (code, said) = report("text");
     assert!(code == 0 && said.contains("one row of the training file"), "{code} {said}");
-    assert!(!silo.path("state").exists());
+    assert!(!silo.path("state").exists() && !silo.path("ledger").exists());
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
     assert!(code == 5, "{code} {log}");
-    // What a training writes before it starts.
-    let debit =
-        "{\"round\":1,\"attempt\":1,\"steps\":5,\"epsilon_so_far\":1.0,\"delta\":1e-5,\"time_unix_seconds\":1}\n";
-    let ledger = silo.path("state/ledger.jsonl");
-    let before = std::fs::read_to_string(&ledger).unwrap() + debit;
-    std::fs::write(&ledger, &before).unwrap();
+    took_part(&silo, Some(5));
+    let ledger = silo.path("ledger/ledger.jsonl");
+    let before = std::fs::read_to_string(&ledger).unwrap();
 
     let (code, said) = report("json");
     let json: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
     assert_eq!(code, 0);
-    assert_eq!((&json["protected"]["records"], &json["spent"]["debits"]), (&200.into(), &1.into()));
+    assert_eq!((&json["protected"]["units"], &json["spent"]["debits"]), (&200.into(), &1.into()));
     let epsilon = |key: &str| json["spent"][key].as_f64().unwrap();
     assert!(epsilon("epsilon_job") > 5.9 && epsilon("epsilon_job") <= 6.0, "{json}");
     // All of it by the accountant, not as the ledger's line says.
@@ -331,14 +437,6 @@ fn the_officers_report_says_what_was_spent_and_touches_nothing() {
     assert!(code == 0 && page.contains("</html>") && !page.contains("<script"), "{page}");
     assert_eq!(std::fs::read_to_string(&ledger).unwrap(), before);
 
-    // Zero is said only where nothing can have been spent.
-    let opened = JournalFile::open(&silo.path("state/journal")).unwrap();
-    let mut journal = opened.journal;
-    journal.append(opened.bodies.last().unwrap()).unwrap();
-    std::fs::rename(&ledger, silo.path("away.jsonl")).unwrap();
-    let (code, said) = report("text");
-    assert!(code == 6 && said.contains("no longer known"), "{code} {said}");
-    std::fs::rename(silo.path("away.jsonl"), &ledger).unwrap();
     silo.replace("job.toml", "name = \"sentiment\"", "name = \"another\"");
     let (code, said) = report("text");
     assert!(code == 2 && said.contains("is of job") && said.contains("state_dir"), "{code} {said}");
@@ -473,10 +571,10 @@ fn an_unreachable_coordinator_is_given_up_when_asked() {
     assert!(code == 5 && log.contains("does not answer"), "{code} {log}");
     assert!(started.elapsed() < Duration::from_secs(60));
 
-    // The ledger is opened for this very file.
+    // The ledger is opened for these very records.
     silo.replace("data/train.jsonl", "good", "bad");
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
-    assert!(code == 6 && log.contains("not the one that the privacy ledger"), "{code} {log}");
+    assert!(code == 6 && log.contains("does not hold the same records"), "{code} {log}");
 }
 
 #[test]
@@ -563,6 +661,6 @@ async fn a_signal_while_it_trains_stops_it_in_order_and_its_debit_stands() {
     let rest: Vec<String> = log.collect();
     assert_eq!(child.wait().unwrap().code(), Some(143), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("\"event\":\"stopping\"")), "{rest:?}");
-    let ledger = std::fs::read_to_string(silo.path("state/ledger.jsonl")).unwrap();
-    assert!(ledger.contains("10000"), "what was begun is charged: {ledger}");
+    let ledger = std::fs::read_to_string(silo.path("ledger/ledger.jsonl")).unwrap();
+    assert!(ledger.contains("\"debit\"") && ledger.contains("10000"), "what was begun is charged: {ledger}");
 }

@@ -52,8 +52,8 @@ async fn four_silos_train_with_libtorch_under_differential_privacy() {
     }
     assert_eq!(expect::bits(&site.published()), expect::bits(&global));
     for silo in SILOS {
-        let ledger = std::fs::read_to_string(site.path(&format!("state-{silo}/ledger.jsonl"))).unwrap();
-        assert!(ledger.lines().filter(|line| line.contains("\"steps\"")).count() >= 2, "{silo} debited both rounds");
+        let ledger = std::fs::read_to_string(site.path(&format!("ledger-{silo}/ledger.jsonl"))).unwrap();
+        assert!(ledger.lines().filter(|line| line.contains("\"debit\"")).count() >= 2, "{silo} debited both rounds");
     }
     let history = site.history();
     assert_eq!((history.len(), history[0].held_out_examples), (3, Some(15)));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, RoundKind, Task};
-use blindsum_crypto::{Digest, IdentityKey, Roster, RosterEntry};
+use blindsum_crypto::{IdentityKey, Roster, RosterEntry};
 use blindsum_engine::local::StepPrivacy;
 use blindsum_engine::{ClippedSum, GradientSum};
 use blindsum_files::{ExitCode, Exits};
@@ -13,7 +13,6 @@ use blindsum_protocol::AttemptId;
 use blindsum_protocol::job::Job;
 
 use super::*;
-use crate::ledger::Covers;
 
 /// Gradients of zero.
 struct Still(AdapterLayout);
@@ -50,7 +49,7 @@ impl Engine for Still {
 
 const DP: StepPrivacy = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 0.5, batch_max: 1 << 20 };
 
-fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainRequest) {
+fn trainer(privacy: StepPrivacy, allowance: Option<Allowance>) -> (Trainer, TrainRequest) {
     let job: Job = toml::from_str(include_str!("../../../../protocol/job.sample.toml")).unwrap();
     let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
         "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
@@ -70,28 +69,15 @@ fn trainer(privacy: StepPrivacy, ledger: Option<Ledger>) -> (Trainer, TrainReque
     let entries = (0..4).map(|i| RosterEntry { name: format!("silo-{i}"), identity: key(i) }).collect();
     let roster = Roster::new(job.federation.clone(), 1, entries).unwrap();
     let plan = Arc::new(Plan::derive(&job, &roster, &layout).unwrap());
-    (Trainer::new(plan, Box::new(Still(layout)), rows, spec, ledger).unwrap(), request)
+    (Trainer::new(plan, Box::new(Still(layout)), rows, spec, allowance).unwrap(), request)
 }
 
 #[test]
 fn a_ledger_that_cannot_be_written_ends_the_agent() {
     let dir = tempfile::tempdir().unwrap();
-    let covers = Covers {
-        schema: 1,
-        job: Digest([0xaa; 32]),
-        train_file: "train.jsonl".into(),
-        train_sha256: Digest([0xbb; 32]),
-        records: 2,
-        sampling_rate: 0.02,
-        noise_multiplier: 1.0,
-        clip_norm: 0.5,
-        expected_batch_examples: 1.0,
-        delta: 1e-5,
-        epsilon_limit: 100.0,
-    };
-    let mut ledger = Ledger::open(&dir.path().join("ledger.jsonl"), covers).unwrap();
-    ledger.break_disk(b"");
-    let (mut trainer, request) = trainer(DP, Some(ledger));
+    let mut allowance = Allowance::for_tests(dir.path());
+    allowance.break_disk();
+    let (mut trainer, request) = trainer(DP, Some(allowance));
     match trainer.run(&request, &AtomicBool::new(false), &StepCount::new(1)) {
         Trained::Fatal(error) => assert_eq!(error.exit_code(), ExitCode::Storage),
         _ => panic!("a full disk is no reason to decline and go on"),

@@ -1,21 +1,19 @@
 //! The facts of the report: from the job and the ledger to named values.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
 use blindsum_adapter::training::Protection;
 use blindsum_engine::local::TrainSpec;
 use blindsum_privacy::pld::{self, SgdPhase};
-use blindsum_privacy::{Mechanism, rdp};
+use blindsum_privacy::{Mechanism, counts_noise, rdp};
 use blindsum_protocol::job::{Job, JobFile, MetricsMode};
+use blindsum_protocol::silo::JournalEntry;
 use blindsum_service::Document;
 use serde_json::Value;
 
 use super::super::error::CommandError;
-use crate::agent::took_part;
+use crate::agent::{Known, counts_change, measurements, read_journal, took_part};
 use crate::config::SiloConfig;
 use crate::journal::JournalFile;
-use crate::ledger::{Covers, Debit, Ledger};
+use crate::ledger::{Debit, Ledger, LedgerError, OverJobs, Purpose, Spending};
 
 /// Rows of one person for which the report says what they come to together.
 const GROUPS: [u32; 3] = [2, 3, 5];
@@ -71,36 +69,70 @@ fn rounded(x: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// What the report is made from.
+struct Found<'a> {
+    config: &'a SiloConfig,
+    job: &'a Job,
+    ledger: Option<&'a Ledger>,
+    took_part: bool,
+}
+
+impl Found<'_> {
+    fn number(&self, purpose: Purpose) -> Option<usize> {
+        self.ledger?.find(self.job.digest(), &self.config.name, purpose)
+    }
+
+    fn spending(&self, purpose: Purpose) -> Option<&Spending> {
+        self.ledger?.spendings().get(self.number(purpose)?)
+    }
+
+    fn debits(&self) -> &[Debit] {
+        self.spending(Purpose::Training).map_or(&[], |spending| &spending.debits)
+    }
+}
+
 /// All sections.
 ///
 /// # Errors
-/// A job or a ledger that cannot be read, or a ledger of another job.
+/// A job or a ledger that cannot be read, a ledger that knows less than the silo does.
 pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
     let document = Document::read(&config.job)?;
     let job = document.checked(JobFile::checked)?;
     let (spec, mechanism) =
         TrainSpec::derive(&job.local_training()).map_err(|e| document.wrong("privacy.epsilon", e))?;
-    let path = config.state_dir.join("ledger.jsonl");
-    let recorded = Ledger::recorded(&path)?;
-    if let Some((covers, _)) = recorded.as_ref().filter(|(covers, _)| covers.job != job.digest()) {
+    let path = config.state_dir.join("journal");
+    let bodies = JournalFile::look(&path)?;
+    let entries = read_journal(&path, &bodies)?;
+    if let Some(JournalEntry::Begin { job_digest: found, .. }) = entries.first()
+        && *found != job.digest()
+    {
         let what = format!(
-            "{} is of job {}, but {} is job {}: name the job that this state_dir belongs to",
+            "{} is of job {found}, but {} is job {}: name the job that this state_dir belongs to",
             path.display(),
-            covers.job,
             config.job.display(),
             job.digest()
         );
         return Err(CommandError::Usage(what));
     }
-    let took_part = took_part(&JournalFile::look(&config.state_dir.join("journal"))?);
-    // Zero may be said only where nothing can have been spent.
-    Ledger::not_lost(&path, took_part && mechanism.is_some())?;
-    let mut sections = vec![about(config, &job, &path, took_part)];
+    let took_part = took_part(&bodies);
+    let limit = OverJobs { max_epsilon: config.policy.max_epsilon, delta: config.policy.max_delta };
+    let ledger = match (&mechanism, &config.ledger_dir) {
+        (None, _) => None,
+        (Some(_), None) => return Err(LedgerError::NotNamed("ledger_dir").into()),
+        // Zero may be said only where nothing can have been spent.
+        (Some(_), Some(dir)) => {
+            Known::new(&config.state_dir, &job, &entries)?.look(dir, limit, job.digest(), &config.name)?
+        }
+    };
+    let found = Found { config, job: &job, ledger: ledger.as_ref(), took_part };
+    let mut sections = vec![about(&found)];
     match (&mechanism, job.protection()) {
         (Some(mechanism), Protection::RecordDp { clip_norm, epsilon, .. }) => {
-            sections.push(protected(recorded.as_ref().map(|(covers, _)| covers), config.policy.max_epsilon));
+            sections.push(protected(&found));
             sections.push(how(&job, mechanism, clip_norm, spec.local_steps));
-            sections.push(spent(mechanism, epsilon, recorded.as_ref()));
+            sections.push(spent(&found, mechanism, epsilon));
+            sections.push(over_jobs(&found)?);
+            sections.push(held_out(&found, epsilon, mechanism.delta)?);
             sections.push(groups(mechanism));
         }
         _ => sections.push(Section {
@@ -114,15 +146,26 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
             )],
         }),
     }
-    sections.push(left(&job, recorded.as_ref(), took_part));
+    sections.push(left(&found));
     if mechanism.is_some() {
-        sections.push(not_covered(&job));
+        sections.push(not_covered(&found));
+        sections.push(verify());
     }
     Ok(sections)
 }
 
-fn about(config: &SiloConfig, job: &Job, ledger: &Path, took_part: bool) -> Section {
-    let state = if took_part { "this silo took part in rounds" } else { "this silo has taken part in no round yet" };
+fn about(found: &Found) -> Section {
+    let Found { config, job, ledger, took_part } = found;
+    let state = if *took_part { "this silo took part in rounds" } else { "this silo has taken part in no round yet" };
+    let ledger = match (ledger, &config.ledger_dir) {
+        (Some(ledger), _) => format!(
+            "{}, ledger {}: every line follows from the one before, and it holds all that journal and mark of this silo know",
+            ledger.path().display(),
+            ledger.id()
+        ),
+        (None, Some(dir)) => format!("none yet in {}", dir.display()),
+        (None, None) => "none".to_owned(),
+    };
     Section {
         key: "about",
         title: "Whose report this is",
@@ -133,27 +176,47 @@ fn about(config: &SiloConfig, job: &Job, ledger: &Path, took_part: bool) -> Sect
             Fact::text("job_digest", "Digest of the job", job.digest().to_string()),
             Fact::count("rounds", "Training rounds of the job", job.rounds),
             Fact::text("state", "State", format!("{state}, says the journal in {}", config.state_dir.display())),
-            Fact::text("ledger", "Ledger", ledger.display().to_string()),
+            Fact::text("ledger", "Ledger", ledger),
+            Fact::text("version", "Made by", concat!("blindsum-silo ", env!("CARGO_PKG_VERSION"))),
         ],
     }
 }
 
-fn protected(covers: Option<&Covers>, max_epsilon: f64) -> Section {
+fn protected(found: &Found) -> Section {
     let mut facts = vec![
         Fact::text("privacy_unit", "Privacy unit", "one row of the training file"),
         Fact::text("adjacency", "Neighbours", "two training files of which one has one row more (add or remove)"),
         Fact::text(
+            "setting",
+            "Setting",
+            "differential privacy of each silo's own rows, by the silo itself: it trains on them in clear and adds the whole noise \
+             before anything leaves it (local in the federation, central in the organisation)",
+        ),
+        Fact::text(
             "trust_model",
             "Whom it holds against",
-            "the coordinator, the other silos, and everybody who gets a sum or an adapter, together: this silo adds the whole \
-             noise before anything leaves it. Not against whoever reads this silo's own machine",
+            "the coordinator, the other silos, and everybody who gets a sum or an adapter, together. Not against whoever reads this \
+             silo's own machine",
+        ),
+        Fact::text(
+            "data_access",
+            "Which accesses are covered",
+            "training and the counts of held-out rows, repeated attempts included. Reading, checking and tokenising rows gives \
+             nothing away: what they find stays in this silo's log",
+        ),
+        Fact::text(
+            "output",
+            "What is released",
+            "the update of each training, and so each sum and adapter made from it",
         ),
     ];
-    facts.push(Fact::text("max_epsilon", "This organisation's own limit", format!("ε ≤ {max_epsilon}")));
-    if let Some(covers) = covers {
-        facts.push(Fact::text("train_file", "Training file", &covers.train_file));
-        facts.push(Fact::text("train_sha256", "Its SHA-256", covers.train_sha256.to_string()));
-        facts.push(Fact::count("records", "Rows in it (stays here)", covers.records));
+    let max_epsilon = found.config.policy.max_epsilon;
+    let limit = format!("ε ≤ {max_epsilon} for any row, over all jobs (policy.max_epsilon)");
+    facts.push(Fact::text("max_epsilon", "This organisation's own limit", limit));
+    if let Some(Spending { account, .. }) = found.spending(Purpose::Training) {
+        facts.push(Fact::text("train_file", "Training file", &account.file));
+        facts.push(Fact::count("units", "Privacy units in it (stays here)", account.units));
+        facts.push(Fact::text("tags_sha256", "SHA-256 of their tags", account.tags.to_string()));
     }
     Section { key: "protected", title: "What is protected", facts }
 }
@@ -190,16 +253,15 @@ fn how(job: &Job, mechanism: &Mechanism, clip_norm: f64, local_steps: u32) -> Se
     }
 }
 
-fn spent(mechanism: &Mechanism, stated: f64, recorded: Option<&(Covers, Vec<Debit>)>) -> Section {
-    let debits = recorded.map_or(&[][..], |(_, debits)| debits);
-    let steps = debits.iter().fold(0u64, |sum, debit| sum.saturating_add(debit.steps));
-    let rounds: BTreeSet<u32> = debits.iter().map(|debit| debit.round).collect();
+fn spent(found: &Found, mechanism: &Mechanism, stated: f64) -> Section {
+    let spending = found.spending(Purpose::Training);
+    let (steps, retries) = spending.map_or((0, 0), |spending| (spending.steps(), spending.retries()));
     let Mechanism { q, noise_multiplier, delta, .. } = *mechanism;
     let main = mechanism.main_delta();
     let by_rdp = |steps| rdp::epsilon(q, noise_multiplier, steps, main);
     Section {
         key: "spent",
-        title: "What is spent on each row",
+        title: "What this job spends on each row",
         facts: vec![
             Fact::number("delta", "δ", delta),
             Fact::number("epsilon_stated", "ε that the job states", stated),
@@ -207,21 +269,64 @@ fn spent(mechanism: &Mechanism, stated: f64, recorded: Option<&(Covers, Vec<Debi
             Fact::number("epsilon_job_rdp", "the same by Rényi accounting", by_rdp(mechanism.steps)),
             Fact::number("epsilon_spent", "ε spent so far", mechanism.spent(steps)),
             Fact::number("epsilon_spent_rdp", "the same by Rényi accounting", by_rdp(steps)),
-            Fact::count("debits", "Debits in the ledger", debits.len() as u64),
-            Fact::count("repeated", "of them for repeated attempts", (debits.len() - rounds.len()) as u64),
+            Fact::count("debits", "Debits in the ledger", found.debits().len() as u64),
+            Fact::count("repeated", "of them for repeated attempts", retries as u64),
             Fact::text(
                 "accountant",
                 "Accountant",
                 "privacy loss distribution with connected dots (Doroshenko et al. 2022), never above Rényi accounting (Mironov et \
                  al. 2019; Canonne et al. 2020); both bound ε from above. Poisson sampling is what is done, not an assumption",
             ),
-            Fact::text(
-                "composition",
-                "Other jobs on these rows",
-                "not counted here: each job has its own ledger, and what they spend adds up",
-            ),
         ],
     }
+}
+
+fn over_jobs(found: &Found) -> Result<Section, CommandError> {
+    let mut facts = Vec::new();
+    if let (Some(ledger), Some(number)) = (found.ledger, found.number(Purpose::Training)) {
+        let (spent, shared) = ledger.inspect(number)?;
+        let alone = ledger.spendings().iter().filter(|s| s.account.purpose == Purpose::Alone && s.steps() > 0).count();
+        facts.push(Fact::number("epsilon_over_jobs", "ε of the worst row", spent.over_jobs));
+        facts.push(Fact::count("shared_units", "Units that other jobs used too", shared as u64));
+        facts.push(Fact::count("accounts", "Accounts in the ledger", ledger.spendings().len() as u64));
+        facts.push(Fact::count("tuning_runs", "of them trainings alone (tuning)", alone as u64));
+    }
+    facts.push(Fact::text(
+        "composition",
+        "How jobs add up",
+        "row by row, by keyed tags, whatever file a row stands in; by a Rényi filter (Feldman and Zrnic 2021), since jobs are chosen \
+         after the results of earlier ones. The limit holds at the δ of one job and as much again for the filter",
+    ));
+    Ok(Section { key: "over_jobs", title: "What all jobs of this organisation spend on its rows", facts })
+}
+
+fn held_out(found: &Found, epsilon: f64, delta: f64) -> Result<Section, CommandError> {
+    let job = found.job;
+    let mut facts = Vec::new();
+    if job.aggregation.metrics == MetricsMode::Off || found.config.data.held_out.is_none() {
+        let none = "this silo counts none: nothing of held-out rows leaves it";
+        facts.push(Fact::text("held_out", "Held-out rows", none));
+        return Ok(Section { key: "held_out", title: "Held-out rows", facts });
+    }
+    facts.push(Fact::text(
+        "treatment",
+        "What is done with them",
+        "never trained on, and refused where they are training rows too. In each round two counts leave inside the sum, rows and how \
+         many of them were right, with Gaussian noise that is charged to these rows",
+    ));
+    let noise = counts_noise(measurements(job), epsilon, delta)?;
+    facts.push(Fact::number("count_noise_multiplier", "Noise multiplier σ", noise));
+    facts.push(Fact::number("count_noise", "Standard deviation of each count", noise * counts_change(job)));
+    if let (Some(ledger), Some(number)) = (found.ledger, found.number(Purpose::HeldOut)) {
+        let (spent, _) = ledger.inspect(number)?;
+        let Spending { account, debits } = &ledger.spendings()[number];
+        facts.push(Fact::text("held_out_file", "Held-out file", &account.file));
+        facts.push(Fact::count("held_out_units", "Privacy units in it (stays here)", account.units));
+        facts.push(Fact::count("counted", "Times they were counted", debits.len() as u64));
+        facts.push(Fact::number("held_out_epsilon", "ε spent on each of them", spent.in_job));
+        facts.push(Fact::number("held_out_over_jobs", "ε of the worst over all jobs", spent.over_jobs));
+    }
+    Ok(Section { key: "held_out", title: "Held-out rows", facts })
 }
 
 fn groups(mechanism: &Mechanism) -> Section {
@@ -233,15 +338,14 @@ fn groups(mechanism: &Mechanism) -> Section {
     Section { key: "groups", title: "Where one person has several rows (whole job, same δ)", facts: facts.collect() }
 }
 
-fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>, took_part: bool) -> Section {
-    let updates = match (job.is_private(), recorded) {
-        (true, recorded) => {
-            Fact::count("updates", "Noised updates at most", recorded.map_or(0, |(_, d)| d.len()) as u64)
-        }
-        (false, _) if took_part => {
+fn left(found: &Found) -> Section {
+    let job = found.job;
+    let updates = match (job.is_private(), found.took_part) {
+        (true, _) => Fact::count("updates", "Noised updates at most", found.debits().len() as u64),
+        (false, true) => {
             Fact::text("updates", "Updates", "without noise, one for each round of which the journal knows")
         }
-        (false, _) => Fact::text("updates", "Updates", "none yet"),
+        (false, false) => Fact::text("updates", "Updates", "none yet"),
     };
     let time = match job.deadlines.release_seconds {
         Some(seconds) => {
@@ -249,9 +353,10 @@ fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>, took_part: bool) -> 
         }
         None => "when it is ready: how long it took follows how many tokens were drawn".to_owned(),
     };
-    let held_out = match job.aggregation.metrics {
-        MetricsMode::HeldOut => "held-out rows and how many of them were right, inside the sum, without noise",
-        MetricsMode::Off => "none",
+    let held_out = match (job.aggregation.metrics, job.is_private()) {
+        (MetricsMode::HeldOut, true) => "held-out rows and how many of them were right, inside the sum, with noise",
+        (MetricsMode::HeldOut, false) => "held-out rows and how many of them were right, inside the sum, without noise",
+        (MetricsMode::Off, _) => "none",
     };
     Section {
         key: "left",
@@ -266,21 +371,38 @@ fn left(job: &Job, recorded: Option<&(Covers, Vec<Debit>)>, took_part: bool) -> 
     }
 }
 
-fn not_covered(job: &Job) -> Section {
+fn not_covered(found: &Found) -> Section {
     let mut facts = Vec::new();
-    if job.aggregation.metrics == MetricsMode::HeldOut {
-        facts.push(Fact::text(
-            "held_out",
-            "Held-out rows",
-            "their counts carry no noise; what stays the same over rounds can be computed by whoever sees two sums whose silos \
-             differ by this one. aggregation.metrics = \"off\" sends none",
-        ));
+    if found.job.deadlines.release_seconds.is_none() {
+        let times = "how long each training took, until the job has deadlines.release_seconds";
+        facts.push(Fact::text("times", "Times", times));
     }
-    facts.push(Fact::text("tuning", "Tuning", "rates and settings that were chosen by looking at results"));
+    facts.push(Fact::text(
+        "tuning",
+        "Tuning",
+        "trainings alone are charged where their --ledger-dir is this ledger; settings chosen by looking at results elsewhere are not",
+    ));
     facts.push(Fact::text("participation", "Taking part", "that this silo took part, when, and from which address"));
     facts.push(Fact::text("base_model", "The base model", "what it learned before"));
     facts.push(Fact::text("bad_luck", "Bad luck", "δ is the probability with which the bound may fail"));
     Section { key: "not_covered", title: "What ε does not cover", facts }
+}
+
+fn verify() -> Section {
+    Section {
+        key: "verify",
+        title: "How to check this report",
+        facts: vec![
+            Fact::text(
+                "accounting",
+                "ε",
+                "`blindsum-silo plan JOB` computes it from the job's numbers; any accountant for the Poisson-subsampled Gaussian \
+                 mechanism must agree",
+            ),
+            Fact::text("ledger", "The ledger", "`blindsum-silo budget verify` reads every line, tag and mark again"),
+            Fact::text("code", "The code", "docs/privacy.md names the proof and the test of each sentence"),
+        ],
+    }
 }
 
 #[cfg(test)]
