@@ -101,8 +101,8 @@ pub fn last_words(path: &Path, lines: usize) -> String {
 /// What a silo's ledger says it has spent on its training rows, as (ε, δ).
 pub fn spent(ledger: &Path) -> Option<(f64, f64)> {
     let text = std::fs::read_to_string(ledger).ok()?;
-    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let accounts: Vec<&Value> = lines.iter().filter(|line| line["entry"] == "account").collect();
+    let lines: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let accounts: Vec<&serde_json::Value> = lines.iter().filter(|line| line["entry"] == "account").collect();
     lines.iter().rev().filter(|line| line["entry"] == "debit").find_map(|debit| {
         let account = accounts.get(usize::try_from(debit["account"].as_u64()?).ok()?)?;
         let training = account["purpose"] == "training";
