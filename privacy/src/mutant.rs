@@ -49,6 +49,13 @@ mutants! {
     /// A person's records count as one.
     GroupOfOne,
     ;
+    // the same file: what becomes of rows before a step
+    ROWS:
+    /// A held-out row may be a training row.
+    HeldOutOverlap,
+    /// A record is told by its bytes: a space more makes another one.
+    RawIdentities,
+    ;
 }
 
 impl Mutant {

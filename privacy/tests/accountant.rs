@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use blindsum_privacy::rdp::{CalibrateError, calibrate, epsilon};
 use blindsum_privacy::{Mechanism, MechanismError};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// One line of `dp_reference.csv`; its head says where the figures come from.
 struct Row {
@@ -129,7 +130,7 @@ fn sampling_almost_everything_is_close_to_no_sampling() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, rng_seed: RngSeed::Fixed(2019), ..ProptestConfig::default() })]
 
     #[test]
     fn epsilon_is_monotone(

@@ -5,4 +5,5 @@ pub mod commands;
 pub mod config;
 pub mod journal;
 pub mod ledger;
+mod mutant;
 pub mod policy;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use blindsum_files::FileError;
+use blindsum_privacy::Mutant;
 
 use super::{DataError, Identity, RowStore, Seen, StoreKey, Tally, Target};
 
@@ -73,6 +74,9 @@ impl Dataset {
     /// # Errors
     /// Names both files.
     pub fn apart_from(&self, held_out: &Dataset, private: bool) -> Result<Option<String>, DataError> {
+        if Mutant::HeldOutOverlap.lives() {
+            return Ok(None);
+        }
         if self.sha256 == held_out.sha256 {
             return Err(DataError::same_rows(&self.path, &held_out.path));
         }

@@ -8,6 +8,7 @@
 //! wherever a prompt ends and its text begins; the label is left out, since a record with another label is the same record.
 //! An identity gives a guessed text away, so that it lies where the text lies too; a ledger keeps keyed tags of them.
 
+use blindsum_privacy::Mutant;
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
@@ -22,6 +23,10 @@ impl Identity {
     /// The record of these words, given in as many parts as they stand in.
     pub fn of_words<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut hasher = Sha256::new_with_prefix(b"blindsum record 1\n");
+        if Mutant::RawIdentities.lives() {
+            parts.into_iter().for_each(|part| hasher.update(part));
+            return Self::first_of(hasher);
+        }
         for part in parts {
             let plain: String = part.nfkc().flat_map(char::to_lowercase).nfkc().collect();
             for word in plain.split_whitespace() {
@@ -29,6 +34,10 @@ impl Identity {
                 hasher.update(" ");
             }
         }
+        Self::first_of(hasher)
+    }
+
+    fn first_of(hasher: Sha256) -> Self {
         let hash: [u8; 32] = hasher.finalize().into();
         let mut identity = [0; Self::BYTES];
         identity.copy_from_slice(&hash[..Self::BYTES]);

@@ -13,6 +13,7 @@
 mod canaries;
 mod known;
 mod mutants;
+mod rows;
 mod statistics;
 mod steps;
 mod variance;

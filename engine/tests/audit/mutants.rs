@@ -2,7 +2,7 @@
 
 use blindsum_privacy::{Mutant, teeth};
 
-use crate::{Found, canaries, steps, variance, worlds};
+use crate::{Found, canaries, rows, steps, variance, worlds};
 
 /// A check by name.
 type Check = (&'static str, fn() -> Found);
@@ -19,11 +19,14 @@ const FRESH: Check = ("fresh", steps::noise_is_fresh);
 const CUTS: Check = ("cuts", steps::cuts_are_charged);
 const GROUPS: Check = ("groups", steps::groups_cost_more);
 
-const CHECKS: [Check; 11] =
-    [CANARIES, WORLDS, SAMPLED_WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS];
+const APART: Check = ("apart", rows::held_out_rows_are_no_training_rows);
+const SPELLING: Check = ("spelling", rows::spelling_makes_no_other_record);
+
+const CHECKS: [Check; 13] =
+    [CANARIES, WORLDS, SAMPLED_WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS, APART, SPELLING];
 
 /// Who notices what.
-const TABLE: [(Mutant, Check); 12] = [
+const TABLE: [(Mutant, Check); 14] = [
     (Mutant::NoNoise, CANARIES),
     (Mutant::LessNoise, WORLDS),
     (Mutant::NoisePerMicroBatch, VARIANCE),
@@ -36,6 +39,8 @@ const TABLE: [(Mutant, Check); 12] = [
     (Mutant::NoiseFromRecords, RECORDS),
     (Mutant::UnchargedCut, CUTS),
     (Mutant::GroupOfOne, GROUPS),
+    (Mutant::HeldOutOverlap, APART),
+    (Mutant::RawIdentities, SPELLING),
 ];
 
 #[test]
@@ -45,7 +50,7 @@ fn each_mutant_is_caught_by_the_check_beside_it() {
         assert!(found.is_ok(), "{name}, where no mutant lives: {found:?}");
     }
     let mut caught = 0;
-    for &mutant in Mutant::MECHANISM {
+    for &mutant in Mutant::MECHANISM.iter().chain(Mutant::ROWS) {
         let (_, (named, check)) = TABLE.into_iter().find(|(m, _)| *m == mutant).expect("a row of the table");
         let _living = teeth::live(mutant);
         match check() {
@@ -54,5 +59,5 @@ fn each_mutant_is_caught_by_the_check_beside_it() {
         }
         caught += 1;
     }
-    println!("{caught} of {} mutants of the mechanism caught", Mutant::MECHANISM.len());
+    println!("{caught} of {} mutants of mechanism and rows caught", Mutant::MECHANISM.len() + Mutant::ROWS.len());
 }

@@ -27,6 +27,7 @@ use tracing::{debug, info, warn};
 use crate::agent::allowance::{self, Allowance};
 use crate::agent::doing::StepCount;
 use crate::agent::error::AgentError;
+use crate::mutant::SiloMutant;
 
 /// Held-out rows looked at between two looks at the cancel flag.
 const CHUNK: usize = 256;
@@ -83,6 +84,9 @@ impl Trainer {
         let Some(every) = self.plan.job().deadlines.release_seconds.filter(|_| request.kind.trains()) else {
             return true;
         };
+        if SiloMutant::NoReleaseTime.lives() {
+            return true;
+        }
         let (every, elapsed) = (Duration::from_secs(u64::from(every)), asked.elapsed());
         let release = release(elapsed, every);
         if release > every {
@@ -120,7 +124,9 @@ impl Trainer {
             return Err(LocalError::Stopped.into());
         }
         let steps = self.local.spec().local_steps;
-        self.debit(round, attempt, u64::from(steps))?;
+        if !SiloMutant::DebitAfterTraining.lives() {
+            self.debit(round, attempt, u64::from(steps))?;
+        }
         info!(event = "training", round, attempt, steps, "round {round}: training {steps} steps");
         let started = Instant::now();
         let mut before_step = |done: u32| {
@@ -129,6 +135,9 @@ impl Trainer {
             go_on()
         };
         let local = self.local.round(&mut *self.engine, round, adapter, &mut rng, &mut before_step)?;
+        if SiloMutant::DebitAfterTraining.lives() {
+            self.debit(round, attempt, u64::from(steps))?;
+        }
         let seconds = started.elapsed().as_secs_f64();
         match self.local.spec().privacy {
             StepPrivacy::RecordDp { .. } => debug!(event = "trained", round, attempt, seconds, "trained"),
@@ -185,6 +194,7 @@ impl Trainer {
         }
         let Some(allowance) = &mut self.allowance else { return Ok(HeldOutCounts::default()) };
         match allowance.count(round, attempt) {
+            Ok(Some(_)) if SiloMutant::ExactCounts.lives() => self.measure(global, go_on),
             Ok(Some(noise)) => Ok(allowance::noised(self.measure(global, go_on)?, &noise, rng)?),
             Ok(None) => Ok(HeldOutCounts::default()),
             Err(error) if error.spent_up() => {

@@ -56,7 +56,9 @@ async fn four_silos_train_with_libtorch_under_differential_privacy() {
         assert!(ledger.lines().filter(|line| line.contains("\"debit\"")).count() >= 2, "{silo} debited both rounds");
     }
     let history = site.history();
-    assert_eq!((history.len(), history[0].held_out_examples), (3, Some(15)));
+    // 15 rows, with the noise of four silos: each count has a standard deviation of less than 4 rows.
+    let counted = history[0].held_out_examples.expect("held-out rows are counted");
+    assert!(history.len() == 3 && counted.abs_diff(15) <= 48, "{counted}");
 }
 
 /// A in every second round; A drawn anew after each, with momentum.

@@ -14,8 +14,10 @@ use blindsum_protocol::job::Job;
 
 use super::*;
 
-/// Gradients of zero.
-struct Still(AdapterLayout);
+mod mutants;
+
+/// Gradients of zero; looks around when it is asked for the first.
+struct Still(AdapterLayout, Box<dyn FnMut() + Send>);
 
 impl Engine for Still {
     fn layout(&self) -> &AdapterLayout {
@@ -38,6 +40,7 @@ impl Engine for Still {
         batch: &[&Example],
         _: f64,
     ) -> Result<ClippedSum, EngineError> {
+        (self.1)();
         let (losses, norms) = (vec![0.5; batch.len()], vec![0.0; batch.len()]);
         Ok(ClippedSum { sum: vec![0; adapter.values.len()], losses, norms })
     }
@@ -50,7 +53,17 @@ impl Engine for Still {
 const DP: StepPrivacy = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1.0, clip_norm: 0.5, batch_max: 1 << 20 };
 
 fn trainer(privacy: StepPrivacy, allowance: Option<Allowance>) -> (Trainer, TrainRequest) {
-    let job: Job = toml::from_str(include_str!("../../../../protocol/job.sample.toml")).unwrap();
+    watched(privacy, allowance, || {})
+}
+
+/// A trainer whose engine does `look` before each step, of a job with a release time of one second.
+fn watched(
+    privacy: StepPrivacy,
+    allowance: Option<Allowance>,
+    look: impl FnMut() + Send + 'static,
+) -> (Trainer, TrainRequest) {
+    let job = include_str!("../../../../protocol/job.sample.toml");
+    let job: Job = toml::from_str(&job.replace("[deadlines]\n", "[deadlines]\nrelease_seconds = 1\n")).unwrap();
     let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
         "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 128}"#;
     let shape = BaseShape::from_config_json(config).unwrap();
@@ -69,7 +82,7 @@ fn trainer(privacy: StepPrivacy, allowance: Option<Allowance>) -> (Trainer, Trai
     let entries = (0..4).map(|i| RosterEntry { name: format!("silo-{i}"), identity: key(i) }).collect();
     let roster = Roster::new(job.federation.clone(), 1, entries).unwrap();
     let plan = Arc::new(Plan::derive(&job, &roster, &layout).unwrap());
-    (Trainer::new(plan, Box::new(Still(layout)), rows, spec, allowance).unwrap(), request)
+    (Trainer::new(plan, Box::new(Still(layout, Box::new(look))), rows, spec, allowance).unwrap(), request)
 }
 
 #[test]
