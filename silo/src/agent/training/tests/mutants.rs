@@ -1,10 +1,8 @@
 //! Each fault around the ledger lives once, and a check notices.
 
-use blindsum_engine::data::Identity;
-
 use super::*;
 use crate::agent::allowance::Known;
-use crate::ledger::{LEDGER_FILE, Ledger, OverJobs};
+use crate::ledger::{LEDGER_FILE, OverJobs};
 use crate::mutant::{SiloMutant, living};
 
 /// What a check saw.
@@ -57,14 +55,7 @@ fn updates_wait_for_their_time() -> Seen {
 
 /// Two organisations have different tags of one record.
 fn tags_need_the_key() -> Seen {
-    let unit = [Identity::of_words(["a text that somebody guesses"])];
-    let digest = || {
-        let dir = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&dir.path().join("ledger"), OverJobs { max_epsilon: 8.0, delta: 1e-5 }).unwrap();
-        let account = Allowance::for_tests(dir.path()).account().clone();
-        let number = ledger.admit(account, &unit).unwrap();
-        ledger.spendings()[number].account.tags
-    };
+    let digest = || Allowance::for_tests(tempfile::tempdir().unwrap().path()).account().tags;
     let (one, other) = (digest(), digest());
     judged(one != other, format!("tags of one record in two ledgers: {one}, {other}"))
 }
