@@ -137,11 +137,13 @@ pub struct LocalUpdate {
     pub values: Vec<f32>,
     /// Steps taken.
     pub steps: u32,
-    /// Rows drawn over all steps.
+    /// Units drawn over all steps: rows, or persons with several.
     pub drawn: u64,
+    /// Their rows.
+    pub rows: u64,
     /// Steps whose batch was empty.
     pub empty_batches: u32,
-    /// Share of drawn rows whose gradient was clipped; 0 without record-DP.
+    /// Share of drawn units whose gradient was clipped; 0 without record-DP.
     pub clipped: f64,
     /// Mean cross-entropy over drawn rows before each step; `None` where nothing was drawn.
     pub mean_loss: Option<f64>,
@@ -180,7 +182,7 @@ impl LocalTrainer {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let fine = match spec.privacy {
             StepPrivacy::RecordDp { clip_norm, batch_max, .. } => {
-                positive(clip_norm) && batch_max as usize <= grid::MOST_ROWS
+                positive(clip_norm) && batch_max as usize <= grid::MOST_UNITS
             }
             StepPrivacy::None { max_grad_norm } => positive(max_grad_norm),
         };
@@ -239,7 +241,7 @@ impl LocalTrainer {
         let mut optimizer = OptimizerState::new(self.spec.optimizer, self.spec.learning_rate.at(round), start.len());
         // the update in f64, so that small steps on large values are not lost one by one
         let mut update = vec![0.0f64; start.len()];
-        let (mut drawn, mut empty_batches, mut clipped, mut loss) = (0u64, 0, 0u64, 0.0f64);
+        let (mut drawn, mut rows, mut empty_batches, mut clipped, mut loss) = (0u64, 0u64, 0, 0u64, 0.0f64);
         for step in 0..self.spec.local_steps {
             if !before_step(step) {
                 return Err(LocalError::Stopped);
@@ -249,23 +251,24 @@ impl LocalTrainer {
                 // As good as never: the silo takes part only where this costs a hundredth of δ (`Mechanism::allows`).
                 indices.truncate(batch_max as usize);
             }
-            let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
-            let batch: Vec<&Example> = rows.iter().collect();
+            let units: Vec<Vec<Example>> = indices.into_iter().map(|i| vec![self.train.get(i)]).collect();
+            let units: Vec<&[Example]> = units.iter().map(Vec::as_slice).collect();
             let adapter = Adapter { values: &local, ..global };
-            let divisor = mutants::divisor(f64::from(self.spec.expected_batch), batch.len());
+            let divisor = mutants::divisor(f64::from(self.spec.expected_batch), units.len());
             let (gradient, losses) = match &self.protection {
                 StepProtection::Noise { clip_norm, noise } => {
-                    let result = engine.clipped_sum(adapter, kind, &batch, *clip_norm)?;
+                    let result = engine.clipped_sum(adapter, kind, &units, *clip_norm)?;
                     clipped += result.norms.iter().filter(|&norm| norm > clip_norm).count() as u64;
-                    let mut sum = mutants::sum(result.sum, batch.len());
-                    for _ in 0..mutants::noises(1, batch.len()) {
+                    let mut sum = mutants::sum(result.sum, units.len());
+                    for _ in 0..mutants::noises(1, units.len()) {
                         noise.add_to(rng, &mut sum).map_err(|e| LocalError::Spec(e.to_string()))?;
                     }
                     let step = grid::step(*clip_norm) / divisor;
                     (sum.into_iter().map(|z| z as f64 * step).collect(), result.losses)
                 }
                 StepProtection::Bound { max_grad_norm } => {
-                    let result = engine.gradient_sum(adapter, kind, &batch)?;
+                    let result =
+                        engine.gradient_sum(adapter, kind, &units.iter().copied().flatten().collect::<Vec<_>>())?;
                     // Only here: under record-DP, giving up because of a loss would tell others of a record that was drawn.
                     if !result.losses.is_empty() && result.losses.iter().all(|loss| !loss.is_finite()) {
                         return Err(LocalError::Diverged { step: step + 1 });
@@ -274,8 +277,9 @@ impl LocalTrainer {
                     (bounded(mean, *max_grad_norm), result.losses)
                 }
             };
-            drawn += batch.len() as u64;
-            empty_batches += u32::from(batch.is_empty());
+            drawn += units.len() as u64;
+            rows += losses.len() as u64;
+            empty_batches += u32::from(units.is_empty());
             loss += losses.into_iter().map(f64::from).sum::<f64>();
             optimizer.step(&gradient, &mut update);
             for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {
@@ -290,9 +294,10 @@ impl LocalTrainer {
             values: update.into_iter().map(|x| x as f32).collect(),
             steps: self.spec.local_steps,
             drawn,
+            rows,
             empty_batches,
             clipped: share(clipped),
-            mean_loss: (drawn > 0).then(|| loss / drawn as f64),
+            mean_loss: (rows > 0).then(|| loss / rows as f64),
         })
     }
 }

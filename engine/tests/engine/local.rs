@@ -47,15 +47,18 @@ impl Engine for Constant {
         &mut self,
         _: Adapter<'_>,
         _: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         clip_norm: f64,
     ) -> Result<ClippedSum, EngineError> {
-        self.batches.push(batch.len());
+        self.batches.push(units.len());
         self.clips.push(clip_norm);
-        let gradient = vec![self.slope; self.len()];
         let mut sum = vec![0; self.len()];
-        let norms = batch.iter().map(|_| grid::add_clipped(&mut sum, &[&gradient], clip_norm)).collect();
-        Ok(ClippedSum { sum, losses: vec![0.5 + 0.0 * self.slope; batch.len()], norms })
+        let mut add = |unit: &&[Example]| {
+            let gradient = vec![self.slope * unit.len() as f32; self.len()];
+            grid::add_clipped(&mut sum, &[&gradient], clip_norm)
+        };
+        let norms = units.iter().map(&mut add).collect();
+        Ok(ClippedSum { sum, losses: vec![0.5 + 0.0 * self.slope; units.concat().len()], norms })
     }
 
     fn logits(&mut self, _: Adapter<'_>, _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
