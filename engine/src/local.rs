@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! each step:  Poisson sample ─► Σ gradients ─┬─ record-DP: each clipped to C; + round(N(0, (σC)²)), in integers ─┬─► optimiser
-//!                                            └─ none: ÷ expected batch, bounded by max_grad_norm ───────────────┘
+//!             of units                       └─ none: ÷ expected batch, bounded by max_grad_norm ───────────────┘
 //! ```
 //!
+//! A unit is one whom privacy protects: a row, or a person with all its rows. It is drawn whole or not, and its gradient,
+//! the sum of its rows', is clipped once.
+//!
 //! Contract: under record-DP the update depends on the training rows only through the noised sums (Abadi et al. 2016),
-//! and a sum of integers on a public grid ([`crate::grid`]) moves by at most C with one row more or less, exactly;
+//! and a sum of integers on a public grid ([`crate::grid`]) moves by at most C with one unit more or less, exactly;
 //! the divisor is the public expected batch size, never the count that was drawn. Losses and counts stay in the silo.
 //! The optimiser starts afresh in each round, as the job's contract says, so a round is a function of the global
 //! adapter, the rows and the randomness: nothing needs saving, and an attempt that is abandoned leaves no trace.
@@ -28,13 +31,13 @@ use crate::{Engine, EngineError, grid, mutants};
 pub enum StepPrivacy {
     /// DP-SGD.
     RecordDp {
-        /// Probability with which each row enters a step.
+        /// Probability with which each unit enters a step.
         q: f64,
         /// Standard deviation of the noise on the sum, divided by `clip_norm`.
         noise_multiplier: f64,
-        /// L2 bound on each row's gradient.
+        /// L2 bound on each unit's gradient.
         clip_norm: f64,
-        /// Most rows of a step: a larger draw is cut.
+        /// Most units of a step: a larger draw is cut.
         batch_max: u32,
     },
     /// No noise; secure aggregation alone protects the update.
@@ -49,7 +52,7 @@ pub enum StepPrivacy {
 pub struct TrainSpec {
     /// Optimiser steps.
     pub local_steps: u32,
-    /// Expected rows per step: what each sum of gradients is divided by.
+    /// Expected units per step: what each sum of gradients is divided by.
     pub expected_batch: u32,
     /// The optimiser.
     pub optimizer: Optimizer,
@@ -166,7 +169,7 @@ pub struct LocalTrainer {
 
 /// What is done to the sum of a step.
 enum StepProtection {
-    /// Each row's gradient is clipped onto the grid, and the sum gets noise there.
+    /// Each unit's gradient is clipped onto the grid, and the sum gets noise there.
     Noise { clip_norm: f64, noise: RoundedGaussian },
     /// The mean is bounded.
     Bound { max_grad_norm: f64 },
@@ -246,12 +249,12 @@ impl LocalTrainer {
             if !before_step(step) {
                 return Err(LocalError::Stopped);
             }
-            let mut indices = self.sampler.map(|s| s.sample(self.train.len(), rng)).unwrap_or_default();
+            let mut indices = self.sampler.map(|s| s.sample(self.train.units(), rng)).unwrap_or_default();
             if let StepPrivacy::RecordDp { batch_max, .. } = self.spec.privacy {
                 // As good as never: the silo takes part only where this costs a hundredth of δ (`Mechanism::allows`).
                 indices.truncate(batch_max as usize);
             }
-            let units: Vec<Vec<Example>> = indices.into_iter().map(|i| vec![self.train.get(i)]).collect();
+            let units: Vec<Vec<Example>> = indices.into_iter().map(|i| self.train.unit(i)).collect();
             let units: Vec<&[Example]> = units.iter().map(Vec::as_slice).collect();
             let adapter = Adapter { values: &local, ..global };
             let divisor = mutants::divisor(f64::from(self.spec.expected_batch), units.len());
