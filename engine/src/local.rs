@@ -71,9 +71,10 @@ impl TrainSpec {
         let batch = job.expected_batch;
         let (privacy, spent) = match job.protection {
             Protection::None { max_grad_norm } => (StepPrivacy::None { max_grad_norm }, None),
-            Protection::RecordDp { sampling_rate: q, noise_multiplier, clip_norm, batch_max, epsilon, delta } => {
+            Protection::RecordDp { unit, sampling_rate: q, noise_multiplier, clip_norm, batch_max, epsilon, delta } => {
                 let steps = u64::from(job.charged_rounds) * u64::from(job.local_steps);
                 let mechanism = Mechanism::new(q, noise_multiplier, steps, delta, batch_max)?.keeps(epsilon)?;
+                let mechanism = mechanism.of(unit.noun());
                 (StepPrivacy::RecordDp { q, noise_multiplier, clip_norm, batch_max }, Some(mechanism))
             }
         };

@@ -196,7 +196,7 @@ fn numbers_that_protect_nobody_are_refused_and_weak_ones_remarked() {
         assert!(matches!(Mechanism::new(q, noise, 100, delta, 100), Err(MechanismError::Number { .. })));
     }
     let job = Mechanism::new(0.1, 1.0, 100, 1e-3, 1000).unwrap();
-    assert_eq!(job.allows(1000), Err(MechanismError::Delta { delta: 1e-3, records: 1000 }));
+    assert_eq!(job.allows(1000), Err(MechanismError::Delta { delta: 1e-3, records: 1000, unit: "record" }));
     assert_eq!(job.allows(999), Ok(()));
     assert_eq!(job.remarks(50), [""; 0]);
     assert!(job.remarks(990)[0].contains("99 % of 1/990"), "{:?}", job.remarks(990));

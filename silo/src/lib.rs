@@ -6,3 +6,4 @@ pub mod config;
 pub mod journal;
 pub mod ledger;
 pub mod policy;
+pub mod unit;

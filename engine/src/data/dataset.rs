@@ -57,10 +57,9 @@ impl Dataset {
         self.rows.units()
     }
 
-    /// The rows, and how many persons' they are where privacy protects persons.
-    pub fn described(&self) -> String {
-        let rows = self.len();
-        self.rows_max.map_or_else(|| format!("{rows} rows"), |_| format!("{rows} rows of {} persons", self.units()))
+    /// Whose the rows are, to stand behind their number: ` of 80 persons`, or nothing where privacy protects rows.
+    pub fn whose(&self) -> String {
+        self.rows_max.map_or_else(String::new, |_| format!(" of {} persons", self.units()))
     }
 
     /// Whether there are none.

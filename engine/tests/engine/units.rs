@@ -30,7 +30,7 @@ fn the_three_formats_give_the_same_persons() {
     for data in [&json, &csv, &tsv] {
         assert_eq!((data.len(), data.units(), units(data)), (3, 2, expected.clone()));
         assert_eq!(data.identities, ["P7", "8"].map(Identity::of_person));
-        assert_eq!((data.described(), data.remarks()), ("3 rows of 2 persons".to_owned(), Vec::new()));
+        assert_eq!((data.whose(), data.remarks()), (" of 2 persons".to_owned(), Vec::new()));
     }
 }
 
