@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 
 use super::{Example, Identity, RowStore, Seen};
+use crate::mutants;
 
 /// Where a file says whose each row is, and how many of one person's count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub(super) fn gathered(rows: Vec<Row>, rows_max: u32) -> Gathered {
 
 /// The cap: rows that their person has beyond `most`, those of the largest ranks.
 fn beyond(rows: &[Row], most: usize) -> BTreeSet<usize> {
+    let most = mutants::rows_max(most);
     let mut of: HashMap<Identity, Vec<usize>> = HashMap::new();
     rows.iter().enumerate().for_each(|(i, row)| of.entry(row.unit).or_default().push(i));
     let mut left_out = BTreeSet::new();

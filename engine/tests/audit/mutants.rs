@@ -18,12 +18,13 @@ const BATCHES: Check = ("batches", steps::batches_are_poisson);
 const FRESH: Check = ("fresh", steps::noise_is_fresh);
 const CUTS: Check = ("cuts", steps::cuts_are_charged);
 const GROUPS: Check = ("groups", steps::groups_cost_more);
+const PERSONS: Check = ("persons", steps::no_person_has_more_rows_than_count);
 
-const CHECKS: [Check; 11] =
-    [CANARIES, WORLDS, SAMPLED_WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS];
+const CHECKS: [Check; 12] =
+    [CANARIES, WORLDS, SAMPLED_WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS, PERSONS];
 
 /// Who notices what.
-const TABLE: [(Mutant, Check); 12] = [
+const TABLE: [(Mutant, Check); 13] = [
     (Mutant::NoNoise, CANARIES),
     (Mutant::LessNoise, WORLDS),
     (Mutant::NoisePerMicroBatch, VARIANCE),
@@ -36,6 +37,7 @@ const TABLE: [(Mutant, Check); 12] = [
     (Mutant::NoiseFromRecords, RECORDS),
     (Mutant::UnchargedCut, CUTS),
     (Mutant::GroupOfOne, GROUPS),
+    (Mutant::UnitCapIgnored, PERSONS),
 ];
 
 #[test]

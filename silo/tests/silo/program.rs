@@ -471,7 +471,10 @@ fn persons_are_counted_where_the_job_protects_them() {
     assert_eq!((&protected["unit_column"], &protected["rows_max_per_unit"]), (&"patient".into(), &8.into()));
     assert!(protected["adjacency"].as_str().unwrap().contains("one person with all its rows more"), "{json}");
     let (code, said) = silo.ends(&["privacy-report"]);
-    assert!(code == 0 && said.contains("What is spent on each person") && said.contains("person by person"), "{said}");
+    assert!(
+        code == 0 && said.contains("What this job spends on each person") && said.contains("person by person"),
+        "{said}"
+    );
 
     silo.replace("silo.toml", "unit_column = \"patient\"", "# none");
     let (code, said) = silo.ends(&["check"]);

@@ -313,7 +313,7 @@ fn over_jobs(found: &Found) -> Result<Section, CommandError> {
     facts.push(Fact::text(
         "composition",
         "How jobs add up",
-        "row by row, by keyed tags, whatever file a row stands in; by a Rényi filter (Feldman and Zrnic 2021), since jobs are chosen \
+        "unit by unit, by keyed tags, whatever file a row stands in; by a Rényi filter (Feldman and Zrnic 2021), since jobs are chosen \
          after the results of earlier ones. The limit holds at the δ of one job and as much again for the filter",
     ));
     Ok(Section { key: "over_jobs", title: "What all jobs of this organisation spend on its rows", facts })
