@@ -71,6 +71,9 @@ pub struct Budget {
     pub delta: f64,
     /// Trainings that it covers: the rounds and the spare ones.
     pub trainings: u32,
+    /// Where it holds for each person with all rows and not for each row: most rows of one person that were trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_max_per_person: Option<u32>,
 }
 
 /// Where one set of weights comes from.
@@ -103,7 +106,10 @@ impl fmt::Display for Provenance {
         let by = if *alone { "trained by one silo alone" } else { "trained by a federation" };
         write!(f, "job {job:?} (digest {job_digest}), after round {} of {rounds}, {by}, ", self.round)?;
         match privacy {
-            Some(Budget { epsilon, delta, .. }) => write!(f, "ε ≤ {epsilon} at δ = {delta:e} on each training record"),
+            Some(Budget { epsilon, delta, rows_max_per_person, .. }) => {
+                let whom = rows_max_per_person.map_or("training record", |_| "person with all training records");
+                write!(f, "ε ≤ {epsilon} at δ = {delta:e} on each {whom}")
+            }
             None => write!(f, "no differential privacy"),
         }
     }
@@ -213,7 +219,7 @@ mod tests {
     use super::*;
 
     fn job(digest: &str) -> JobName {
-        let privacy = Some(Budget { epsilon: 6.0, delta: 1e-5, trainings: 22 });
+        let privacy = Some(Budget { epsilon: 6.0, delta: 1e-5, trainings: 22, rows_max_per_person: None });
         JobName { job: "triage".into(), job_digest: digest.repeat(32), rounds: 20, alone: false, privacy }
     }
 

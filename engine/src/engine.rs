@@ -1,7 +1,7 @@
 //! What the rest of the silo asks of a training engine: gradients and logits over plain `f32` vectors.
 //!
 //! ```text
-//! LocalTrainer ──► Engine::clipped_sum(adapter, kind, batch, clip)  ──► Σ clipped per-example gradients, as integers
+//! LocalTrainer ──► Engine::clipped_sum(adapter, kind, units, clip)  ──► Σ clipped gradients of the units, as integers
 //!              └─► Engine::gradient_sum(adapter, kind, batch)        ──► Σ gradients, without privacy
 //! evaluate     ──► Engine::outcomes(adapter, examples)               ──► how well each is answered
 //! predict      ──► Engine::logits(adapter, examples)                 ──► one row per example
@@ -54,13 +54,13 @@ pub struct GradientSum {
 /// What one batch contributes under privacy, before noise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClippedSum {
-    /// Sum over the batch of each example's own clipped gradient on the [`grid`] of the clip norm, over the values that
-    /// the round trains ([`AdapterLayout::trained`]); zeros for an empty batch.
+    /// Sum over the units of each one's own clipped gradient on the [`grid`] of the clip norm, over the values that the
+    /// round trains ([`AdapterLayout::trained`]); zeros without units.
     pub sum: Vec<i64>,
-    /// Cross-entropy of each example, in the order of the batch. Derived from training rows: never leaves the silo.
+    /// Cross-entropy of each example, unit after unit. Derived from training rows: never leaves the silo.
     pub losses: Vec<f32>,
-    /// L2 norm of each example's gradient before clipping, in the order of the batch. Derived from training rows: never
-    /// leaves the silo.
+    /// L2 norm of each unit's gradient before clipping, in their order. Derived from training rows: never leaves the
+    /// silo.
     pub norms: Vec<f64>,
 }
 
@@ -79,17 +79,18 @@ pub trait Engine {
         batch: &[&Example],
     ) -> Result<GradientSum, EngineError>;
 
-    /// Sums over `batch` what [`grid::add_clipped`] makes of each example's own gradient: it is scaled to an L2 norm over
-    /// all trained coordinates of at most `clip_norm` (Abadi et al. 2016) and truncated onto the grid; one that is not
-    /// finite contributes zero.
+    /// Sums over `units` what [`grid::add_clipped`] makes of each one's own gradient, the plain sum of its examples': it is
+    /// scaled to an L2 norm over all trained coordinates of at most `clip_norm` (Abadi et al. 2016) and truncated onto the
+    /// grid; one that is not finite contributes zero. A unit is all of a batch that belongs to one whom privacy protects:
+    /// an example ([`each_alone`]), or those of one person.
     ///
-    /// What an example contributes is bit for bit what it contributes alone, whatever else is in the batch: with the sum
-    /// of a batch `S`, `S(D + x) = S(D) + S(x)` in integers, and `‖S(x)‖ ≤ clip_norm`.
+    /// What a unit contributes is bit for bit what it contributes alone, whatever else is in the batch: with the sum of a
+    /// batch `S`, `S(D + u) = S(D) + S(u)` in integers, and `‖S(u)‖ ≤ clip_norm`, however many examples `u` has.
     fn clipped_sum(
         &mut self,
         adapter: Adapter<'_>,
         kind: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         clip_norm: f64,
     ) -> Result<ClippedSum, EngineError>;
 
@@ -102,6 +103,11 @@ pub trait Engine {
         let logits = self.logits(adapter, examples)?;
         examples.iter().zip(logits).map(|(example, logits)| Outcome::of_logits(example, &logits)).collect()
     }
+}
+
+/// Each example as a unit of its own.
+pub fn each_alone<'a>(batch: &[&'a Example]) -> Vec<&'a [Example]> {
+    batch.iter().map(|example| std::slice::from_ref(*example)).collect()
 }
 
 /// How well one example is answered.

@@ -10,7 +10,7 @@
 //!   the gradient is scaled down until it does not. A gradient that is not finite gives z = 0.
 //! - **z depends on that gradient and C alone**, so the sum is bit for bit the same in any order and any grouping, and a
 //!   data set with one example more has a sum that differs by that example's z.
-//! - **Nothing overflows**: |z| ≤ 2²⁴ in each coordinate, so sums of [`MOST_ROWS`] stay below 2⁴⁴, exact in f64 too.
+//! - **Nothing overflows**: |z| ≤ 2²⁴ in each coordinate, so sums of [`MOST_UNITS`] stay below 2⁴⁴, exact in f64 too.
 //!
 //! What truncation takes is below one step in each coordinate, towards zero: over n coordinates less than √n · 2⁻²⁴ C.
 
@@ -24,13 +24,13 @@ const BITS: u32 = 24;
 /// Grid steps in one clip norm.
 pub const STEPS: u32 = 1 << BITS;
 
-/// Examples that one sum may have.
-pub const MOST_ROWS: usize = 1 << 20;
+/// Gradients that one sum may have.
+pub const MOST_UNITS: usize = 1 << 20;
 
 /// Largest squared norm in grid steps.
 const MOST: u64 = 1 << (2 * BITS);
 
-const _: () = assert!((MOST_ROWS as u64) << BITS < 1 << 53, "sums must be exact in i64 and in f64");
+const _: () = assert!((MOST_UNITS as u64) << BITS < 1 << 53, "sums must be exact in i64 and in f64");
 
 /// What a gradient is scaled down by where its integers come out too long: more than f64 loses over 2²² coordinates.
 const DOWN: f64 = 1.0 - 1.0 / (1u64 << 30) as f64;
@@ -40,12 +40,13 @@ pub fn step(clip_norm: f64) -> f64 {
     clip_norm / f64::from(STEPS)
 }
 
-/// Clips one example's gradient to `clip_norm`, truncates it onto the grid and adds it to `sum`; returns its norm before
-/// clipping. The gradient comes in pieces, which lie in `sum` one after the other.
+/// Clips one unit's gradient to `clip_norm`, truncates it onto the grid and adds it to `sum`; returns its norm before
+/// clipping. The gradient comes in pieces, which lie in `sum` one after the other: as f32 where it is one example's, as
+/// f64 where it is a sum.
 ///
 /// # Panics
 /// If `sum` is shorter than the pieces together.
-pub fn add_clipped(sum: &mut [i64], gradient: &[&[f32]], clip_norm: f64) -> f64 {
+pub fn add_clipped<T: Copy + Into<f64>>(sum: &mut [i64], gradient: &[&[T]], clip_norm: f64) -> f64 {
     let norm = square_norm(gradient).sqrt();
     if !norm.is_finite() {
         return norm;
@@ -68,7 +69,7 @@ pub fn add_clipped(sum: &mut [i64], gradient: &[&[f32]], clip_norm: f64) -> f64 
 }
 
 /// The factor, or the next smaller one that keeps the integers within the clip.
-fn fitting(gradient: &[&[f32]], mut factor: f64) -> f64 {
+fn fitting<T: Copy + Into<f64>>(gradient: &[&[T]], mut factor: f64) -> f64 {
     while gradient.iter().map(|piece| square(piece, factor)).sum::<u64>() > MOST {
         factor *= DOWN;
     }
@@ -77,22 +78,22 @@ fn fitting(gradient: &[&[f32]], mut factor: f64) -> f64 {
 
 /// Towards zero; at most a little over 2²⁴, since `factor` scales the whole vector to 2²⁴ or below. The factor is infinite
 /// only where all is zero, and then this is zero too.
-fn truncated(x: f32, factor: f64) -> i32 {
-    (f64::from(x) * factor) as i32
+fn truncated(x: impl Into<f64>, factor: f64) -> i32 {
+    (x.into() * factor) as i32
 }
 
 /// Squared norm in grid steps, exactly: no more than a little over 2⁴⁸.
-fn square(piece: &[f32], factor: f64) -> u64 {
+fn square<T: Copy + Into<f64>>(piece: &[T], factor: f64) -> u64 {
     piece.iter().map(|&x| u64::from(truncated(x, factor).unsigned_abs()).pow(2)).sum()
 }
 
-/// Squared norm in f64, each square exact and added in a fixed order.
-fn square_norm(gradient: &[&[f32]]) -> f64 {
+/// Squared norm in f64, added in a fixed order.
+fn square_norm<T: Copy + Into<f64>>(gradient: &[&[T]]) -> f64 {
     const LANES: usize = 8;
     let mut lanes = [0.0f64; LANES];
     for piece in gradient {
         for chunk in piece.chunks(LANES) {
-            lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += f64::from(x) * f64::from(x));
+            lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += x.into() * x.into());
         }
     }
     lanes.iter().sum()

@@ -20,6 +20,6 @@ pub mod model;
 mod mutants;
 mod settings;
 
-pub use engine::{ClippedSum, Engine, EngineError, Evaluation, GradientSum, Outcome, best, evaluate};
+pub use engine::{ClippedSum, Engine, EngineError, Evaluation, GradientSum, Outcome, best, each_alone, evaluate};
 pub use hash::sha256_of;
 pub use settings::{ComputeDevice, EngineSettings, Precision};

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! each step:  Poisson sample ─► Σ gradients ─┬─ record-DP: each clipped to C; + round(N(0, (σC)²)), in integers ─┬─► optimiser
-//!                                            └─ none: ÷ expected batch, bounded by max_grad_norm ───────────────┘
+//!             of units                       └─ none: ÷ expected batch, bounded by max_grad_norm ───────────────┘
 //! ```
 //!
+//! A unit is one whom privacy protects: a row, or a person with all its rows. It is drawn whole or not, and its gradient,
+//! the sum of its rows', is clipped once.
+//!
 //! Contract: under record-DP the update depends on the training rows only through the noised sums (Abadi et al. 2016),
-//! and a sum of integers on a public grid ([`crate::grid`]) moves by at most C with one row more or less, exactly;
+//! and a sum of integers on a public grid ([`crate::grid`]) moves by at most C with one unit more or less, exactly;
 //! the divisor is the public expected batch size, never the count that was drawn. Losses and counts stay in the silo.
 //! The optimiser starts afresh in each round, as the job's contract says, so a round is a function of the global
 //! adapter, the rows and the randomness: nothing needs saving, and an attempt that is abandoned leaves no trace.
@@ -28,13 +31,13 @@ use crate::{Engine, EngineError, grid, mutants};
 pub enum StepPrivacy {
     /// DP-SGD.
     RecordDp {
-        /// Probability with which each row enters a step.
+        /// Probability with which each unit enters a step.
         q: f64,
         /// Standard deviation of the noise on the sum, divided by `clip_norm`.
         noise_multiplier: f64,
-        /// L2 bound on each row's gradient.
+        /// L2 bound on each unit's gradient.
         clip_norm: f64,
-        /// Most rows of a step: a larger draw is cut.
+        /// Most units of a step: a larger draw is cut.
         batch_max: u32,
     },
     /// No noise; secure aggregation alone protects the update.
@@ -49,7 +52,7 @@ pub enum StepPrivacy {
 pub struct TrainSpec {
     /// Optimiser steps.
     pub local_steps: u32,
-    /// Expected rows per step: what each sum of gradients is divided by.
+    /// Expected units per step: what each sum of gradients is divided by.
     pub expected_batch: u32,
     /// The optimiser.
     pub optimizer: Optimizer,
@@ -68,9 +71,10 @@ impl TrainSpec {
         let batch = job.expected_batch;
         let (privacy, spent) = match job.protection {
             Protection::None { max_grad_norm } => (StepPrivacy::None { max_grad_norm }, None),
-            Protection::RecordDp { sampling_rate: q, noise_multiplier, clip_norm, batch_max, epsilon, delta } => {
+            Protection::RecordDp { unit, sampling_rate: q, noise_multiplier, clip_norm, batch_max, epsilon, delta } => {
                 let steps = u64::from(job.charged_rounds) * u64::from(job.local_steps);
                 let mechanism = Mechanism::new(q, noise_multiplier, steps, delta, batch_max)?.keeps(epsilon)?;
+                let mechanism = mechanism.of(unit.noun());
                 (StepPrivacy::RecordDp { q, noise_multiplier, clip_norm, batch_max }, Some(mechanism))
             }
         };
@@ -137,11 +141,13 @@ pub struct LocalUpdate {
     pub values: Vec<f32>,
     /// Steps taken.
     pub steps: u32,
-    /// Rows drawn over all steps.
+    /// Units drawn over all steps: rows, or persons with several.
     pub drawn: u64,
+    /// Their rows.
+    pub rows: u64,
     /// Steps whose batch was empty.
     pub empty_batches: u32,
-    /// Share of drawn rows whose gradient was clipped; 0 without record-DP.
+    /// Share of drawn units whose gradient was clipped; 0 without record-DP.
     pub clipped: f64,
     /// Mean cross-entropy over drawn rows before each step; `None` where nothing was drawn.
     pub mean_loss: Option<f64>,
@@ -164,7 +170,7 @@ pub struct LocalTrainer {
 
 /// What is done to the sum of a step.
 enum StepProtection {
-    /// Each row's gradient is clipped onto the grid, and the sum gets noise there.
+    /// Each unit's gradient is clipped onto the grid, and the sum gets noise there.
     Noise { clip_norm: f64, noise: RoundedGaussian },
     /// The mean is bounded.
     Bound { max_grad_norm: f64 },
@@ -180,7 +186,7 @@ impl LocalTrainer {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let fine = match spec.privacy {
             StepPrivacy::RecordDp { clip_norm, batch_max, .. } => {
-                positive(clip_norm) && batch_max as usize <= grid::MOST_ROWS
+                positive(clip_norm) && batch_max as usize <= grid::MOST_UNITS
             }
             StepPrivacy::None { max_grad_norm } => positive(max_grad_norm),
         };
@@ -239,33 +245,34 @@ impl LocalTrainer {
         let mut optimizer = OptimizerState::new(self.spec.optimizer, self.spec.learning_rate.at(round), start.len());
         // the update in f64, so that small steps on large values are not lost one by one
         let mut update = vec![0.0f64; start.len()];
-        let (mut drawn, mut empty_batches, mut clipped, mut loss) = (0u64, 0, 0u64, 0.0f64);
+        let (mut drawn, mut rows, mut empty_batches, mut clipped, mut loss) = (0u64, 0u64, 0, 0u64, 0.0f64);
         for step in 0..self.spec.local_steps {
             if !before_step(step) {
                 return Err(LocalError::Stopped);
             }
-            let mut indices = self.sampler.map(|s| s.sample(self.train.len(), rng)).unwrap_or_default();
+            let mut indices = self.sampler.map(|s| s.sample(self.train.units(), rng)).unwrap_or_default();
             if let StepPrivacy::RecordDp { batch_max, .. } = self.spec.privacy {
                 // As good as never: the silo takes part only where this costs a hundredth of δ (`Mechanism::allows`).
                 indices.truncate(batch_max as usize);
             }
-            let rows: Vec<Example> = indices.into_iter().map(|i| self.train.get(i)).collect();
-            let batch: Vec<&Example> = rows.iter().collect();
+            let units: Vec<Vec<Example>> = indices.into_iter().map(|i| self.train.unit(i)).collect();
+            let units: Vec<&[Example]> = units.iter().map(Vec::as_slice).collect();
             let adapter = Adapter { values: &local, ..global };
-            let divisor = mutants::divisor(f64::from(self.spec.expected_batch), batch.len());
+            let divisor = mutants::divisor(f64::from(self.spec.expected_batch), units.len());
             let (gradient, losses) = match &self.protection {
                 StepProtection::Noise { clip_norm, noise } => {
-                    let result = engine.clipped_sum(adapter, kind, &batch, *clip_norm)?;
+                    let result = engine.clipped_sum(adapter, kind, &units, *clip_norm)?;
                     clipped += result.norms.iter().filter(|&norm| norm > clip_norm).count() as u64;
-                    let mut sum = mutants::sum(result.sum, batch.len());
-                    for _ in 0..mutants::noises(1, batch.len()) {
+                    let mut sum = mutants::sum(result.sum, units.len());
+                    for _ in 0..mutants::noises(1, units.len()) {
                         noise.add_to(rng, &mut sum).map_err(|e| LocalError::Spec(e.to_string()))?;
                     }
                     let step = grid::step(*clip_norm) / divisor;
                     (sum.into_iter().map(|z| z as f64 * step).collect(), result.losses)
                 }
                 StepProtection::Bound { max_grad_norm } => {
-                    let result = engine.gradient_sum(adapter, kind, &batch)?;
+                    let result =
+                        engine.gradient_sum(adapter, kind, &units.iter().copied().flatten().collect::<Vec<_>>())?;
                     // Only here: under record-DP, giving up because of a loss would tell others of a record that was drawn.
                     if !result.losses.is_empty() && result.losses.iter().all(|loss| !loss.is_finite()) {
                         return Err(LocalError::Diverged { step: step + 1 });
@@ -274,8 +281,9 @@ impl LocalTrainer {
                     (bounded(mean, *max_grad_norm), result.losses)
                 }
             };
-            drawn += batch.len() as u64;
-            empty_batches += u32::from(batch.is_empty());
+            drawn += units.len() as u64;
+            rows += losses.len() as u64;
+            empty_batches += u32::from(units.is_empty());
             loss += losses.into_iter().map(f64::from).sum::<f64>();
             optimizer.step(&gradient, &mut update);
             for ((local, start), update) in local[trained.clone()].iter_mut().zip(start).zip(&update) {
@@ -290,9 +298,10 @@ impl LocalTrainer {
             values: update.into_iter().map(|x| x as f32).collect(),
             steps: self.spec.local_steps,
             drawn,
+            rows,
             empty_batches,
             clipped: share(clipped),
-            mean_loss: (drawn > 0).then(|| loss / drawn as f64),
+            mean_loss: (rows > 0).then(|| loss / rows as f64),
         })
     }
 }

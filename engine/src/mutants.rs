@@ -54,6 +54,11 @@ pub(crate) fn sum(mut right: Vec<i64>, rows: usize) -> Vec<i64> {
     right
 }
 
+/// Most rows of one person that count.
+pub(crate) fn rows_max(right: usize) -> usize {
+    if Mutant::UnitCapIgnored.lives() { usize::MAX } else { right }
+}
+
 /// The factor that takes a gradient of this norm onto the grid.
 pub(crate) fn factor(right: f64, clip_norm: f64) -> f64 {
     if Mutant::ClipOfTheMean.lives() { grid::STEPS as f64 / clip_norm } else { right }

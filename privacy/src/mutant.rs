@@ -48,6 +48,8 @@ mutants! {
     UnchargedCut,
     /// A person's records count as one.
     GroupOfOne,
+    /// All rows of a person count, however few the job lets count.
+    UnitCapIgnored,
     ;
     // the same file: what becomes of rows before a step
     ROWS:

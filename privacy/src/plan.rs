@@ -31,7 +31,7 @@ const WEAK_DELTA: f64 = 0.1;
 /// The Poisson-subsampled Gaussian mechanism of a job, and how often it is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mechanism {
-    /// Probability with which each record enters a step.
+    /// Probability with which each record (or person, [`Mechanism::of`]) enters a step.
     pub q: f64,
     /// Standard deviation of the noise divided by the clip norm.
     pub noise_multiplier: f64,
@@ -41,6 +41,8 @@ pub struct Mechanism {
     pub delta: f64,
     /// Most records of a step: a larger draw is cut, so that time and memory have a public bound.
     pub batch_max: u32,
+    /// What is drawn, protected and counted, for sentences.
+    unit: &'static str,
     /// ε of all steps: computed once.
     epsilon: f64,
 }
@@ -104,17 +106,20 @@ pub enum MechanismError {
     },
     /// δ is large enough to publish some record outright.
     #[error(
-        "privacy.delta is {delta}, but with {records} training records it must be below 1/{records}: agree on a smaller delta or bring more records"
+        "privacy.delta is {delta}, but with {records} training {unit}s it must be below 1/{records}: agree on a smaller delta, or \
+         train on fewer"
     )]
     Delta {
         /// δ of the job.
         delta: f64,
         /// Records of this silo.
         records: u64,
+        /// What they are.
+        unit: &'static str,
     },
     /// Batches of this silo would be cut too often.
     #[error(
-        "{records} training records are too many for privacy.batch_max = {batch_max}: a step draws {mean:.0} of them on average, \
+        "{records} training {unit}s are too many for privacy.batch_max = {batch_max}: a step draws {mean:.0} of them on average, \
          and cutting batches may cost no more than a hundredth of delta; bring in a part of them, chosen once, or agree on a larger \
          batch_max"
     )]
@@ -125,6 +130,8 @@ pub enum MechanismError {
         batch_max: u32,
         /// Records that a step draws on average.
         mean: f64,
+        /// What they are.
+        unit: &'static str,
     },
     /// A batch larger than what it is drawn from.
     #[error("a batch of {batch} cannot be drawn from {rows} rows: choose a smaller batch, or larger silos")]
@@ -159,7 +166,12 @@ impl Mechanism {
             return wrong("batch_max", 0.0, "at least 1");
         }
         let epsilon = spent(q, noise_multiplier, steps, delta);
-        Ok(Mechanism { q, noise_multiplier, steps, delta, batch_max, epsilon })
+        Ok(Mechanism { q, noise_multiplier, steps, delta, batch_max, unit: "record", epsilon })
+    }
+
+    /// The same numbers where not records are drawn, protected and counted, but `unit`s: persons with all their rows.
+    pub fn of(self, unit: &'static str) -> Self {
+        Mechanism { unit, ..self }
     }
 
     /// Numbers with which `steps` steps stay within `epsilon` at `delta`, where a silo of `rows` rows, a public guess,
@@ -224,11 +236,11 @@ impl Mechanism {
     /// [`MechanismError::Delta`] and [`MechanismError::Cut`].
     pub fn allows(&self, records: u64) -> Result<(), MechanismError> {
         if self.delta * records as f64 >= 1.0 {
-            return Err(MechanismError::Delta { delta: self.delta, records });
+            return Err(MechanismError::Delta { delta: self.delta, records, unit: self.unit });
         }
         if self.cuts(records) {
             let (batch_max, mean) = (self.batch_max, self.q * records as f64);
-            return Err(MechanismError::Cut { records, batch_max, mean });
+            return Err(MechanismError::Cut { records, batch_max, mean, unit: self.unit });
         }
         Ok(())
     }
@@ -249,18 +261,19 @@ impl Mechanism {
 
     /// What a silo with so many records should know before it takes part: sentences for its own log.
     pub fn remarks(&self, records: u64) -> Vec<String> {
-        let (epsilon, delta, mut said) = (self.epsilon, self.delta, Vec::new());
+        let Mechanism { epsilon, delta, unit, .. } = *self;
+        let mut said = Vec::new();
         if epsilon > WEAK_EPSILON {
             said.push(format!(
-                "ε = {epsilon:.2} is a weak promise: whoever sees the results may become e^ε = {:.0e} times surer that a record \
-                 was among the rows; below {WEAK_EPSILON} is usual, 1 is strong",
+                "ε = {epsilon:.2} is a weak promise: whoever sees the results may become e^ε = {:.0e} times surer that a {unit} \
+                 was among them; below {WEAK_EPSILON} is usual, 1 is strong",
                 libm::exp(epsilon)
             ));
         }
         if delta * records as f64 > WEAK_DELTA {
             said.push(format!(
-                "δ = {delta:e} is {:.0} % of 1/{records}: with that probability one of the records may be given away whole; \
-                 below {WEAK_DELTA}/records is usual",
+                "δ = {delta:e} is {:.0} % of 1/{records}: with that probability one of the {unit}s may be given away whole; \
+                 below {WEAK_DELTA}/{unit}s is usual",
                 100.0 * delta * records as f64
             ));
         }

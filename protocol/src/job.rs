@@ -20,7 +20,7 @@
 use std::ops::Deref;
 
 use blindsum_adapter::provenance::{Budget, JobName};
-use blindsum_adapter::training::{LearningRate, LocalTraining, Optimizer, Protection, Schedule};
+use blindsum_adapter::training::{LearningRate, LocalTraining, Optimizer, PrivacyUnit, Protection, Schedule};
 use blindsum_adapter::{BaseHashes, LoraConfig, ServerStep, Task, TaskKind};
 use blindsum_crypto::{Digest, Hasher, Label, VerifySum};
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,13 @@ pub struct TrainingSection {
 pub struct PrivacySection {
     /// `record-dp` or `none`.
     pub mode: PrivacyMode,
+    /// Whom `record-dp` protects: `record` (default), one row; or `person`, all rows of one together. Every silo then names
+    /// the column that says whose a row is, and all below counts persons.
+    #[serde(default)]
+    pub unit: Unit,
+    /// Most rows of one person that count (1 to 10,000): a silo leaves the others out. Needed exactly when `unit = "person"`.
+    #[serde(default)]
+    pub rows_max_per_unit: Option<u32>,
     /// Probability with which each record enters a step: a public number, the same in every silo whatever it holds.
     #[serde(default)]
     pub sampling_rate: Option<f64>,
@@ -187,6 +194,17 @@ pub enum PrivacyMode {
     RecordDp,
     /// Secure aggregation alone.
     None,
+}
+
+/// Whom privacy protects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// One row.
+    #[default]
+    Record,
+    /// All rows of one person.
+    Person,
 }
 
 /// `[aggregation]`: how the updates are added up.
@@ -282,7 +300,8 @@ impl Job {
     pub fn output_name(&self) -> JobName {
         let privacy = match self.protection {
             Protection::RecordDp { epsilon, delta, .. } => {
-                Some(Budget { epsilon, delta, trainings: self.charged_rounds() })
+                let rows_max_per_person = self.file.privacy.rows_max_per_unit;
+                Some(Budget { epsilon, delta, trainings: self.charged_rounds(), rows_max_per_person })
             }
             Protection::None { .. } => None,
         };
@@ -426,7 +445,8 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
             let key = "privacy.batch_max";
             let batch_max = privacy.batch_max.ok_or_else(|| JobError::new(key, "is missing", NEEDED))?;
             within(key, batch_max, 1, 1 << 20)?;
-            Ok(Protection::RecordDp { sampling_rate, noise_multiplier, clip_norm, batch_max, epsilon, delta })
+            let unit = unit(privacy)?;
+            Ok(Protection::RecordDp { unit, sampling_rate, noise_multiplier, clip_norm, batch_max, epsilon, delta })
         }
         PrivacyMode::None => {
             if let Some((key, _)) = five.iter().find(|(_, value)| value.is_some()) {
@@ -435,6 +455,11 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
             if privacy.batch_max.is_some() {
                 let remedy = "remove it, or set privacy.mode = \"record-dp\"";
                 return Err(JobError::new("privacy.batch_max", "is set", remedy));
+            }
+            if unit(privacy)? != PrivacyUnit::Record {
+                let remedy =
+                    "remove it: without differential privacy nobody is protected, or set privacy.mode = \"record-dp\"";
+                return Err(JobError::new("privacy.unit", "is \"person\"", remedy));
             }
             if privacy.spare_rounds.is_some() {
                 let remedy = "remove it: without a privacy budget nothing is charged";
@@ -445,6 +470,26 @@ fn protection(file: &JobFile) -> Result<Protection, JobError> {
             })?;
             positive("training.max_grad_norm", max_grad_norm)?;
             Ok(Protection::None { max_grad_norm })
+        }
+    }
+}
+
+/// Whom the job protects.
+fn unit(privacy: &PrivacySection) -> Result<PrivacyUnit, JobError> {
+    let key = "privacy.rows_max_per_unit";
+    match (privacy.unit, privacy.rows_max_per_unit) {
+        (Unit::Record, None) => Ok(PrivacyUnit::Record),
+        (Unit::Record, Some(_)) => {
+            let remedy = "remove it: a record is one row; or set privacy.unit = \"person\"";
+            Err(JobError::new(key, "is set", remedy))
+        }
+        (Unit::Person, None) => {
+            let remedy = "say how many rows of one person count (1 to 10000), the same in every silo";
+            Err(JobError::new(key, "is missing", remedy))
+        }
+        (Unit::Person, Some(rows_max)) => {
+            within(key, rows_max, 1, 10_000)?;
+            Ok(PrivacyUnit::Person { rows_max })
         }
     }
 }

@@ -8,10 +8,13 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use blindsum_adapter::training::Protection;
 use blindsum_engine::Precision;
 use blindsum_engine::data::Columns;
 use blindsum_service::config::{Kind, ServiceConfig};
 use serde::Deserialize;
+
+use crate::unit::{UnitError, unit_column};
 
 /// The whole of `silo.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,14 +80,22 @@ pub struct DataFiles {
     /// predicted; when absent, whole texts are predicted.
     #[serde(default)]
     pub prompt_column: Option<String>,
+    /// Where the job protects persons (`privacy.unit = "person"`), and only there: name of the column (or JSON key) that says
+    /// whose each row is, in both files. Rows of equal values, compared without spaces around them, are one person's.
+    #[serde(default)]
+    pub unit_column: Option<String>,
 }
 
 impl DataFiles {
-    /// The columns that are read.
-    #[must_use]
-    pub fn columns(&self) -> Columns {
+    /// The columns that are read for a job with this protection.
+    ///
+    /// # Errors
+    /// If the job protects persons and no column says whose each row is, or the other way round.
+    pub fn columns(&self, protection: Protection) -> Result<Columns, UnitError> {
         let (text, label, prompt) = (self.text_column.clone(), self.label_column.clone(), self.prompt_column.clone());
-        Columns { text, label, prompt }
+        let unit =
+            unit_column(protection, self.unit_column.as_deref(), "data.unit_column of the silo's configuration")?;
+        Ok(Columns { text, label, prompt, unit })
     }
 }
 
@@ -174,6 +185,7 @@ mod tests {
             "text_column",
             "label_column",
             "prompt_column",
+            "unit_column",
             "max_epsilon",
             "max_delta",
             "min_names",

@@ -7,3 +7,4 @@ pub mod journal;
 pub mod ledger;
 mod mutant;
 pub mod policy;
+pub mod unit;

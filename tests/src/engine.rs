@@ -50,18 +50,19 @@ impl Engine for GridEngine {
         Ok(GradientSum { sum, losses: vec![0.0; batch.len()] })
     }
 
-    /// The same numbers, clipped as if they were one example's.
+    /// The same numbers, clipped as if they were one unit's.
     fn clipped_sum(
         &mut self,
         adapter: Adapter<'_>,
         phase: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         clip_norm: f64,
     ) -> Result<ClippedSum, EngineError> {
-        let GradientSum { sum: gradient, losses } = self.gradient_sum(adapter, phase, batch)?;
+        let batch: Vec<&Example> = units.iter().copied().flatten().collect();
+        let GradientSum { sum: gradient, losses } = self.gradient_sum(adapter, phase, &batch)?;
         let mut sum = vec![0; gradient.len()];
         let norm = grid::add_clipped(&mut sum, &[&gradient], clip_norm);
-        Ok(ClippedSum { sum, losses, norms: vec![norm; batch.len()] })
+        Ok(ClippedSum { sum, losses, norms: vec![norm; units.len()] })
     }
 
     fn logits(&mut self, _adapter: Adapter<'_>, examples: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {

@@ -16,7 +16,7 @@ use blindsum_coordinator::output::HistoryLine;
 use blindsum_crypto::{Roster, VerifySum, sha256};
 use blindsum_protocol::job::{
     AggregationSection, DeadlineSection, Job, JobFile, MetricsMode, ModelSection, PrivacyMode, PrivacySection,
-    TrainingSection,
+    TrainingSection, Unit,
 };
 use blindsum_protocol::plan::Plan;
 use blindsum_protocol::server::{ServerOptimizer, ServerSection};
@@ -236,6 +236,8 @@ fn job(model: &Path, terms: Terms) -> Job {
             epsilon: when(6.0),
             delta: when(1e-5),
             spare_rounds: None,
+            unit: Unit::Record,
+            rows_max_per_unit: None,
         },
         aggregation: AggregationSection {
             value_bits: 16,

@@ -53,18 +53,52 @@ pub struct AdamConstants {
 /// What every silo uses: the values of Kingma & Ba (ICLR 2015).
 pub const ADAM: AdamConstants = AdamConstants { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
+/// Whom differential privacy protects: what a step draws, clips and counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrivacyUnit {
+    /// A record, which is one row.
+    Record,
+    /// A person with all its rows.
+    Person {
+        /// Most rows of one person that count; at least 1.
+        rows_max: u32,
+    },
+}
+
+impl PrivacyUnit {
+    /// In a sentence: a `record`, a `person`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            PrivacyUnit::Record => "record",
+            PrivacyUnit::Person { .. } => "person",
+        }
+    }
+}
+
+/// In a sentence: for each `training row`, each `person`.
+impl std::fmt::Display for PrivacyUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PrivacyUnit::Record => "training row",
+            PrivacyUnit::Person { .. } => "person",
+        })
+    }
+}
+
 /// How records are protected, with exactly the numbers that the mode needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Protection {
     /// DP-SGD.
     RecordDp {
-        /// Probability with which each record of every silo enters a step.
+        /// What the numbers below count.
+        unit: PrivacyUnit,
+        /// Probability with which each unit of every silo enters a step.
         sampling_rate: f64,
         /// Standard deviation of every silo's noise on each step's sum, divided by `clip_norm`.
         noise_multiplier: f64,
-        /// L2 bound on each record's gradient.
+        /// L2 bound on each unit's gradient.
         clip_norm: f64,
-        /// Most records of a step: a larger draw is cut.
+        /// Most units of a step: a larger draw is cut.
         batch_max: u32,
         /// ε that these come to at most over the whole job, as the job states it.
         epsilon: f64,

@@ -57,7 +57,7 @@ fn weights_name_the_job_that_they_come_from() {
         job_digest: "ab".repeat(32),
         rounds: 20,
         alone: false,
-        privacy: Some(Budget { epsilon: 6.0, delta: 1e-5, trainings: 22 }),
+        privacy: Some(Budget { epsilon: 6.0, delta: 1e-5, trainings: 22, rows_max_per_person: Some(8) }),
     };
     let provenance = Provenance { of, round: 7, time_unix_seconds: 1_800_000_000 };
     let meta = PeftMeta { provenance: Some(provenance), ..meta() };

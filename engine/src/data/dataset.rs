@@ -15,30 +15,20 @@ use super::{DataError, Identity, RowStore, Seen, StoreKey, Tally, Target};
 pub struct Dataset {
     /// In the order of the file.
     pub rows: RowStore,
-    /// Which record each row is, in the same order.
+    /// Which record each row is, in the same order; where privacy protects persons, who each unit of rows is.
     pub identities: Vec<Identity>,
     /// SHA-256 of the file that they came from.
     pub sha256: [u8; 32],
     /// What was noticed when they were read.
     pub seen: Seen,
-    path: PathBuf,
-    key: StoreKey,
-    max_tokens: usize,
+    pub(super) path: PathBuf,
+    pub(super) key: StoreKey,
+    pub(super) max_tokens: usize,
+    /// Most rows of one person, where privacy protects persons.
+    pub(super) rows_max: Option<u32>,
 }
 
 impl Dataset {
-    pub(super) fn new(
-        path: &Path,
-        rows: RowStore,
-        identities: Vec<Identity>,
-        sha256: [u8; 32],
-        key: StoreKey,
-        seen: Seen,
-        max_tokens: usize,
-    ) -> Self {
-        Dataset { rows, identities, sha256, seen, path: path.to_owned(), key, max_tokens }
-    }
-
     /// The same rows from the file `kept`, so that [`Reading::read_or_kept`](super::Reading::read_or_kept) need not
     /// tokenise them again and memory holds only what is in use.
     ///
@@ -63,13 +53,23 @@ impl Dataset {
         self.rows.len()
     }
 
+    /// Number of those whom privacy protects: of rows, or of persons with theirs.
+    pub fn units(&self) -> usize {
+        self.rows.units()
+    }
+
+    /// Whose the rows are, to stand behind their number: ` of 80 persons`, or nothing where privacy protects rows.
+    pub fn whose(&self) -> String {
+        self.rows_max.map_or_else(String::new, |_| format!(" of {} persons", self.units()))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Refuses held-out rows that are these training rows: all of them, under whatever name of the file; where the job is
-    /// `private` also some of them, told by their words ([`Identity`]). Without privacy some are a remark.
+    /// `private` also some of them, told by their words or by their person ([`Identity`]). Without privacy some are a remark.
     ///
     /// # Errors
     /// Names both files.
@@ -82,13 +82,18 @@ impl Dataset {
         }
         let shared = self.shared_with(held_out);
         let Some(first) = shared.first() else { return Ok(None) };
-        let said = format!(
-            "{} of {} held-out rows are rows of the training file {} too (the first is row {})",
-            shared.len(),
-            held_out.len(),
-            self.path.display(),
-            first + 1
-        );
+        let (number, path) = (shared.len(), self.path.display());
+        let said = match self.rows_max {
+            None => format!(
+                "{number} of {} held-out rows are rows of the training file {path} too (the first is row {})",
+                held_out.len(),
+                first + 1
+            ),
+            Some(_) => format!(
+                "{number} of {} persons with held-out rows have rows in the training file {path} too",
+                held_out.units()
+            ),
+        };
         if private {
             let why = "what is measured on them leaves without noise, so that the stated ε would not hold for them";
             return Err(DataError::whole(&held_out.path, format!("{said}: {why}. Take them out of one of the files")));
@@ -96,11 +101,11 @@ impl Dataset {
         Ok(Some(format!("{}: {said}, so that the accuracy on them says little", held_out.path.display())))
     }
 
-    /// Rows of `held_out`, counted from 0 and ascending, that are records of this file too.
+    /// Units of `held_out`, counted from 0 and ascending, that are in this file too.
     fn shared_with(&self, held_out: &Dataset) -> Vec<usize> {
         let ours: HashSet<&Identity> = self.identities.iter().collect();
         let held_out = held_out.identities.iter().enumerate();
-        held_out.filter(|(_, identity)| ours.contains(identity)).map(|(row, _)| row).collect()
+        held_out.filter(|(_, identity)| ours.contains(identity)).map(|(unit, _)| unit).collect()
     }
 
     /// Refuses a file without rows, or with nothing in any of them: whatever it is for, it cannot mean anything.
@@ -145,7 +150,17 @@ impl Dataset {
             let said = format!("{path}: {count} of {rows} rows {what} (the first in line {first_line}){remedy}");
             (count > 0).then_some(said)
         };
-        let Seen { cut, all_prompt, blank, glued, straddled } = self.seen;
+        let Seen { cut, all_prompt, blank, glued, straddled, left_out } = self.seen;
+        let beyond = (left_out.count > 0).then(|| {
+            format!(
+                "{path}: {} of {} rows are left out (the first in line {}), since their persons have more than the {} that \
+                 privacy.rows_max_per_unit lets count",
+                left_out.count,
+                left_out.count + rows as u64,
+                left_out.first_line,
+                self.rows_max.unwrap_or(0)
+            )
+        });
         let were_cut = format!("were cut to {} tokens", self.max_tokens);
         let one_label = self.one_label().then(|| format!("{path}: {}", self.one_label_said()));
         let said = [
@@ -162,6 +177,7 @@ impl Dataset {
                 "have a token that holds the end of the prompt and the beginning of the text, and is predicted whole",
                 ": where that is a space, put it at the beginning of the text",
             ),
+            beyond,
             one_label,
         ];
         said.into_iter().flatten().collect()
@@ -183,14 +199,15 @@ impl Dataset {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Columns, Goal};
+    use super::super::{Columns, Example, Goal};
     use super::*;
 
     #[test]
     fn a_file_that_changes_under_the_reader_is_refused() {
         let read = |sha256| {
             let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8, 100);
-            Dataset::new(Path::new("train.tsv"), Vec::new().into(), Vec::new(), sha256, key, Seen::default(), 8)
+            let (rows, path, seen) = (Vec::<Example>::new().into(), "train.tsv".into(), Seen::default());
+            Dataset { rows, identities: Vec::new(), sha256, seen, path, key, max_tokens: 8, rows_max: None }
         };
         assert!(read([1; 32]).unchanged_since([1; 32]).is_ok());
         let error = read([1; 32]).unchanged_since([2; 32]).unwrap_err().to_string();

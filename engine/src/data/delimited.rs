@@ -11,15 +11,14 @@
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use std::path::Path;
 
-use super::{DataError, EachRow, MAX_ROW_BYTES};
+use super::{DataError, EachRow, Fields, MAX_ROW_BYTES};
 
 /// Calls `take` for each row below the first line.
 pub(super) fn each(
     path: &Path,
     source: impl Read,
     delimiter: u8,
-    text: &str,
-    beside: Option<&str>,
+    names: Fields<'_>,
     take: &mut EachRow,
 ) -> Result<(), DataError> {
     let mut table = Delimited::open(path, source, delimiter)?;
@@ -33,15 +32,16 @@ pub(super) fn each(
             (Some(_), Some(_)) => Err(DataError::column(path, first, wanted, 2)),
         }
     };
-    let text = column(text)?;
-    let beside = beside.map(column).transpose()?;
+    let text = column(names.text)?;
+    let [beside, unit] = [names.beside.map(column).transpose()?, names.unit.map(column).transpose()?];
     while let Some(line) = table.row()? {
         let (found, wanted) = (table.fields.len(), header.len());
         if found != wanted {
             let what = format!("the row has {found} fields, the first line {wanted}");
             return Err(DataError::row(path, line, what));
         }
-        take(line, &table.fields[text], beside.map(|i| table.fields[i].as_str()))?;
+        let field = |i: usize| table.fields[i].as_str();
+        take(line, Fields { text: field(text), beside: beside.map(field), unit: unit.map(field) })?;
     }
     Ok(())
 }

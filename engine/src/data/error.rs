@@ -76,6 +76,15 @@ impl DataError {
         DataError::row(path, line, format!("the label is none of the job's {} labels: {shown}{more}", labels.len()))
     }
 
+    /// A row without a person.
+    pub(super) fn nobody(path: &Path, line: u64, name: &str) -> Self {
+        let what = format!(
+            "the value of {name:?} is blank: the job protects persons, so every row must say whose it is; give each row of \
+             nobody's a value of its own, or take it out"
+        );
+        DataError::row(path, line, what)
+    }
+
     pub(super) fn column(path: &Path, line: u64, name: &str, found: usize) -> Self {
         let found = match found {
             0 => "no column",

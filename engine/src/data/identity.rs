@@ -1,7 +1,8 @@
-//! Which record a row is, however it is written down: what a privacy ledger counts for.
+//! Which record a row is, however it is written down, or which person: what a privacy ledger counts for.
 //!
 //! ```text
 //! prompt, text ─► joined ─► NFKC, lower case, one space between words ─► SHA-256, its first 16 bytes
+//! a person's name or number ─► NFKC, without spaces around it ──────────┘
 //! ```
 //!
 //! Contract: the same words give the same identity in whatever file, order, format, column or spacing they stand, and
@@ -12,7 +13,7 @@ use blindsum_privacy::Mutant;
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
-/// Identity of a record: equal for equal words.
+/// Identity of a record, equal for equal words, or of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(pub [u8; Self::BYTES]);
 
@@ -25,7 +26,7 @@ impl Identity {
         let mut hasher = Sha256::new_with_prefix(b"blindsum record 1\n");
         if Mutant::RawIdentities.lives() {
             parts.into_iter().for_each(|part| hasher.update(part));
-            return Self::first_of(hasher);
+            return Self::from_hash(hasher);
         }
         for part in parts {
             let plain: String = part.nfkc().flat_map(char::to_lowercase).nfkc().collect();
@@ -34,10 +35,16 @@ impl Identity {
                 hasher.update(" ");
             }
         }
-        Self::first_of(hasher)
+        Self::from_hash(hasher)
     }
 
-    fn first_of(hasher: Sha256) -> Self {
+    /// The person that stands so in the file. Upper and lower case differ, as numbers of patients or customers may.
+    pub fn of_person(name: &str) -> Self {
+        let plain: String = name.nfkc().collect();
+        Self::from_hash(Sha256::new_with_prefix(b"blindsum person 1\n").chain_update(plain.trim()))
+    }
+
+    fn from_hash(hasher: Sha256) -> Self {
         let hash: [u8; 32] = hasher.finalize().into();
         let mut identity = [0; Self::BYTES];
         identity.copy_from_slice(&hash[..Self::BYTES]);
@@ -65,6 +72,16 @@ mod tests {
             assert_eq!(of(parts), same, "{parts:?}");
         }
         assert_eq!(of(&["ﬁne caf\u{e9}"]), of(&["fine cafe\u{301}"]));
+    }
+
+    #[test]
+    fn a_person_is_told_by_the_name_without_spaces_around_it() {
+        let one = Identity::of_person("P 001a");
+        assert!([" P 001a\t", "Ｐ\u{a0}001a"].into_iter().all(|same| Identity::of_person(same) == one));
+        for other in ["p 001a", "P  001a", "P001a", "P 001", ""] {
+            assert_ne!(Identity::of_person(other), one, "{other}");
+        }
+        assert_ne!(of(&["p 001a"]), Identity::of_person("p 001a "), "a person is no record");
     }
 
     #[test]

@@ -7,16 +7,10 @@ use std::path::Path;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{DataError, EachRow, MAX_ROW_BYTES};
+use super::{DataError, EachRow, Fields, MAX_ROW_BYTES};
 
 /// Calls `take` for each line that is not blank.
-pub(super) fn each(
-    path: &Path,
-    source: impl Read,
-    text: &str,
-    beside: Option<&str>,
-    take: &mut EachRow,
-) -> Result<(), DataError> {
+pub(super) fn each(path: &Path, source: impl Read, names: Fields<'_>, take: &mut EachRow) -> Result<(), DataError> {
     let mut reader = BufReader::with_capacity(1 << 16, source);
     let mut row = Vec::new();
     for line in 1.. {
@@ -39,7 +33,7 @@ pub(super) fn each(
         })?;
         if let Some(key) = twice {
             // a key that nobody asked for may be part of a record
-            let which = [Some(text), beside].into_iter().flatten().find(|name| *name == key);
+            let which = [Some(names.text), names.beside, names.unit].into_iter().flatten().find(|name| *name == key);
             let which = which.map_or("a key".to_owned(), |name| format!("the key {name:?}"));
             let what = format!("{which} stands twice in the object, and programs differ in which of the two counts");
             return Err(DataError::row(path, line, what));
@@ -47,22 +41,20 @@ pub(super) fn each(
         let field = |name: &str| {
             object.get(name).ok_or_else(|| DataError::row(path, line, format!("the object has no key {name:?}")))
         };
-        let Value::String(words) = field(text)? else {
-            return Err(DataError::row(path, line, format!("the value of {text:?} is not a string")));
+        let Value::String(text) = field(names.text)? else {
+            return Err(DataError::row(path, line, format!("the value of {:?} is not a string", names.text)));
         };
-        let beside = match beside.map(|name| (name, field(name))) {
-            None => None,
-            Some((name, value)) => Some(match value? {
-                Value::String(words) => words.clone(),
-                Value::Number(number) => number.to_string(),
-                Value::Bool(value) => value.to_string(),
-                Value::Null | Value::Array(_) | Value::Object(_) => {
-                    let what = format!("the value of {name:?} is no string, number or boolean");
-                    return Err(DataError::row(path, line, what));
-                }
-            }),
+        let spelt = |name: &str| match field(name)? {
+            Value::String(words) => Ok(words.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(value) => Ok(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                let what = format!("the value of {name:?} is no string, number or boolean");
+                Err(DataError::row(path, line, what))
+            }
         };
-        take(line, words, beside.as_deref())?;
+        let [beside, unit] = [names.beside.map(spelt).transpose()?, names.unit.map(spelt).transpose()?];
+        take(line, Fields { text, beside: beside.as_deref(), unit: unit.as_deref() })?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod json_lines;
 mod seen;
 mod store;
 mod tokens;
+mod units;
 mod watched;
 
 use std::path::Path;
@@ -31,8 +32,10 @@ pub use self::identity::Identity;
 pub use self::seen::{Seen, Tally};
 pub use self::store::{RowStore, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
+pub use self::units::UnitColumn;
 
 use self::tokens::{Continued, Encoded};
+use self::units::{Gathered, Row, gathered, rank};
 use self::watched::Watched;
 use crate::sha256_of;
 
@@ -49,12 +52,14 @@ pub struct Columns {
     /// Where texts are continued, the column (or JSON key) of what stands before each and is not predicted, if there is
     /// one.
     pub prompt: Option<String>,
+    /// Whose each row is, where privacy protects persons and not rows.
+    pub unit: Option<UnitColumn>,
 }
 
 impl Default for Columns {
     /// `text` and `label`.
     fn default() -> Self {
-        Columns { text: "text".to_owned(), label: "label".to_owned(), prompt: None }
+        Columns { text: "text".to_owned(), label: "label".to_owned(), prompt: None, unit: None }
     }
 }
 
@@ -108,15 +113,27 @@ impl Reading<'_> {
             Goal::Continue { .. } => self.columns.prompt.as_deref(),
             Goal::Answer => None,
         };
-        let (mut rows, mut identities) = (Vec::new(), Vec::new());
-        let mut seen = Seen::default();
-        let sha256 = each_row(path, &self.columns.text, beside, &mut |line, text, beside| {
-            rows.push(self.example(path, line, text, beside, &mut seen)?);
-            identities.push(self.identity(text, beside));
+        let Some(units) = &self.columns.unit else {
+            let (mut rows, mut identities, mut seen) = (Vec::new(), Vec::new(), Seen::default());
+            let names = Fields { text: self.columns.text.as_str(), beside, unit: None };
+            let sha256 = each_row(path, names, &mut |line, Fields { text, beside, .. }| {
+                rows.push(self.example(path, line, text, beside, &mut seen)?);
+                identities.push(self.identity(text, beside));
+                Ok(())
+            })?;
+            return Ok(self.dataset(path, sha256, Gathered { rows: rows.into(), identities, seen }));
+        };
+        let mut rows = Vec::new();
+        let names = Fields { text: self.columns.text.as_str(), beside, unit: Some(units.name.as_str()) };
+        let sha256 = each_row(path, names, &mut |line, Fields { text, beside, unit }| {
+            let unit = unit.filter(|unit| !unit.trim().is_empty());
+            let unit = Identity::of_person(unit.ok_or_else(|| DataError::nobody(path, line, &units.name))?);
+            let mut seen = Seen::default();
+            let example = self.example(path, line, text, beside, &mut seen)?;
+            rows.push(Row { line, unit, rank: rank(unit, text, beside), example, seen });
             Ok(())
         })?;
-        let (key, max_tokens) = (self.key(&sha256), self.tokens.max_tokens());
-        Ok(Dataset::new(path, rows.into(), identities, sha256, key, seen, max_tokens))
+        Ok(self.dataset(path, sha256, gathered(rows, units.rows_max)))
     }
 
     /// The same rows as [`read`](Self::read), from the file `kept` if an earlier start left them there
@@ -128,10 +145,17 @@ impl Reading<'_> {
         let before = sha256_of(path)?;
         let key = self.key(&before);
         if let Some(file) = TokenFile::open(kept, key) {
-            let (seen, identities, max_tokens) = (file.seen(), file.identities(), self.tokens.max_tokens());
-            return Ok(Dataset::new(path, RowStore::File(file), identities, before, key, seen, max_tokens));
+            let (identities, seen) = (file.identities(), file.seen());
+            return Ok(self.dataset(path, before, Gathered { rows: RowStore::File(file), identities, seen }));
         }
         self.read(path)?.unchanged_since(before)
+    }
+
+    fn dataset(&self, path: &Path, sha256: [u8; 32], found: Gathered) -> Dataset {
+        let (key, max_tokens) = (self.key(&sha256), self.tokens.max_tokens());
+        let rows_max = self.columns.unit.as_ref().map(|unit| unit.rows_max);
+        let Gathered { rows, identities, seen } = found;
+        Dataset { rows, identities, sha256, seen, path: path.to_owned(), key, max_tokens, rows_max }
     }
 
     fn key(&self, sha256: &[u8; 32]) -> StoreKey {
@@ -187,16 +211,26 @@ impl Reading<'_> {
     }
 }
 
-/// What a reader hands over: line (from 1), text, and what stands beside it if that was asked for.
-type EachRow<'a> = dyn FnMut(u64, &str, Option<&str>) -> Result<(), DataError> + 'a;
+/// What is read of a row, or the names of the columns where it stands.
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    text: &'a str,
+    /// The label or the prompt, if one is asked for.
+    beside: Option<&'a str>,
+    /// Whose the row is, if that is asked for.
+    unit: Option<&'a str>,
+}
+
+/// What a reader hands over: line (from 1) and what stands there.
+type EachRow<'a> = dyn FnMut(u64, Fields<'_>) -> Result<(), DataError> + 'a;
 
 /// Hands over each row; returns the SHA-256 of what was read.
-fn each_row(path: &Path, text: &str, beside: Option<&str>, take: &mut EachRow) -> Result<[u8; 32], DataError> {
+fn each_row(path: &Path, names: Fields<'_>, take: &mut EachRow) -> Result<[u8; 32], DataError> {
     let mut source = Watched::open(path).map_err(|e| DataError::file(path, &e))?;
     match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
-        "jsonl" | "ndjson" => json_lines::each(path, &mut source, text, beside, take)?,
-        "csv" => delimited::each(path, &mut source, b',', text, beside, take)?,
-        "tsv" => delimited::each(path, &mut source, b'\t', text, beside, take)?,
+        "jsonl" | "ndjson" => json_lines::each(path, &mut source, names, take)?,
+        "csv" => delimited::each(path, &mut source, b',', names, take)?,
+        "tsv" => delimited::each(path, &mut source, b'\t', names, take)?,
         _ => {
             let what = "the file's name must end in .jsonl, .csv or .tsv, which says how to read it";
             return Err(DataError::whole(path, what));

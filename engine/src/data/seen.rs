@@ -33,21 +33,44 @@ pub struct Seen {
     pub glued: Tally,
     /// In which one token holds the end of the prompt and the beginning of the text, other than those.
     pub straddled: Tally,
+    /// Left out, since their person has more rows than count; not among the others.
+    pub left_out: Tally,
 }
 
 impl Seen {
     /// Numbers of [`to_numbers`](Self::to_numbers).
-    pub(super) const NUMBERS: usize = 10;
+    pub(super) const NUMBERS: usize = 12;
 
     pub(super) fn to_numbers(self) -> [u64; Self::NUMBERS] {
-        let Seen { cut, all_prompt, blank, glued, straddled } = self;
-        let [a, b, c, d, e] = [cut, all_prompt, blank, glued, straddled].map(|t| (t.count, t.first_line));
-        [a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1, e.0, e.1]
+        let mut numbers = [0; Self::NUMBERS];
+        for (pair, tally) in numbers.chunks_exact_mut(2).zip(self.tallies()) {
+            pair.copy_from_slice(&[tally.count, tally.first_line]);
+        }
+        numbers
     }
 
     pub(super) fn of_numbers(numbers: [u64; Self::NUMBERS]) -> Self {
         let tally = |i: usize| Tally { count: numbers[2 * i], first_line: numbers[2 * i + 1] };
-        Seen { cut: tally(0), all_prompt: tally(1), blank: tally(2), glued: tally(3), straddled: tally(4) }
+        Seen::of_tallies(std::array::from_fn(tally))
+    }
+
+    /// Adds what was noticed in rows that stand behind all before.
+    pub(super) fn add(&mut self, more: Seen) {
+        let mut tallies = self.tallies();
+        for (tally, more) in tallies.iter_mut().zip(more.tallies()) {
+            let first_line = if tally.count == 0 { more.first_line } else { tally.first_line };
+            *tally = Tally { count: tally.count + more.count, first_line };
+        }
+        *self = Seen::of_tallies(tallies);
+    }
+
+    fn tallies(self) -> [Tally; Self::NUMBERS / 2] {
+        let Seen { cut, all_prompt, blank, glued, straddled, left_out } = self;
+        [cut, all_prompt, blank, glued, straddled, left_out]
+    }
+
+    fn of_tallies([cut, all_prompt, blank, glued, straddled, left_out]: [Tally; Self::NUMBERS / 2]) -> Self {
+        Seen { cut, all_prompt, blank, glued, straddled, left_out }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Tokenised rows: in memory when fresh, afterwards from a file in the state directory, memory-mapped.
 //!
 //! ```text
-//! "blindsum-tokens-3\n" | key: 32 bytes | seen: u64 each | rows: u64 | ends: u64 each | targets: u64 each |
-//! identities: 16 bytes each | ids: u32 … | SHA-256 of all before
+//! "blindsum-tokens-4\n" | key: 32 bytes | seen: u64 each | rows: u64 | units: u64 | of each row, end: u64 each |
+//! target: u64 each | of each unit, end: u64 each | identity: 16 bytes each | ids: u32 … | SHA-256 of all before
 //! ```
-//! Numbers are little-endian; `seen` is what was noticed when the rows were read; `ends` are counted in ids. A target is the label, 2³² + the prompt's length, or 2³³ where it
-//! is unknown.
+//! Numbers are little-endian; `seen` is what was noticed when the rows were read; a row's end is counted in ids, a unit's in
+//! rows. A target is the label, 2³² + the prompt's length, or 2³³ where it is unknown.
 //!
 //! # Contract
 //! - The key says what the rows were made from ([`StoreKey`]); a file with another key, of another version or damaged in
@@ -20,14 +20,16 @@ use blindsum_files::{FileError, write_atomic};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Columns, Example, Goal, Identity, Seen, Target};
+use super::{Columns, Example, Goal, Identity, Seen, Target, UnitColumn};
 
-const MAGIC: &[u8] = b"blindsum-tokens-3\n";
+const MAGIC: &[u8] = b"blindsum-tokens-4\n";
 const KEY: usize = 32;
 const SEEN: usize = MAGIC.len() + KEY;
-const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 8;
-/// Bytes of the tables for each row: its end, its target, its identity.
-const ROW: usize = 16 + Identity::BYTES;
+const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 16;
+/// Bytes of the tables for each row: its end, its target.
+const ROW: usize = 16;
+/// Bytes of the tables for each unit: its end, its identity.
+const UNIT: usize = 8 + Identity::BYTES;
 const PROMPT: u64 = 1 << 32;
 const UNKNOWN: u64 = 1 << 33;
 
@@ -56,6 +58,11 @@ impl StoreKey {
         field(&(max_tokens as u64).to_le_bytes());
         field(&(vocab as u64).to_le_bytes());
         field(columns.text.as_bytes());
+        if let Some(UnitColumn { name, rows_max }) = &columns.unit {
+            field(b"unit");
+            field(name.as_bytes());
+            field(&rows_max.to_le_bytes());
+        }
         match goal {
             Goal::Label(labels) => {
                 field(b"label");
@@ -74,18 +81,40 @@ impl StoreKey {
     }
 }
 
-/// Rows that can be looked up by index.
+/// Rows that can be looked up by index, one unit's after another's.
 #[derive(Debug)]
 pub enum RowStore {
     /// As they were read.
-    Memory(Vec<Example>),
+    Memory(UnitRows),
     /// In a file.
     File(TokenFile),
 }
 
+/// Rows and where each unit of them ends.
+#[derive(Debug)]
+pub struct UnitRows {
+    rows: Vec<Example>,
+    ends: Vec<usize>,
+}
+
+/// Each row a unit of its own.
 impl From<Vec<Example>> for RowStore {
     fn from(rows: Vec<Example>) -> Self {
-        RowStore::Memory(rows)
+        let ends = (1..=rows.len()).collect();
+        RowStore::Memory(UnitRows { rows, ends })
+    }
+}
+
+/// Units with their rows.
+impl From<Vec<Vec<Example>>> for RowStore {
+    fn from(units: Vec<Vec<Example>>) -> Self {
+        let mut end = 0;
+        let ends = units.iter().map(|unit| {
+            end += unit.len();
+            end
+        });
+        let ends = ends.collect();
+        RowStore::Memory(UnitRows { ends, rows: units.into_iter().flatten().collect() })
     }
 }
 
@@ -93,9 +122,27 @@ impl RowStore {
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
-            RowStore::Memory(rows) => rows.len(),
+            RowStore::Memory(memory) => memory.rows.len(),
             RowStore::File(file) => file.rows,
         }
+    }
+
+    /// Number of units.
+    pub fn units(&self) -> usize {
+        match self {
+            RowStore::Memory(memory) => memory.ends.len(),
+            RowStore::File(file) => file.units,
+        }
+    }
+
+    /// The rows of unit `i`; an index beyond the units is a bug of the caller and panics.
+    pub fn unit(&self, i: usize) -> Vec<Example> {
+        let end = |i: usize| match self {
+            RowStore::Memory(memory) => memory.ends[i],
+            RowStore::File(file) => file.unit_end(i),
+        };
+        let start = if i == 0 { 0 } else { end(i - 1) };
+        (start..end(i)).map(|row| self.get(row)).collect()
     }
 
     /// Whether there are none.
@@ -106,7 +153,7 @@ impl RowStore {
     /// Row `i`; an index beyond the rows is a bug of the caller and panics.
     pub fn get(&self, i: usize) -> Example {
         match self {
-            RowStore::Memory(rows) => rows[i].clone(),
+            RowStore::Memory(memory) => memory.rows[i].clone(),
             RowStore::File(file) => file.get(i),
         }
     }
@@ -114,7 +161,7 @@ impl RowStore {
     /// Every row, in order.
     pub fn all(self) -> Vec<Example> {
         match self {
-            RowStore::Memory(rows) => rows,
+            RowStore::Memory(memory) => memory.rows,
             RowStore::File(file) => (0..file.rows).map(|i| file.get(i)).collect(),
         }
     }
@@ -122,7 +169,7 @@ impl RowStore {
     /// What the model should make of each row, in order.
     pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
         (0..self.len()).map(|i| match self {
-            RowStore::Memory(rows) => rows[i].target,
+            RowStore::Memory(memory) => memory.rows[i].target,
             RowStore::File(file) => file.target(i),
         })
     }
@@ -134,10 +181,10 @@ impl RowStore {
     pub fn kept_at(self, path: &Path, key: StoreKey, seen: Seen, identities: &[Identity]) -> Result<Self, FileError> {
         match self {
             RowStore::File(_) => Ok(self),
-            RowStore::Memory(rows) => {
-                write_atomic(path, &to_bytes(key, seen, &rows, identities), 0o600)?;
+            RowStore::Memory(memory) => {
+                write_atomic(path, &to_bytes(key, seen, &memory, identities), 0o600)?;
                 // what was just written and does not read back is kept in memory
-                Ok(TokenFile::open(path, key).map_or(RowStore::Memory(rows), RowStore::File))
+                Ok(TokenFile::open(path, key).map_or(RowStore::Memory(memory), RowStore::File))
             }
         }
     }
@@ -148,6 +195,7 @@ impl RowStore {
 pub struct TokenFile {
     map: Mmap,
     rows: usize,
+    units: usize,
 }
 
 impl TokenFile {
@@ -162,22 +210,25 @@ impl TokenFile {
         if !body.starts_with(MAGIC) || body.get(MAGIC.len()..MAGIC.len() + KEY)? != key.0 {
             return None;
         }
-        let rows = usize::try_from(number(body, HEAD - 8)?).ok()?;
-        let tables = rows.checked_mul(ROW)?.checked_add(HEAD)?;
+        let [rows, units] = [number(body, HEAD - 16)?, number(body, HEAD - 8)?].map(usize::try_from);
+        let (rows, units) = (rows.ok()?, units.ok()?);
+        let tables = rows.checked_mul(ROW)?.checked_add(units.checked_mul(UNIT)?)?.checked_add(HEAD)?;
         let ids = body.len().checked_sub(tables)?;
         if ids % 4 != 0 || Sha256::digest(body)[..] != *sum {
             return None;
         }
-        let mut before = 0;
-        for i in 0..rows {
-            let end = number(body, HEAD + 8 * i)?;
-            if end <= before || end > ids as u64 / 4 {
-                return None;
-            }
-            before = end;
-        }
-        (before == ids as u64 / 4).then_some(())?;
-        Some(TokenFile { map, rows })
+        // ends that rise to what they divide, and leave nothing of it empty
+        let divides = |at: usize, ends: usize, whole: usize| {
+            let mut before = 0;
+            let mut rise = (0..ends).map(|i| number(body, at + 8 * i)).map(|end| {
+                let rises = end.is_some_and(|end| end > before);
+                before = end.unwrap_or(0);
+                rises
+            });
+            rise.all(|rises| rises) && before == whole as u64
+        };
+        let sound = divides(HEAD, rows, ids / 4) && divides(HEAD + ROW * rows, units, rows);
+        sound.then_some(TokenFile { map, rows, units })
     }
 
     /// What was noticed when the rows were read.
@@ -185,11 +236,16 @@ impl TokenFile {
         Seen::of_numbers(std::array::from_fn(|i| number(&self.map, SEEN + 8 * i).unwrap_or(0)))
     }
 
-    /// Which record each row is.
+    /// Which record or person each unit is.
     pub fn identities(&self) -> Vec<Identity> {
-        let tables = HEAD + 16 * self.rows..HEAD + ROW * self.rows;
-        let (chunks, _) = self.map[tables].as_chunks();
+        let end = HEAD + ROW * self.rows + UNIT * self.units;
+        let (chunks, _) = self.map[end - Identity::BYTES * self.units..end].as_chunks();
         chunks.iter().map(|chunk| Identity(*chunk)).collect()
+    }
+
+    fn unit_end(&self, i: usize) -> usize {
+        assert!(i < self.units, "unit {i} of {}", self.units);
+        number(&self.map, HEAD + ROW * self.rows + 8 * i).unwrap_or(0) as usize
     }
 
     fn get(&self, i: usize) -> Example {
@@ -198,7 +254,7 @@ impl TokenFile {
         let read = |at: usize| number(&self.map, at).unwrap_or(0) as usize;
         let end = read(HEAD + 8 * i);
         let start = if i == 0 { 0 } else { read(HEAD + 8 * (i - 1)) };
-        let ids = HEAD + ROW * self.rows;
+        let ids = HEAD + ROW * self.rows + UNIT * self.units;
         let bytes = &self.map[ids + 4 * start..ids + 4 * end];
         let ids = bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
         Example { ids, target: self.target(i) }
@@ -217,13 +273,14 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-fn to_bytes(key: StoreKey, seen: Seen, rows: &[Example], identities: &[Identity]) -> Vec<u8> {
+fn to_bytes(key: StoreKey, seen: Seen, UnitRows { rows, ends }: &UnitRows, identities: &[Identity]) -> Vec<u8> {
     let ids: usize = rows.iter().map(|row| row.ids.len()).sum();
-    let mut bytes = Vec::with_capacity(HEAD + ROW * rows.len() + 4 * ids + 32);
+    let mut bytes = Vec::with_capacity(HEAD + ROW * rows.len() + UNIT * ends.len() + 4 * ids + 32);
     bytes.extend(MAGIC);
     bytes.extend(key.0);
     bytes.extend(seen.to_numbers().iter().flat_map(|number| number.to_le_bytes()));
     bytes.extend((rows.len() as u64).to_le_bytes());
+    bytes.extend((ends.len() as u64).to_le_bytes());
     let mut end = 0u64;
     for row in rows {
         end += row.ids.len() as u64;
@@ -237,6 +294,7 @@ fn to_bytes(key: StoreKey, seen: Seen, rows: &[Example], identities: &[Identity]
         };
         bytes.extend(target.to_le_bytes());
     }
+    bytes.extend(ends.iter().flat_map(|&end| (end as u64).to_le_bytes()));
     bytes.extend(identities.iter().flat_map(|identity| identity.0));
     for id in rows.iter().flat_map(|row| &row.ids) {
         bytes.extend(id.to_le_bytes());
@@ -260,18 +318,21 @@ mod tests {
         Seen::of_numbers(std::array::from_fn(|i| i as u64 * i as u64))
     }
 
+    /// Of three units.
     fn identities() -> Vec<Identity> {
-        (1..=5).map(|i| Identity([i; Identity::BYTES])).collect()
+        (1..=3).map(|i| Identity([i; Identity::BYTES])).collect()
     }
 
-    fn rows() -> Vec<Example> {
+    fn units() -> Vec<Vec<Example>> {
         vec![
-            Example::labelled(vec![1, 2, 3], 7),
-            Example::text(vec![u32::MAX], 0),
-            Example::text(vec![4; 100], 99),
-            Example::labelled(vec![9], 0),
-            Example::unanswered(vec![5, 6]),
+            vec![Example::labelled(vec![1, 2, 3], 7), Example::text(vec![u32::MAX], 0)],
+            vec![Example::text(vec![4; 100], 99)],
+            vec![Example::labelled(vec![9], 0), Example::unanswered(vec![5, 6])],
         ]
+    }
+
+    fn memory() -> UnitRows {
+        UnitRows { rows: units().concat(), ends: vec![2, 3, 5] }
     }
 
     #[test]
@@ -279,16 +340,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         assert!(TokenFile::open(&path, key(1)).is_none(), "there is none yet");
-        let store = RowStore::from(rows()).kept_at(&path, key(1), seen(), &identities()).unwrap();
+        let store = RowStore::from(units()).kept_at(&path, key(1), seen(), &identities()).unwrap();
         assert!(matches!(store, RowStore::File(_)));
         let again = TokenFile::open(&path, key(1)).unwrap();
         assert_eq!((again.seen(), again.identities()), (seen(), identities()));
         let again = RowStore::File(again);
         for store in [store, again] {
-            assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), rows());
+            assert_eq!((store.len(), (0..store.units()).map(|i| store.unit(i)).collect::<Vec<_>>()), (5, units()));
+            assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), units().concat());
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let none = RowStore::from(Vec::new()).kept_at(&path, key(2), Seen::default(), &[]).unwrap();
+        let alone = RowStore::from(units().concat());
+        assert_eq!((alone.units(), alone.unit(2)), (5, units()[1].clone()));
+        let none = RowStore::from(Vec::<Example>::new()).kept_at(&path, key(2), Seen::default(), &[]).unwrap();
         assert!(none.is_empty() && matches!(none, RowStore::File(_)));
     }
 
@@ -296,7 +360,7 @@ mod tests {
     fn a_file_made_from_something_else_or_damaged_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
-        let sound = to_bytes(key(1), seen(), &rows(), &identities());
+        let sound = to_bytes(key(1), seen(), &memory(), &identities());
         std::fs::write(&path, &sound).unwrap();
         assert!(TokenFile::open(&path, key(1)).is_some() && TokenFile::open(&path, key(2)).is_none());
         for at in 0..sound.len() {
@@ -308,7 +372,20 @@ mod tests {
             assert!(TokenFile::open(&path, key(1)).is_none(), "{at} bytes");
         }
         // a sum that fits does not make a table sound
-        for (at, value) in [(HEAD - 8, u64::MAX), (HEAD - 8, 6), (HEAD, 0), (HEAD + 24, 1000), (HEAD + 24, 104)] {
+        let ends = HEAD + ROW * 5;
+        for (at, value) in [
+            (HEAD - 16, u64::MAX),
+            (HEAD - 16, 6),
+            (HEAD - 8, u64::MAX),
+            (HEAD - 8, 2),
+            (HEAD, 0),
+            (HEAD + 24, 1000),
+            (HEAD + 24, 104),
+            (ends, 0),
+            (ends + 8, 2),
+            (ends + 16, 4),
+            (ends + 16, 6),
+        ] {
             let mut forged = sound[..sound.len() - 32].to_vec();
             forged[at..at + 8].copy_from_slice(&value.to_le_bytes());
             let sum = Sha256::digest(&forged);
@@ -325,6 +402,10 @@ mod tests {
         let prompted = Columns { prompt: Some("text".to_owned()), ..Columns::default() };
         let empty = Columns { prompt: Some(String::new()), ..Columns::default() };
         let ends = |ends| Goal::Continue { ends };
+        let of_persons = |name: &str, rows_max| Columns {
+            unit: Some(UnitColumn { name: name.to_owned(), rows_max }),
+            ..Columns::default()
+        };
         let key = |data, tokenizer, columns, goal| StoreKey::new(&[data; 32], &[tokenizer; 32], columns, goal, 64, 100);
         let keys = [
             key(1, 2, &columns, Goal::Label(&labels)),
@@ -339,6 +420,9 @@ mod tests {
             key(1, 2, &prompted, ends(&[3])),
             key(1, 2, &empty, ends(&[3])),
             key(1, 2, &columns, Goal::Answer),
+            key(1, 2, &of_persons("who", 3), Goal::Answer),
+            key(1, 2, &of_persons("who", 4), Goal::Answer),
+            key(1, 2, &of_persons("whose", 3), Goal::Answer),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key), "{i}");

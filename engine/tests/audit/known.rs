@@ -22,7 +22,7 @@ pub fn absent() -> Example {
 /// An engine for such rows. Each half of the adapter is a layer.
 pub struct Known {
     layout: AdapterLayout,
-    /// Rows of each batch so far.
+    /// Units of each batch so far.
     pub batches: Vec<usize>,
 }
 
@@ -112,21 +112,24 @@ impl Engine for Known {
         &mut self,
         _: Adapter<'_>,
         _: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         clip_norm: f64,
     ) -> Result<ClippedSum, EngineError> {
-        self.batches.push(batch.len());
+        self.batches.push(units.len());
         let mut sum = vec![0; self.len()];
-        let add = |row: &&Example| {
+        let add = |unit: &&[Example]| {
             // only from the first coordinate to the last: the others are zero
-            let (first, last) = (row.ids[0] as usize, row.ids[row.ids.len() - 1] as usize);
+            let ids = || unit.iter().flat_map(|row| row.ids.iter().map(|&c| c as usize));
+            let (first, last) = (ids().min().unwrap(), ids().max().unwrap());
             let mut gradient = vec![0.0f32; last + 1 - first];
-            row.ids.iter().for_each(|&c| gradient[c as usize - first] = row.label().unwrap() as f32);
+            for row in *unit {
+                row.ids.iter().for_each(|&c| gradient[c as usize - first] += row.label().unwrap() as f32);
+            }
             let layers = gradient.split_at((self.layout.len() / 2).clamp(first, last) - first);
             grid::add_clipped(&mut sum[first..], &[layers.0, layers.1], clip_norm)
         };
-        let norms = batch.iter().map(add).collect();
-        Ok(ClippedSum { sum, losses: vec![0.0; batch.len()], norms })
+        let norms = units.iter().map(add).collect();
+        Ok(ClippedSum { sum, losses: vec![0.0; units.concat().len()], norms })
     }
 
     fn logits(&mut self, _: Adapter<'_>, _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {

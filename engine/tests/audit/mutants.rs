@@ -18,15 +18,30 @@ const BATCHES: Check = ("batches", steps::batches_are_poisson);
 const FRESH: Check = ("fresh", steps::noise_is_fresh);
 const CUTS: Check = ("cuts", steps::cuts_are_charged);
 const GROUPS: Check = ("groups", steps::groups_cost_more);
+const PERSONS: Check = ("persons", steps::no_person_has_more_rows_than_count);
 
 const APART: Check = ("apart", rows::held_out_rows_are_no_training_rows);
 const SPELLING: Check = ("spelling", rows::spelling_makes_no_other_record);
 
-const CHECKS: [Check; 13] =
-    [CANARIES, WORLDS, SAMPLED_WORLDS, VARIANCE, CLIP, DIVISOR, RECORDS, BATCHES, FRESH, CUTS, GROUPS, APART, SPELLING];
+const CHECKS: [Check; 14] = [
+    CANARIES,
+    WORLDS,
+    SAMPLED_WORLDS,
+    VARIANCE,
+    CLIP,
+    DIVISOR,
+    RECORDS,
+    BATCHES,
+    FRESH,
+    CUTS,
+    GROUPS,
+    APART,
+    SPELLING,
+    PERSONS,
+];
 
 /// Who notices what.
-const TABLE: [(Mutant, Check); 14] = [
+const TABLE: [(Mutant, Check); 15] = [
     (Mutant::NoNoise, CANARIES),
     (Mutant::LessNoise, WORLDS),
     (Mutant::NoisePerMicroBatch, VARIANCE),
@@ -41,6 +56,7 @@ const TABLE: [(Mutant, Check); 14] = [
     (Mutant::GroupOfOne, GROUPS),
     (Mutant::HeldOutOverlap, APART),
     (Mutant::RawIdentities, SPELLING),
+    (Mutant::UnitCapIgnored, PERSONS),
 ];
 
 #[test]

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use blindsum_engine::Engine;
+use blindsum_engine::data::{Columns, Goal, Reading, Tokens, UnitColumn};
 use blindsum_engine::local::os_rng;
 use blindsum_privacy::Mechanism;
 use blindsum_privacy::pld::{self, SgdPhase};
+use blindsum_testkit::models::write_tokenizer;
 
 use crate::known::{Known, absent, row, spec};
 use crate::statistics::moments;
@@ -103,6 +106,23 @@ pub fn groups_cost_more() -> Found {
     )
 }
 
+/// Of a person with nine rows in a file the job's three count.
+pub fn no_person_has_more_rows_than_count() -> Found {
+    let dir = tempfile::tempdir().unwrap();
+    write_tokenizer(dir.path(), true);
+    let tokens = Tokens::open(&dir.path().join("tokenizer.json"), Known::narrow().layout().shape(), 16).unwrap();
+    let path = dir.path().join("rows.csv");
+    let rows: String = (0..9).map(|i| format!("w{i},ann\nw{i},p{i}\n")).collect();
+    std::fs::write(&path, format!("text,who\n{rows}")).unwrap();
+    let columns = Columns { unit: Some(UnitColumn { name: "who".to_owned(), rows_max: 3 }), ..Columns::default() };
+    let read = Reading { columns: &columns, goal: Goal::Answer, tokens: &tokens }.read(&path).unwrap();
+    let most = (0..read.units()).map(|i| read.rows.unit(i).len()).max();
+    judged(
+        most == Some(3) && read.units() == 10,
+        format!("{} rows of {} persons, of one {most:?}", read.len(), read.units()),
+    )
+}
+
 #[test]
 fn steps_are_those_that_are_accounted() {
     let checks = [
@@ -113,6 +133,7 @@ fn steps_are_those_that_are_accounted() {
         noise_is_fresh,
         cuts_are_charged,
         groups_cost_more,
+        no_person_has_more_rows_than_count,
     ];
     checks.into_iter().for_each(|check| println!("{}", check().unwrap()));
 }

@@ -47,15 +47,18 @@ impl Engine for Constant {
         &mut self,
         _: Adapter<'_>,
         _: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         clip_norm: f64,
     ) -> Result<ClippedSum, EngineError> {
-        self.batches.push(batch.len());
+        self.batches.push(units.len());
         self.clips.push(clip_norm);
-        let gradient = vec![self.slope; self.len()];
         let mut sum = vec![0; self.len()];
-        let norms = batch.iter().map(|_| grid::add_clipped(&mut sum, &[&gradient], clip_norm)).collect();
-        Ok(ClippedSum { sum, losses: vec![0.5 + 0.0 * self.slope; batch.len()], norms })
+        let mut add = |unit: &&[Example]| {
+            let gradient = vec![self.slope * unit.len() as f32; self.len()];
+            grid::add_clipped(&mut sum, &[&gradient], clip_norm)
+        };
+        let norms = units.iter().map(&mut add).collect();
+        Ok(ClippedSum { sum, losses: vec![0.5 + 0.0 * self.slope; units.concat().len()], norms })
     }
 
     fn logits(&mut self, _: Adapter<'_>, _: &[&Example]) -> Result<Vec<Vec<f32>>, EngineError> {
@@ -111,6 +114,36 @@ fn record_dp_clips_each_example_and_adds_the_planned_noise() {
     let update = round(&mut Constant::new(-7.0), 20, spec(privacy), 2).unwrap();
     assert!((norm(&update.values) - 3.0 * 0.5 * 20.0 * clip_norm / 10.0).abs() < 1e-5, "{}", norm(&update.values));
     assert!(update.clipped == 1.0 && update.values.iter().all(|&v| v > 0.0));
+}
+
+#[test]
+fn persons_are_drawn_whole_and_clipped_once() {
+    let persons: Vec<Vec<Example>> = (1..=60).map(|i| rows(1 + i % 5)).collect();
+    let (rows, clip_norm) = (persons.concat().len() as u64, 0.5);
+    let dp = |q| spec(StepPrivacy::RecordDp { q, noise_multiplier: 1e-6, clip_norm, batch_max: 1 << 20 });
+    let mut engine = Constant::new(-7.0);
+    let global = vec![0.25; engine.len()];
+    let mut run = |q, persons: &Vec<Vec<Example>>, seed| {
+        let trainer = LocalTrainer::new(persons.clone(), dp(q)).unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        trainer.round(&mut engine, 1, Adapter::of(&global), &mut rng, &mut |_| true).unwrap()
+    };
+    // every person in every step: one clip each, through learning rate and divisor, however many rows there are
+    let all = run(1.0, &persons, 1);
+    assert_eq!((all.drawn, all.rows, all.clipped), (3 * 60, 3 * rows, 1.0));
+    assert!((norm(&all.values) - 3.0 * 0.5 * 60.0 * clip_norm / 10.0).abs() < 1e-4, "{}", norm(&all.values));
+    // at rate q a person is in a step or not, with all its rows: were rows drawn, some of the five would stay away
+    let one = vec![persons[3].clone()];
+    let drawn: Vec<(u64, u64)> = (0..200).map(|seed| run(0.3, &one, seed)).map(|u| (u.drawn, u.rows)).collect();
+    assert!(drawn.iter().all(|&(persons, rows)| rows == 5 * persons), "{drawn:?}");
+    let share = drawn.iter().map(|(persons, _)| persons).sum::<u64>() as f64 / 600.0;
+    assert!((share - 0.3).abs() < 5.0 * (0.21f64 / 600.0).sqrt(), "{share}");
+    // the largest batch counts persons
+    let cut = StepPrivacy::RecordDp { q: 1.0, noise_multiplier: 1e-6, clip_norm, batch_max: 7 };
+    let trainer = LocalTrainer::new(persons, spec(cut)).unwrap();
+    let mut engine = Constant::new(1.0);
+    trainer.round(&mut engine, 1, Adapter::of(&global), &mut os_rng().unwrap(), &mut |_| true).unwrap();
+    assert_eq!(engine.batches, [7; 3]);
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod local;
 mod model;
 mod tables;
 mod texts;
+mod units;
 mod words;

@@ -21,7 +21,7 @@ use blindsum_adapter::{
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalTrainer, StepPrivacy, TrainSpec, os_rng};
 use blindsum_engine::model::ModelDir;
-use blindsum_engine::{ComputeDevice, Engine, EngineSettings, Precision};
+use blindsum_engine::{ComputeDevice, Engine, EngineSettings, Precision, each_alone};
 use blindsum_torch::{FrozenParts, TorchEngine};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -89,7 +89,7 @@ fn parity(model: &Path, task: &str) -> Result<(), Box<dyn Error>> {
         let options = EngineSettings { device, precision, threads: THREADS, ..EngineSettings::default() };
         let mut engine = TorchEngine::open(&model.weights(), &layout, &FrozenParts::from_seed(&layout), options)?;
         let logits = engine.logits(Adapter::of(&values), &batch)?.concat();
-        let clipped = engine.clipped_sum(Adapter::of(&values), RoundKind::TrainB, &batch, 1.0)?.sum;
+        let clipped = engine.clipped_sum(Adapter::of(&values), RoundKind::TrainB, &each_alone(&batch), 1.0)?.sum;
         Ok([logits, clipped.into_iter().map(|z| z as f32).collect()])
     };
     let exact = compute(ComputeDevice::Cpu, Precision::F32)?;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use blindsum_adapter::{Adapter, AdapterLayout, BaseShape, Head, Init, LoraConfig, Method, RoundKind, Task};
 use blindsum_engine::data::Example;
-use blindsum_engine::{Engine, EngineSettings, Precision};
+use blindsum_engine::{Engine, EngineSettings, Precision, each_alone};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,9 +51,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let mut run = || -> Result<(), Box<dyn std::error::Error>> {
                     match pass {
                         "forward" => drop(engine.logits(Adapter::of(&adapter), &batch)?),
-                        "the same, clipped" => {
-                            drop(engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, 0.5)?)
-                        }
+                        "the same, clipped" => drop(engine.clipped_sum(
+                            Adapter::of(&adapter),
+                            RoundKind::TrainB,
+                            &each_alone(&batch),
+                            0.5,
+                        )?),
                         _ => drop(engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch)?),
                     }
                     Ok(())

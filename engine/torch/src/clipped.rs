@@ -1,19 +1,23 @@
-//! The sum of clipped gradients: each example's own gradient, truncated onto the public grid and added as integers.
+//! The sum of clipped gradients: each unit's own gradient, truncated onto the public grid and added as integers.
 //!
 //! ```text
-//! slot 0 │ a a a · │ ─► gradient of a ─► z(a) ─┐
-//! slot 1 │ b b b b │ ─► gradient of b ─► z(b) ─┴─► Σ z      micro-batch of 3 slots, width 4
-//! slot 2 │ · · · · │     (empty)
+//! slot 0 │ a a a · │ ─► gradient of a ────────────────────────► z(a) ──┐
+//! slot 1 │ b b b b │ ─► gradient of b ─┐                               ├─► Σ z
+//! slot 2 │ · · · · │     (empty)       ├─► gradient of {b, c} ─► z(bc) ─┘
+//! slot 0 │ c c c c c c c c │ ──────────┘      b and c are one unit's, in micro-batches of widths 4 and 8
 //! ```
 //!
-//! Contract: z of an example is bit for bit what it is alone. What is proven and what is measured:
-//! - *clipping and summing* are exact in integers ([`grid`]);
+//! Contract: z of a unit is bit for bit what it is alone. What is proven and what is measured:
+//! - *clipping and summing* of units are exact in integers ([`grid`]);
+//! - *a unit's own sum* is in f64, in an order of its own: by width, then as its examples stand in it. One worker has all
+//!   of it ([`super::places`]);
 //! - *other examples' numbers* enter none of an example's own: it has a row of the attention to itself, and every other
 //!   operation works row by row;
 //! - *rounding* could still tell whether an example stands alone, where libtorch chooses another order of summation for
 //!   another shape, or for another place in the same shape. The width of a slot follows from an example's own length; that
 //!   neither the number of slots nor the place changes a bit is measured, before a shape is used: [`super::places`].
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use blindsum_adapter::{Adapter, AdapterLayout, RoundKind};
@@ -26,12 +30,54 @@ use super::packing::Packed;
 use super::step::{Backward, Product, shifted};
 use super::{Result, Worker, torch_error, values};
 
+/// A batch, unit after unit.
+pub(super) struct Units<'a> {
+    /// The examples of all units.
+    pub batch: Vec<&'a Example>,
+    /// The unit of each.
+    pub of: Vec<usize>,
+    /// Examples of each unit.
+    pub sizes: Vec<usize>,
+}
+
+impl<'a> Units<'a> {
+    pub(super) fn new(units: &[&'a [Example]]) -> Self {
+        let of = units.iter().enumerate().flat_map(|(i, unit)| unit.iter().map(move |_| i)).collect();
+        let sizes = units.iter().map(|unit| unit.len()).collect();
+        Units { batch: units.iter().copied().flatten().collect(), of, sizes }
+    }
+
+    /// How many examples stand in the unit of this one.
+    pub(super) fn size_of(&self, example: usize) -> usize {
+        self.sizes[self.of[example]]
+    }
+}
+
+/// Units of which some examples' gradients are added up and others are still to come.
+#[derive(Default)]
+struct Open {
+    units: BTreeMap<usize, (usize, Vec<f64>)>,
+}
+
+impl Open {
+    /// Adds the gradient of one of `size` examples; returns the unit's with the last.
+    fn add(&mut self, unit: usize, size: usize, own: &[&[f32]]) -> Option<Vec<f64>> {
+        let trained = own.iter().map(|piece| piece.len()).sum();
+        let (added, sum) = self.units.entry(unit).or_insert_with(|| (0, vec![0.0; trained]));
+        sum.iter_mut().zip(own.iter().copied().flatten()).for_each(|(sum, &x)| *sum += f64::from(x));
+        *added += 1;
+        if *added < size { None } else { self.units.remove(&unit).map(|(_, sum)| sum) }
+    }
+}
+
 /// What one worker's share of a batch contributes.
 pub(super) struct ClippedShare {
     /// Sum of the clipped gradients on the grid, in the adapter's layout; zero where nothing is trained.
     pub sum: Vec<i64>,
-    /// Index in the batch, loss, and norm before clipping of each example.
-    pub seen: Vec<(usize, f32, f64)>,
+    /// Index in the batch and loss of each example.
+    pub losses: Vec<(usize, f32)>,
+    /// Index and norm before clipping of each unit.
+    pub norms: Vec<(usize, f64)>,
 }
 
 /// The gradients of one matrix or bias, those of each slot flattened one after the other.
@@ -69,26 +115,33 @@ impl Piece {
 }
 
 impl Worker {
+    /// Sums over the units that `parts` have all examples of.
     pub(super) fn sum_clipped(
         &self,
         adapter: Adapter<'_>,
         kind: RoundKind,
-        batch: &[&Example],
+        units: &Units<'_>,
         parts: Vec<Packed>,
         clip_norm: f64,
     ) -> Result<ClippedShare> {
         let mut loras = Loras::new(&self.layout, &self.a, adapter, Some(kind))?;
         let head = self.head(adapter)?;
         // in the order of the pieces, which is that of the layers, until the end
-        let (mut sum, mut pieces, mut seen) = (vec![0i64; adapter.values.len()], Vec::new(), Vec::new());
+        let (mut sum, mut pieces, mut open) = (vec![0i64; adapter.values.len()], Vec::new(), Open::default());
+        let (mut losses, mut norms) = (Vec::new(), Vec::new());
         for packed in parts {
-            let back = self.backward(&mut loras, &head, packed, batch)?;
+            let back = self.backward(&mut loras, &head, packed, &units.batch)?;
             let _guard = tch::no_grad_guard();
             pieces = pieces_of(&back, &self.layout)?;
-            let losses = values(&back.losses)?;
-            for (slot, (&i, loss)) in back.packed.members.iter().zip(losses).enumerate() {
+            losses.extend(back.packed.members.iter().copied().zip(values(&back.losses)?));
+            for (slot, &i) in back.packed.members.iter().enumerate() {
                 let own: Vec<&[f32]> = pieces.iter().map(|piece| piece.of(slot)).collect();
-                seen.push((i, loss, grid::add_clipped(&mut sum, &own, clip_norm)));
+                let (unit, size) = (units.of[i], units.size_of(i));
+                let norm = match size {
+                    1 => Some(grid::add_clipped(&mut sum, &own, clip_norm)),
+                    _ => open.add(unit, size, &own).map(|whole| grid::add_clipped(&mut sum, &[&whole], clip_norm)),
+                };
+                norms.extend(norm.map(|norm| (unit, norm)));
             }
         }
         let mut laid = vec![0; adapter.values.len()];
@@ -98,7 +151,7 @@ impl Worker {
             piece.lay(own, &mut laid);
             rest = after;
         }
-        Ok(ClippedShare { sum: laid, seen })
+        Ok(ClippedShare { sum: laid, losses, norms })
     }
 }
 

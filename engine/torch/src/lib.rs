@@ -44,6 +44,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use self::builder::{Place, on};
 use self::checkpoint::Checkpoint;
+use self::clipped::Units;
 use self::head::HeadLayers;
 use self::lora::{Loras, cast};
 use self::model::Model;
@@ -218,37 +219,38 @@ impl TorchEngine {
         Ok(())
     }
 
-    /// Shares `batch` out into micro-batches.
-    fn pack(&self, batch: &[&Example]) -> Vec<Packed> {
+    /// Shares `batch` out into micro-batches, each a load of its own.
+    fn pack(&self, batch: &[&Example]) -> Vec<Vec<Packed>> {
         let attention_breakeven = self.layout.hidden().div_ceil(2);
         let (tokens, threads) = (self.settings.micro_batch_tokens, self.workers.len());
-        packing::pack(batch, RowLimits { tokens, attention_breakeven, threads })
+        let parts = packing::pack(batch, RowLimits { tokens, attention_breakeven, threads });
+        parts.into_iter().map(|part| vec![part]).collect()
     }
 
-    /// Shares micro-batches out among the workers, each on a thread of its own, and returns what each made of its
-    /// share.
+    /// Shares loads of micro-batches out among the workers, each on a thread of its own, and returns what each made of its
+    /// share. What stands in one load stays together, in its order.
     ///
     /// One thread to a micro-batch, rather than all threads inside each operation: nobody waits at the end of every
     /// small product, which costs most where other programs use the same cores.
     fn share_out<T: Send>(
         &mut self,
-        mut parts: Vec<Packed>,
+        mut loads: Vec<Vec<Packed>>,
         work: impl Fn(&mut Worker, Vec<Packed>) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let busy = self.workers.len().min(parts.len());
+        let busy = self.workers.len().min(loads.len());
         if busy <= 1 {
             let [worker, ..] = self.workers.as_mut_slice() else { return Ok(Vec::new()) };
             tch::set_num_threads(1);
-            return Ok(vec![work(worker, parts)?]);
+            return Ok(vec![work(worker, loads.into_iter().flatten().collect())?]);
         }
         // each to the lightest share, the largest first
-        let tokens = |part: &Packed| part.rows * part.width;
-        parts.sort_by_key(|part| std::cmp::Reverse(tokens(part)));
+        let tokens = |load: &Vec<Packed>| load.iter().map(|part| part.rows * part.width).sum::<usize>();
+        loads.sort_by_key(|load| std::cmp::Reverse(tokens(load)));
         let mut shares: Vec<(usize, Vec<Packed>)> = (0..busy).map(|_| (0, Vec::new())).collect();
-        for part in parts {
-            if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
-                *load += tokens(&part);
-                share.push(part);
+        for load in loads {
+            if let Some((weight, share)) = shares.iter_mut().min_by_key(|(weight, _)| *weight) {
+                *weight += tokens(&load);
+                share.extend(load);
             }
         }
         std::thread::scope(|scope| {
@@ -290,27 +292,27 @@ impl Engine for TorchEngine {
         &mut self,
         adapter: Adapter<'_>,
         kind: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         clip_norm: f64,
     ) -> Result<ClippedSum> {
-        self.check(adapter, batch, true)?;
-        if !(clip_norm.is_finite() && clip_norm > 0.0) || batch.len() > grid::MOST_ROWS {
-            let (rows, most) = (batch.len(), grid::MOST_ROWS);
+        let units = Units::new(units);
+        self.check(adapter, &units.batch, true)?;
+        let (count, most) = (units.sizes.len(), grid::MOST_UNITS);
+        if !(clip_norm.is_finite() && clip_norm > 0.0) || count > most {
             let what =
-                format!("{rows} rows clipped to {clip_norm}: a clip norm is positive, a step has {most} at most");
+                format!("{count} units clipped to {clip_norm}: a clip norm is positive, a step has {most} at most");
             return Err(EngineError::Argument(what));
         }
         let trained = self.layout.trained(kind);
-        let parts = self.pack_apart(adapter, kind, batch)?;
-        let work = |worker: &mut Worker, parts| worker.sum_clipped(adapter, kind, batch, parts, clip_norm);
-        let shares = self.share_out(parts, work)?;
+        let loads = self.pack_apart(adapter, kind, &units)?;
+        let work = |worker: &mut Worker, parts| worker.sum_clipped(adapter, kind, &units, parts, clip_norm);
+        let shares = self.share_out(loads, work)?;
         let sum = vec![0; trained.len()];
-        let mut total = ClippedSum { sum, losses: vec![0.0; batch.len()], norms: vec![0.0; batch.len()] };
+        let mut total = ClippedSum { sum, losses: vec![0.0; units.batch.len()], norms: vec![0.0; count] };
         for share in shares {
             total.sum.iter_mut().zip(&share.sum[trained.clone()]).for_each(|(sum, z)| *sum += z);
-            for (i, loss, norm) in share.seen {
-                (total.losses[i], total.norms[i]) = (loss, norm);
-            }
+            share.losses.into_iter().for_each(|(i, loss)| total.losses[i] = loss);
+            share.norms.into_iter().for_each(|(i, norm)| total.norms[i] = norm);
         }
         Ok(total)
     }

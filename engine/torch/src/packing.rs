@@ -113,11 +113,12 @@ fn first_fit(lengths: &[usize], width: usize) -> (usize, Vec<usize>) {
     (used.len(), starts)
 }
 
-/// The examples of each width that [`apart`] gives rows of that width: the smallest multiple of eight that holds one.
-pub(super) fn by_width(batch: &[&Example]) -> BTreeMap<usize, Vec<usize>> {
+/// The members of each width that [`apart`] gives rows of that width: the smallest multiple of eight that holds one. Those
+/// of one width stay in their order.
+pub(super) fn by_width(batch: &[&Example], members: &[usize]) -> BTreeMap<usize, Vec<usize>> {
     let mut by_width: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (i, example) in batch.iter().enumerate() {
-        by_width.entry(example.ids.len().next_multiple_of(STEP)).or_default().push(i);
+    for &i in members {
+        by_width.entry(batch[i].ids.len().next_multiple_of(STEP)).or_default().push(i);
     }
     by_width
 }
@@ -191,7 +192,7 @@ mod tests {
     fn apart_each_has_a_row_as_wide_as_its_own_length_asks_for() {
         let owned = examples(&[3, 17, 8, 24, 9, 20]);
         let batch: Vec<&Example> = owned.iter().collect();
-        let widths: Vec<(usize, Vec<usize>)> = by_width(&batch).into_iter().collect();
+        let widths: Vec<(usize, Vec<usize>)> = by_width(&batch, &[0, 1, 2, 3, 4, 5]).into_iter().collect();
         assert_eq!(widths, [(8, vec![0, 2]), (16, vec![4]), (24, vec![1, 3, 5])]);
         let packed = apart(&batch, &[1, 3, 5], 24, 4);
         assert_eq!((packed.members, packed.starts), (vec![1, 3, 5], vec![0, 24, 48, 72]));

@@ -1,6 +1,7 @@
 //! The job file: read, checked, named where it is wrong.
 
 use blindsum_adapter::ServerStep;
+use blindsum_adapter::training::{PrivacyUnit, Protection};
 use blindsum_protocol::Job;
 
 const TEXT: &str = r#"
@@ -69,6 +70,8 @@ fn sa02_every_changed_value_changes_the_digest() {
         ("clip_norm = 0.5", "clip_norm = 0.25"),
         ("sampling_rate = 0.05", "sampling_rate = 0.050001"),
         ("batch_max = 512", "batch_max = 513"),
+        ("batch_max = 512", "batch_max = 512\nunit = \"person\"\nrows_max_per_unit = 8"),
+        ("batch_max = 512", "batch_max = 512\nunit = \"person\"\nrows_max_per_unit = 9"),
         ("noise_multiplier = 2.0", "noise_multiplier = 2.000001"),
         ("metrics = \"held-out\"", "metrics = \"off\""),
         ("metrics = \"held-out\"", "metrics = \"held-out\"\nmax_colluders = 1"),
@@ -92,6 +95,7 @@ fn a_key_at_its_default_makes_no_other_job() {
     let base = read(&[]).unwrap();
     let spelt = read(&[
         ("learning_rate = 16.0", "learning_rate = 16.0\nlearning_rate_schedule = \"constant\"\nwarmup_rounds = 0"),
+        ("mode = \"record-dp\"", "mode = \"record-dp\"\nunit = \"record\""),
         ("[deadlines]", "[server]\noptimizer = \"fedavg\"\n[deadlines]"),
     ]);
     assert_eq!(spelt.unwrap().digest(), base.digest());
@@ -106,6 +110,8 @@ fn the_sample_files_optional_keys_are_keys() {
         "refresh_rounds = 10",
         "learning_rate_schedule = \"cosine\"",
         "warmup_rounds = 2",
+        "unit = \"person\"",
+        "rows_max_per_unit = 8",
         "[server]",
         "optimizer = \"fedadam\"",
         "learning_rate = 0.01",
@@ -121,6 +127,8 @@ fn the_sample_files_optional_keys_are_keys() {
     assert_eq!(plain.server_step(), ServerStep::FedAvg);
     let defaults = ServerStep::FedAdam { learning_rate: 0.01, beta1: 0.9, beta2: 0.99, tau: 0.001 };
     assert_eq!((all.server_step(), all.lora.refresh_rounds, all.training.warmup_rounds), (defaults, Some(10), 2));
+    let Protection::RecordDp { unit, .. } = all.protection() else { panic!("{:?}", all.protection()) };
+    assert_eq!(unit, PrivacyUnit::Person { rows_max: 8 });
 }
 
 #[test]
@@ -171,6 +179,20 @@ fn a_wrong_value_is_named_with_its_remedy() {
         ("delta = 1e-5", "delta = 1.0", "privacy.delta", "below"),
         ("mode = \"record-dp\"", "mode = \"none\"", "privacy.sampling_rate", "remove it"),
         ("epsilon = 6.0", "epsilon = 6.0\nspare_rounds = 10001", "privacy.spare_rounds", "0 to"),
+        (
+            "epsilon = 6.0",
+            "epsilon = 6.0\nunit = \"person\"",
+            "privacy.rows_max_per_unit",
+            "how many rows of one person",
+        ),
+        ("epsilon = 6.0", "epsilon = 6.0\nrows_max_per_unit = 8", "privacy.rows_max_per_unit", "unit = \"person\""),
+        (
+            "epsilon = 6.0",
+            "epsilon = 6.0\nunit = \"person\"\nrows_max_per_unit = 0",
+            "privacy.rows_max_per_unit",
+            "1 to 10000",
+        ),
+        ("epsilon = 6.0", "epsilon = 6.0\nunit = \"patient\"", "patient", "`record` or `person`"),
         ("value_bits = 16", "value_bits = 25", "aggregation.value_bits", "2 to 24"),
         ("phase_seconds = 30", "phase_seconds = 0", "deadlines.phase_seconds", "1 to 3600"),
         ("phase_seconds = 30", "phase_seconds = 30\nrelease_seconds = 601", "deadlines.release_seconds", "1 to 600"),
@@ -204,6 +226,19 @@ fn a_wrong_value_is_named_with_its_remedy() {
         let error = read(&[(from, to)]).unwrap_err();
         assert!(error.contains(key) && error.contains(remedy), "{to}: {error}");
     }
+}
+
+#[test]
+fn without_privacy_there_are_no_persons() {
+    let keys = ["sampling_rate = 0.05", "noise_multiplier = 2.0", "clip_norm = 0.5", "batch_max = 512"];
+    let removed = keys.into_iter().chain(["epsilon = 6.0", "delta = 1e-5"]).map(|key| (key, ""));
+    let none = [("learning_rate = 16.0", "learning_rate = 16.0\nmax_grad_norm = 1.0")].into_iter().chain(removed);
+    let with = |mode| read(&none.clone().chain([("mode = \"record-dp\"", mode)]).collect::<Vec<_>>());
+    assert!(!with("mode = \"none\"").unwrap().is_private());
+    let error = with("mode = \"none\"\nunit = \"person\"\nrows_max_per_unit = 3").unwrap_err();
+    assert!(error.contains("privacy.unit") && error.contains("record-dp"), "{error}");
+    let error = with("mode = \"none\"\nrows_max_per_unit = 3").unwrap_err();
+    assert!(error.contains("privacy.rows_max_per_unit") && error.contains("remove it"), "{error}");
 }
 
 #[test]

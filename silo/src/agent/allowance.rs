@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use blindsum_adapter::TaskKind;
-use blindsum_adapter::training::Protection;
+use blindsum_adapter::training::{PrivacyUnit, Protection};
 use blindsum_crypto::Digest;
 use blindsum_engine::data::Identity;
 use blindsum_engine::local::LocalError;
@@ -165,13 +165,18 @@ fn held_out_noise(job: &Job) -> Result<(f64, RoundedGaussian), AgentError> {
     Ok((multiplier, noise.map_err(|e| LocalError::Spec(format!("noise on held-out counts: {e}")))?))
 }
 
-/// How far one row moves the two counts (L2): each by one, or by the tokens that it has at most.
+/// How far one row, or one person with as many as count, moves the two counts (L2): each row by one, or by the tokens that
+/// it has at most.
 pub(crate) fn counts_change(job: &Job) -> f64 {
     let each = match job.model.task {
         TaskKind::SequenceClassification => 1.0,
         TaskKind::CausalLm => f64::from(job.model.max_sequence_tokens),
     };
-    each * std::f64::consts::SQRT_2
+    let rows = match job.protection() {
+        Protection::RecordDp { unit: PrivacyUnit::Person { rows_max }, .. } => f64::from(rows_max),
+        Protection::RecordDp { unit: PrivacyUnit::Record, .. } | Protection::None { .. } => 1.0,
+    };
+    each * rows * std::f64::consts::SQRT_2
 }
 
 /// The open accounts.

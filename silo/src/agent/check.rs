@@ -71,7 +71,8 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
     }
     let rows = match (&plan, &model) {
         (Some(plan), Some(model)) => check.find("rows", data::load(config, plan.job(), model), |rows| {
-            format!("{} for training, {} held out", rows.train.len(), rows.held_out_len())
+            let train = &rows.train;
+            format!("{}{} for training, {} held out", train.len(), train.whose(), rows.held_out_len())
         }),
         _ => needs(&mut check, "rows", "plan and base model"),
     };
@@ -97,7 +98,7 @@ pub fn check(config: &SiloConfig, document: &Document) -> ExitCode {
                 ),
                 None => "none: the job has no differential privacy".to_owned(),
             });
-            for remark in privacy.iter().flat_map(|mechanism| mechanism.remarks(rows.train.len() as u64)) {
+            for remark in privacy.iter().flat_map(|mechanism| mechanism.remarks(rows.train.units() as u64)) {
                 check.note("privacy", remark);
             }
             spent

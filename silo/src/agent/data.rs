@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use blindsum_engine::data::{Dataset, Goal, Reading, RowStore, Tokens};
+use blindsum_engine::data::{Dataset, Example, Goal, Reading, RowStore, Tokens};
 use blindsum_engine::model::ModelDir;
 use blindsum_protocol::job::Job;
 
@@ -44,7 +44,7 @@ impl Rows {
 
     /// The rows alone: for training, held out.
     pub(crate) fn stores(self) -> (RowStore, RowStore) {
-        (self.train.rows, self.held_out.map_or_else(|| Vec::new().into(), |data| data.rows))
+        (self.train.rows, self.held_out.map_or_else(|| Vec::<Example>::new().into(), |data| data.rows))
     }
 }
 
@@ -57,7 +57,7 @@ const FILES: [&str; 2] = ["tokens-train", "tokens-held-out"];
 /// Names file and line, never what stands there.
 pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<Rows, AgentError> {
     let tokens = Tokens::open(&model.tokenizer(), model.shape(), job.model.max_sequence_tokens as usize)?;
-    let columns = config.data.columns();
+    let columns = config.data.columns(job.protection())?;
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
     let reading = Reading { columns: &columns, goal, tokens: &tokens };
     let read = |path: &Path, name: &str| reading.read_or_kept(path, &config.state_dir.join(name));

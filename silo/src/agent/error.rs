@@ -17,6 +17,7 @@ use crate::agent::held::HeldError;
 use crate::journal::JournalError;
 use crate::ledger::LedgerError;
 use crate::policy::PolicyError;
+use crate::unit::UnitError;
 
 /// Why the agent does not start or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum AgentError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The column that says whose each row is.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
     /// The organisation does not accept the job.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -119,6 +123,7 @@ impl Exits for AgentError {
             AgentError::Model(e) => e.exit_code(),
             AgentError::Engine(e) => e.exit_code(),
             AgentError::Local(e) => e.exit_code(),
+            AgentError::Unit(e) => e.exit_code(),
             AgentError::Policy(e) => e.exit_code(),
             AgentError::Ledger(e) => e.exit_code(),
             AgentError::Journal(e) => e.exit_code(),

@@ -73,7 +73,7 @@ pub fn prepare(config: SiloConfig, document: &Document) -> Result<Prepared, Agen
     rows.remarks().iter().for_each(|remark| warn!(event = "rows", "{remark}"));
     if let Some(mechanism) = &privacy {
         allows(mechanism, &rows)?;
-        for remark in mechanism.remarks(rows.train.len() as u64) {
+        for remark in mechanism.remarks(rows.train.units() as u64) {
             warn!(event = "weak_privacy", "{remark}");
         }
     }
@@ -130,7 +130,7 @@ pub(super) fn training((job, file): &(Job, Document)) -> Result<(TrainSpec, Opti
 
 /// Whether these rows may take part: said here and to nobody else, before the job.
 pub(super) fn allows(mechanism: &Mechanism, rows: &Rows) -> Result<(), AgentError> {
-    Ok(mechanism.allows(rows.train.len() as u64).map_err(LocalError::from)?)
+    Ok(mechanism.allows(rows.train.units() as u64).map_err(LocalError::from)?)
 }
 
 /// What the job means for this roster and base model.
@@ -212,12 +212,12 @@ impl Prepared {
             warn!(event = "small_federation", "{warning}");
         }
         match plan.job().protection() {
-            Protection::RecordDp { epsilon, delta, clip_norm, .. } => info!(
+            Protection::RecordDp { epsilon, delta, clip_norm, unit, .. } => info!(
                 event = "privacy",
                 epsilon,
                 delta,
                 clip_norm,
-                "privacy: at most ε = {epsilon} at δ = {delta:e} for each row over the whole job"
+                "privacy: at most ε = {epsilon} at δ = {delta:e} for each {unit} over the whole job"
             ),
             Protection::None { .. } => warn!(
                 event = "no_privacy",

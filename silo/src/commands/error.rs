@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::agent::AgentError;
 use crate::journal::JournalError;
 use crate::ledger::LedgerError;
+use crate::unit::UnitError;
 
 /// Why a command ended early.
 #[derive(Debug, Error)]
@@ -69,6 +70,9 @@ pub enum CommandError {
     /// The folder for the adapter is another job's.
     #[error(transparent)]
     Output(#[from] ClaimError),
+    /// The column that says whose each row is.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
     /// Options that make no sense together.
     #[error("{0}")]
     Usage(String),
@@ -93,6 +97,7 @@ impl Exits for CommandError {
             CommandError::Local(e) => e.exit_code(),
             CommandError::Adapter(e) => e.exit_code(),
             CommandError::Output(e) => e.exit_code(),
+            CommandError::Unit(e) => e.exit_code(),
             CommandError::File(e) => e.exit_code(),
         }
     }

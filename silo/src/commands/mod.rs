@@ -74,7 +74,7 @@ struct ColumnArgs {
 impl ColumnArgs {
     fn columns(&self) -> Columns {
         let (text, label) = (self.text_column.clone(), self.label_column.clone());
-        Columns { text, label, prompt: self.prompt_column.clone() }
+        Columns { text, label, prompt: self.prompt_column.clone(), unit: None }
     }
 }
 

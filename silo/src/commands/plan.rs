@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use blindsum_privacy::Mechanism;
-use blindsum_protocol::job::{JobFile, PrivacyMode};
+use blindsum_protocol::job::{JobFile, PrivacyMode, Unit};
 use blindsum_service::{Document, say};
 use clap::Args;
 
@@ -14,12 +14,14 @@ use super::error::CommandError;
 #[command(after_help = "Example:\n  \
     blindsum-silo plan job.toml --rows 2300\n\n\
     Paste the lines into the job's [privacy]. The guess of the rows is public and need not be right: with other rows a silo \
-    draws more or fewer of them in each step, and spends the same ε.")]
+    draws more or fewer of them in each step, and spends the same ε. Where the job protects persons (privacy.unit), it is how \
+    many persons a silo has.")]
 pub struct PlanArgs {
     /// The job; sampling_rate and noise_multiplier may still be missing
     #[arg(value_name = "JOB")]
     job: PathBuf,
-    /// How many training rows a silo has, as far as everybody may know: with it a step draws expected_batch_examples of them
+    /// How many training rows (where the job protects persons: how many persons) a silo has, as far as everybody may know: with
+    /// it a step draws expected_batch_examples of them
     #[arg(long, value_name = "N")]
     rows: u64,
     /// ε over the whole job instead of the job's
@@ -49,11 +51,15 @@ pub fn plan(args: &PlanArgs) -> Result<(), CommandError> {
     let trainings = u64::from(file.rounds) + u64::from(file.privacy.spare_rounds.unwrap_or(0));
     let batch = u64::from(file.training.expected_batch_examples);
     let steps = trainings * u64::from(file.training.local_steps);
-    let found = Mechanism::propose(args.rows, batch, steps, epsilon, delta)?;
+    let (units, noun) = match file.privacy.unit {
+        Unit::Record => ("rows", "record"),
+        Unit::Person => ("persons", "person"),
+    };
+    let found = Mechanism::propose(args.rows, batch, steps, epsilon, delta)?.of(noun);
     found.allows(args.rows)?;
     let Mechanism { q, noise_multiplier, batch_max, .. } = found;
     say(format!(
-        "# for {trainings} trainings of {} steps: ε = {:.4} at δ = {delta:e}, in every silo",
+        "# for {trainings} trainings of {} steps: ε = {:.4} at δ = {delta:e} for each {noun}, in every silo",
         file.training.local_steps,
         found.epsilon()
     ));
@@ -61,7 +67,7 @@ pub fn plan(args: &PlanArgs) -> Result<(), CommandError> {
         let drawn = q * rows as f64;
         let pull = drawn / batch as f64;
         say(format!(
-            "# a silo of {rows} rows draws {drawn:.1} of them in a step and pulls {pull:.2} times as hard as planned"
+            "# a silo of {rows} {units} draws {drawn:.1} of them in a step and pulls {pull:.2} times as hard as planned"
         ));
     }
     say(format!(

@@ -8,7 +8,7 @@ use blindsum_adapter::provenance::{self, JobName, Provenance};
 use blindsum_adapter::training::Protection;
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_crypto::Digest;
-use blindsum_engine::data::{Dataset, Example, Goal, Identity, Reading, Tokens};
+use blindsum_engine::data::{Columns, Dataset, Example, Goal, Identity, Reading, Tokens};
 use blindsum_engine::local::{LocalError, LocalTrainer, TrainSpec, whole_job};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{self as engine, Engine};
@@ -23,6 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::error::CommandError;
 use super::{ColumnArgs, EngineArgs, describe};
 use crate::ledger::{Account, Ledger, LedgerError, OverJobs, Purpose};
+use crate::unit::unit_column;
 
 /// `blindsum-silo train`
 #[derive(Debug, Args)]
@@ -46,6 +47,9 @@ pub struct TrainArgs {
     data_validation: Option<PathBuf>,
     #[command(flatten)]
     columns: ColumnArgs,
+    /// Where the job protects persons: column (or JSON key) that says whose each row is
+    #[arg(long, value_name = "NAME")]
+    unit_column: Option<String>,
     /// Where the adapter goes, in PEFT's format
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -84,7 +88,8 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         return Err(CommandError::Usage(message));
     }
     let tokens = Tokens::open(&model.tokenizer(), model.shape(), max_tokens)?;
-    let columns = args.columns.columns();
+    let unit = unit_column(job.protection(), args.unit_column.as_deref(), "--unit-column")?;
+    let columns = Columns { unit, ..args.columns.columns() };
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());
     let reading = Reading { columns: &columns, goal, tokens: &tokens };
     let train = reading.read(&args.data_train)?.some()?.several_labels()?;
@@ -99,8 +104,8 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
         None => LocalError::from(e).into(),
     })?;
     if let Some(mechanism) = &privacy {
-        mechanism.allows(train.len() as u64).map_err(LocalError::from)?;
-        mechanism.remarks(train.len() as u64).into_iter().for_each(say);
+        mechanism.allows(train.units() as u64).map_err(LocalError::from)?;
+        mechanism.remarks(train.units() as u64).into_iter().for_each(say);
     }
     if privacy.is_some() && args.ledger_dir.is_none() {
         return Err(LedgerError::NotNamed("--ledger-dir").into());
@@ -111,18 +116,21 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let mut engine = TorchEngine::open(&model.weights(), layout, &frozen, args.engine.options())?;
 
     let steps = job.rounds * spec.local_steps;
-    let rows = train.len();
-    let per_step = privacy.map_or(f64::from(spec.expected_batch).min(rows as f64), |p| p.q * rows as f64);
+    let (rows, units) = (train.len(), train.units() as f64);
+    let per_step = privacy.map_or(f64::from(spec.expected_batch).min(units), |p| p.q * units);
     let format = if engine.uses_bf16() { "bf16" } else { "f32" };
     say(format!(
-        "{rows} training rows, {} rounds of {} steps, about {per_step:.0} rows per step, {format}",
-        job.rounds, spec.local_steps
+        "{rows} training rows{}, {} rounds of {} steps, about {per_step:.0} {} per step, {format}",
+        train.whose(),
+        job.rounds,
+        spec.local_steps,
+        if columns.unit.is_some() { "persons" } else { "rows" }
     ));
     match job.protection() {
-        Protection::RecordDp { epsilon, delta, clip_norm, .. } => {
+        Protection::RecordDp { epsilon, delta, clip_norm, unit, .. } => {
             let noise = privacy.map_or(0.0, |p| p.noise_multiplier);
             say(format!(
-                "record-level privacy ε ≤ {epsilon} at δ = {delta:e}: clip norm {clip_norm}, noise multiplier {noise:.3}"
+                "privacy ε ≤ {epsilon} at δ = {delta:e} for each {unit}: clip norm {clip_norm}, noise multiplier {noise:.3}"
             ));
         }
         Protection::None { .. } => say("no differential privacy: the adapter may give records away"),
@@ -144,7 +152,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     };
     let now = whole_job(&[trainer], &mut engine, &state, job.rounds, &mut before_step, &mut |round, took| {
         bar.set_message(format!("round {}", round + 1));
-        drawn += took[0].drawn;
+        drawn += took[0].rows;
         Ok(took[0].sum())
     })?;
     bar.finish_and_clear();
@@ -152,8 +160,8 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     say(format!("trained in {seconds:.1} s, {:.0} rows a second", drawn as f64 / seconds.max(1e-9)));
     let adapter = state.adapter(&now);
     report("after", &job, &mut engine, adapter, held_out.as_deref())?;
-    if let Some(privacy) = privacy {
-        say(format!("ε = {:.3} at δ = {:e} for each training row", privacy.spent(u64::from(steps)), privacy.delta));
+    if let (Some(privacy), Protection::RecordDp { unit, .. }) = (privacy, job.protection()) {
+        say(format!("ε = {:.3} at δ = {:e} for each {unit}", privacy.spent(u64::from(steps)), privacy.delta));
         over_jobs.into_iter().for_each(say);
     }
     let meta = PeftMeta {

@@ -249,6 +249,61 @@ fn private_training_says_what_it_spent() {
     assert!(noise(&fewer) == noise(&said) && number_after(&fewer, "ε =") < spent, "{fewer}");
 }
 
+const PERSONS: &str = "unit = \"person\"\nrows_max_per_unit = 3";
+
+/// These rows, of persons with five each.
+fn of_persons(rows: &str, first: usize) -> String {
+    let row =
+        |(i, row): (usize, &str)| row.replacen('{', &format!("{{\"patient\": \"P{}\", ", first + i / 5), 1) + "\n";
+    rows.lines().enumerate().map(row).collect()
+}
+
+#[test]
+fn private_training_protects_persons_where_the_job_says_so() {
+    let place = Place::new(DP);
+    let private = DP.replace("batch_max = 250", "batch_max = 60");
+    place.write("job.toml", &place.job(&format!("{private}\n{PERSONS}")));
+    place.write("train.jsonl", &of_persons(&rows(500, 1), 0));
+    place.write("test.jsonl", &of_persons(&rows(100, 2), 500));
+    place.bad(TRAIN, 2, &["--unit-column is missing", "privacy.unit = \"person\""]);
+    let train = format!("{TRAIN} --unit-column patient --ledger-dir ledger");
+    let said = place.good(&train);
+    // 3 of each person's 5 rows, 100 persons drawn at rate 0.1
+    let left_out = "train.jsonl: 200 of 500 rows are left out (the first in line ";
+    assert!(said.contains(left_out) && said.contains("privacy.rows_max_per_unit"), "{said}");
+    let counts = "300 training rows of 100 persons, 4 rounds of 30 steps, about 10 persons per step";
+    assert!(said.contains(counts) && said.contains("ε ≤ 8 at δ = 1e-4 for each person"), "{said}");
+    let spent = number_after(&said, "ε =");
+    assert!(spent > 7.9 && spent <= 8.0 && said.contains("for each person\n"), "{said}");
+    let said = place.good("evaluate --model . --adapter adapter --data test.jsonl --threads 1");
+    assert!(said.contains("ε ≤ 8 at δ = 1e-4 on each person with all training records"), "{said}");
+
+    // persons are counted, not rows: δ must be below 1/100, and batches of 60 persons are enough
+    let train = train.replace("--out adapter", "--out other");
+    place.write("job.toml", &place.job(&format!("{}\n{PERSONS}", private.replace("delta = 1e-4", "delta = 2e-2"))));
+    place.bad(&train, 6, &["100 training persons", "1/100"]);
+    place.write("job.toml", &place.job(&private));
+    let rows_only = TRAIN.replace("--out adapter", "--out other");
+    place.bad(&rows_only, 6, &["500 training records are too many", "batch_max = 60"]);
+    place.bad(&train, 2, &["--unit-column is given", "does not protect persons"]);
+    place.write("job.toml", &place.job(&format!("{private}\n{PERSONS}")));
+    place.write("nobody.jsonl", &format!("{}{}", of_persons(&rows(5, 1), 0), rows(1, 7)));
+    let of = |data: &str| train.replace("train.jsonl", data);
+    place.bad(&of("nobody.jsonl"), 3, &["nobody.jsonl:6", "the object has no key \"patient\""]);
+    let blank = of_persons(&rows(1, 7), 0).replace("P0", SECRET).replace(SECRET, " ");
+    place.write("nobody.jsonl", &format!("{}{blank}", of_persons(&rows(5, 1), 0)));
+    place.bad(&of("nobody.jsonl"), 3, &["nobody.jsonl:6", "\"patient\" is blank"]);
+    // a person with rows in both files
+    place.write("test.jsonl", &of_persons(&rows(100, 2), 99));
+    place.bad(&train, 3, &["test.jsonl: 1 of 20 persons with held-out rows have rows in the training file"]);
+
+    let said = place.good("plan job.toml --rows 400");
+    assert!(
+        said.contains("for each person, in every silo") && said.contains("a silo of 800 persons draws 80.0"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_wrong_is_one_sentence_and_a_code() {
     let place = Place::new(DP);

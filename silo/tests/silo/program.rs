@@ -443,6 +443,48 @@ fn the_officers_report_says_what_was_spent_and_touches_nothing() {
 }
 
 #[test]
+fn persons_are_counted_where_the_job_protects_them() {
+    let silo = Silo::new();
+    silo.replace("silo.toml", "# unit_column", "unit_column");
+    for command in ["check", "run"] {
+        let (code, said) = silo.ends(&[command]);
+        assert!(code == 2 && said.contains("data.unit_column") && said.contains("leave it out"), "{code} {said}");
+    }
+    for key in ["unit = \"person\"", "rows_max_per_unit = 8"] {
+        silo.replace("job.toml", &format!("# {key}"), key);
+    }
+    // ten rows of each of twenty persons, and of two others
+    for (file, first) in [("data/train.jsonl", 0), ("data/validation.jsonl", 20)] {
+        let rows = std::fs::read_to_string(silo.path(file)).unwrap();
+        let row = |(i, row): (usize, &str)| {
+            format!("{}\n", row.replacen('{', &format!("{{\"patient\": {}, ", first + i / 10), 1))
+        };
+        std::fs::write(silo.path(file), rows.lines().enumerate().map(row).collect::<String>()).unwrap();
+    }
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 0 && said.contains("160 of 20 persons for training, 16 held out"), "{code} {said}");
+    assert!(said.contains("train.jsonl: 40 of 200 rows are left out"), "{said}");
+    let (code, said) = silo.ends(&["privacy-report", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+    let protected = &json["protected"];
+    assert_eq!((code, &protected["privacy_unit"]), (0, &"one person with all its rows".into()));
+    assert_eq!((&protected["unit_column"], &protected["rows_max_per_unit"]), (&"patient".into(), &8.into()));
+    assert!(protected["adjacency"].as_str().unwrap().contains("one person with all its rows more"), "{json}");
+    let (code, said) = silo.ends(&["privacy-report"]);
+    assert!(
+        code == 0 && said.contains("What this job spends on each person") && said.contains("person by person"),
+        "{said}"
+    );
+
+    silo.replace("silo.toml", "unit_column = \"patient\"", "# none");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 2 && said.contains("data.unit_column") && said.contains("is missing"), "{code} {said}");
+    silo.replace("silo.toml", "# none", "unit_column = \"label\"");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 3 && said.contains("1 of 1 persons with held-out rows have rows in the training file"), "{said}");
+}
+
+#[test]
 fn what_is_said_into_a_full_disk_is_no_success() {
     let silo = Silo::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

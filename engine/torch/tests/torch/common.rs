@@ -4,7 +4,7 @@ use std::path::Path;
 
 use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
-use blindsum_engine::{ClippedSum, ComputeDevice, Engine, EngineSettings, Precision, grid};
+use blindsum_engine::{ClippedSum, ComputeDevice, Engine, EngineSettings, Precision, each_alone, grid};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 pub use blindsum_testkit::models::*;
@@ -69,7 +69,7 @@ pub fn clipped(
     batch: &[&Example],
     clip_norm: f64,
 ) -> (Vec<f32>, ClippedSum) {
-    let result = engine.clipped_sum(adapter, kind, batch, clip_norm).unwrap();
+    let result = engine.clipped_sum(adapter, kind, &each_alone(batch), clip_norm).unwrap();
     (result.sum.iter().map(|&z| (z as f64 * grid::step(clip_norm)) as f32).collect(), result)
 }
 
@@ -80,7 +80,7 @@ pub fn unclipped(
     kind: RoundKind,
     batch: &[&Example],
 ) -> (Vec<f32>, ClippedSum) {
-    let norms = engine.clipped_sum(adapter, kind, batch, 1.0).unwrap().norms;
+    let norms = engine.clipped_sum(adapter, kind, &each_alone(batch), 1.0).unwrap().norms;
     let largest = norms.into_iter().fold(0.0, f64::max);
     clipped(engine, adapter, kind, batch, if largest > 0.0 { largest } else { 1.0 })
 }

@@ -3,7 +3,7 @@
 
 use blindsum_adapter::{Adapter, Family, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
-use blindsum_engine::{Engine, EngineSettings, Precision, grid};
+use blindsum_engine::{Engine, EngineSettings, Precision, each_alone, grid};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 use crate::common::{OPTIONS, distance, examples_for, family_engine, layout_of, lora, norm, open, tasks, uniform};
@@ -21,13 +21,18 @@ fn draws(seed: u32) -> impl FnMut(usize) -> usize {
 }
 
 fn sum(engine: &mut TorchEngine, adapter: &[f32], batch: &[&Example], clip_norm: f64) -> Vec<i64> {
-    engine.clipped_sum(Adapter::of(adapter), RoundKind::TrainB, batch, clip_norm).unwrap().sum
+    sum_of(engine, adapter, &each_alone(batch), clip_norm)
+}
+
+fn sum_of(engine: &mut TorchEngine, adapter: &[f32], units: &[&[Example]], clip_norm: f64) -> Vec<i64> {
+    engine.clipped_sum(Adapter::of(adapter), RoundKind::TrainB, units, clip_norm).unwrap().sum
 }
 
 /// A clip that half of the rows exceed.
 fn middle(engine: &mut TorchEngine, adapter: &[f32], rows: &[Example]) -> f64 {
     let batch: Vec<&Example> = rows.iter().collect();
-    let mut norms = engine.clipped_sum(Adapter::of(adapter), RoundKind::TrainB, &batch, 1.0).unwrap().norms;
+    let mut norms =
+        engine.clipped_sum(Adapter::of(adapter), RoundKind::TrainB, &each_alone(&batch), 1.0).unwrap().norms;
     norms.sort_by(f64::total_cmp);
     norms[norms.len() / 2]
 }

@@ -2,7 +2,7 @@
 
 use blindsum_adapter::{Adapter, Head, RoundKind, Task};
 use blindsum_engine::data::Example;
-use blindsum_engine::{ClippedSum, Engine, EngineSettings, Precision, evaluate};
+use blindsum_engine::{ClippedSum, Engine, EngineSettings, Precision, each_alone, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
 
 use crate::common::{
@@ -101,11 +101,12 @@ fn an_adapter_that_overflows_contributes_zero_under_a_clip() {
     let huge: Vec<f32> = adapter.iter().map(|x| x * 1e38).collect();
     let owned = examples(&[5, 6, 7]);
     let batch: Vec<&Example> = owned.iter().collect();
-    let result = engine.clipped_sum(Adapter::of(&huge), RoundKind::TrainB, &batch, 1.0).unwrap();
+    let result = engine.clipped_sum(Adapter::of(&huge), RoundKind::TrainB, &each_alone(&batch), 1.0).unwrap();
     assert!(result.norms.iter().all(|n| !n.is_finite()), "the case must be reached: {:?}", result.norms);
     assert!(result.sum.iter().all(|&z| z == 0));
     for clip_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let error = engine.clipped_sum(Adapter::of(&huge), RoundKind::TrainB, &batch, clip_norm).unwrap_err();
+        let error =
+            engine.clipped_sum(Adapter::of(&huge), RoundKind::TrainB, &each_alone(&batch), clip_norm).unwrap_err();
         assert!(error.to_string().contains("clip norm"), "{error}");
     }
 }

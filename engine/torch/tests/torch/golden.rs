@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, RoundKind, TaskKind};
 use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
 use blindsum_engine::model::ModelDir;
-use blindsum_engine::{Engine, Precision};
+use blindsum_engine::{Engine, Precision, each_alone};
 use blindsum_torch::{FrozenParts, TorchEngine};
 use serde::Deserialize;
 
@@ -98,7 +98,7 @@ fn check(golden: Golden, dir: &Path, limit: f64) {
     let all: Vec<&Example> = examples.iter().collect();
     let logits = engine.logits(Adapter::of(&adapter), &all).unwrap();
     let mut worst = [0.0f64; 3];
-    let together = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &all, 1.0).unwrap();
+    let together = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &each_alone(&all), 1.0).unwrap();
     for (k, case) in golden.cases.iter().enumerate() {
         let alone = engine.gradient_sum(Adapter::of(&adapter), RoundKind::TrainB, &[&examples[k]]).unwrap();
         for (found, expected) in logits[k].iter().zip(&case.logits) {
@@ -210,7 +210,7 @@ fn bf16_stays_near_f32_on_minilm() {
         setup(read("minilm.json"), &dir, Head::Frozen, Precision::Bf16);
     let all: Vec<&Example> = examples.iter().collect();
     let logits = engine.logits(Adapter::of(&adapter), &all).unwrap();
-    let norms = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &all, 1.0).unwrap().norms;
+    let norms = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &each_alone(&all), 1.0).unwrap().norms;
     let (mut worst_logit, mut worst_norm) = (0.0f64, 0.0f64);
     for (k, case) in golden.cases.iter().enumerate() {
         for (found, expected) in logits[k].iter().zip(&case.logits) {

@@ -10,3 +10,4 @@ mod golden;
 mod local;
 mod methods;
 mod reference;
+mod units;

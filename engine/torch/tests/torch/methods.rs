@@ -5,7 +5,7 @@ use blindsum_adapter::training::Optimizer;
 use blindsum_adapter::{Adapter, AdapterLayout, Family, Head, LoraConfig, Method, RoundKind, Task};
 use blindsum_engine::data::Example;
 use blindsum_engine::local::{LocalTrainer, StepPrivacy, TrainSpec};
-use blindsum_engine::{Engine, EngineSettings, Precision, evaluate};
+use blindsum_engine::{Engine, EngineSettings, Precision, each_alone, evaluate};
 use blindsum_torch::{FrozenParts, TorchEngine};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -199,7 +199,7 @@ fn a_sum_has_of_each_example_what_it_gives_alone_bit_for_bit() {
         let batch: Vec<&Example> = owned.iter().chain(&owned).chain(&owned[..1]).collect();
         let mut sum = |batch: &[&Example]| {
             let adapter = Adapter { values: &case.values, folded: &case.folded };
-            case.engine.clipped_sum(adapter, case.kind, batch, 0.5).unwrap().sum
+            case.engine.clipped_sum(adapter, case.kind, &each_alone(batch), 0.5).unwrap().sum
         };
         let mut rest = sum(&batch);
         assert!(rest.iter().any(|&z| z != 0), "{}", case.name);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use blindsum_adapter::{Adapter, BaseShape, Head, RoundKind, Task};
 use blindsum_engine::data::{Columns, Example, Goal, Reading, Tokens};
 use blindsum_engine::model::ModelDir;
-use blindsum_engine::{Engine, Precision};
+use blindsum_engine::{Engine, Precision, each_alone};
 use blindsum_torch::FrozenParts;
 use serde::Deserialize;
 
@@ -65,7 +65,7 @@ fn real_models_agree_with_hugging_face() {
             .collect();
         let batch: Vec<&Example> = examples.iter().collect();
         let logits = engine.logits(Adapter::of(&adapter), &batch).unwrap();
-        let together = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &batch, 1.0).unwrap();
+        let together = engine.clipped_sum(Adapter::of(&adapter), RoundKind::TrainB, &each_alone(&batch), 1.0).unwrap();
         let mut worst = [0.0f64; 4];
         for (k, case) in reference.examples.iter().enumerate() {
             for (found, expected) in logits[k].iter().zip(&case.logits) {

@@ -37,11 +37,11 @@ impl Engine for Still {
         &mut self,
         adapter: Adapter<'_>,
         _: RoundKind,
-        batch: &[&Example],
+        units: &[&[Example]],
         _: f64,
     ) -> Result<ClippedSum, EngineError> {
         (self.1)();
-        let (losses, norms) = (vec![0.5; batch.len()], vec![0.0; batch.len()]);
+        let (losses, norms) = (vec![0.5; units.concat().len()], vec![0.0; units.len()]);
         Ok(ClippedSum { sum: vec![0; adapter.values.len()], losses, norms })
     }
 

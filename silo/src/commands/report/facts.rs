@@ -1,6 +1,6 @@
 //! The facts of the report: from the job and the ledger to named values.
 
-use blindsum_adapter::training::Protection;
+use blindsum_adapter::training::{PrivacyUnit, Protection};
 use blindsum_engine::local::TrainSpec;
 use blindsum_privacy::pld::{self, SgdPhase};
 use blindsum_privacy::{Mechanism, counts_noise, rdp};
@@ -127,13 +127,13 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
     let found = Found { config, job: &job, ledger: ledger.as_ref(), took_part };
     let mut sections = vec![about(&found)];
     match (&mechanism, job.protection()) {
-        (Some(mechanism), Protection::RecordDp { clip_norm, epsilon, .. }) => {
-            sections.push(protected(&found));
-            sections.push(how(&job, mechanism, clip_norm, spec.local_steps));
-            sections.push(spent(&found, mechanism, epsilon));
+        (Some(mechanism), Protection::RecordDp { unit, clip_norm, epsilon, .. }) => {
+            sections.push(protected(&found, unit));
+            sections.push(how(&job, mechanism, (unit, clip_norm), spec.local_steps));
+            sections.push(spent(&found, mechanism, unit, epsilon));
             sections.push(over_jobs(&found)?);
             sections.push(held_out(&found, epsilon, mechanism.delta)?);
-            sections.push(groups(mechanism));
+            sections.push(groups(mechanism, unit));
         }
         _ => sections.push(Section {
             key: "mechanism",
@@ -182,10 +182,20 @@ fn about(found: &Found) -> Section {
     }
 }
 
-fn protected(found: &Found) -> Section {
-    let mut facts = vec![
-        Fact::text("privacy_unit", "Privacy unit", "one row of the training file"),
-        Fact::text("adjacency", "Neighbours", "two training files of which one has one row more (add or remove)"),
+fn protected(found: &Found, unit: PrivacyUnit) -> Section {
+    let (whom, neighbours) = match unit {
+        PrivacyUnit::Record => ("one row of the training file", "one row"),
+        PrivacyUnit::Person { .. } => ("one person with all its rows", "one person with all its rows"),
+    };
+    let neighbours = format!("two training files of which one has {neighbours} more (add or remove)");
+    let mut facts =
+        vec![Fact::text("privacy_unit", "Privacy unit", whom), Fact::text("adjacency", "Neighbours", neighbours)];
+    if let PrivacyUnit::Person { rows_max } = unit {
+        let column = found.config.data.unit_column.as_deref().unwrap_or("none named");
+        facts.push(Fact::text("unit_column", "Column that says whose a row is", column));
+        facts.push(Fact::count("rows_max_per_unit", "Most rows of one person that count", rows_max));
+    }
+    facts.extend([
         Fact::text(
             "setting",
             "Setting",
@@ -209,9 +219,9 @@ fn protected(found: &Found) -> Section {
             "What is released",
             "the update of each training, and so each sum and adapter made from it",
         ),
-    ];
+    ]);
     let max_epsilon = found.config.policy.max_epsilon;
-    let limit = format!("ε ≤ {max_epsilon} for any row, over all jobs (policy.max_epsilon)");
+    let limit = format!("ε ≤ {max_epsilon} for any {unit}, over all jobs (policy.max_epsilon)");
     facts.push(Fact::text("max_epsilon", "This organisation's own limit", limit));
     if let Some(Spending { account, .. }) = found.spending(Purpose::Training) {
         facts.push(Fact::text("train_file", "Training file", &account.file));
@@ -221,7 +231,11 @@ fn protected(found: &Found) -> Section {
     Section { key: "protected", title: "What is protected", facts }
 }
 
-fn how(job: &Job, mechanism: &Mechanism, clip_norm: f64, local_steps: u32) -> Section {
+fn how(job: &Job, mechanism: &Mechanism, (unit, clip_norm): (PrivacyUnit, f64), local_steps: u32) -> Section {
+    let by = match unit {
+        PrivacyUnit::Record => "row by row",
+        PrivacyUnit::Person { .. } => "person by person, each the sum over the person's rows",
+    };
     Section {
         key: "mechanism",
         title: "How they are protected",
@@ -229,8 +243,10 @@ fn how(job: &Job, mechanism: &Mechanism, clip_norm: f64, local_steps: u32) -> Se
             Fact::text(
                 "mechanism",
                 "Mechanism",
-                "DP-SGD (Abadi et al. 2016): Poisson-subsampled Gaussian on gradients clipped row by row, summed as integers on a \
-                 grid of clip norm / 2^24; the noise is a Gaussian rounded to that grid, sampled exactly",
+                format!(
+                    "DP-SGD (Abadi et al. 2016): Poisson-subsampled Gaussian on gradients clipped {by}, summed as integers on a \
+                     grid of clip norm / 2^24; the noise is a Gaussian rounded to that grid, sampled exactly"
+                ),
             ),
             Fact::number("sampling_rate", "Sampling rate q", mechanism.q),
             Fact::number("noise_multiplier", "Noise multiplier σ", mechanism.noise_multiplier),
@@ -253,7 +269,7 @@ fn how(job: &Job, mechanism: &Mechanism, clip_norm: f64, local_steps: u32) -> Se
     }
 }
 
-fn spent(found: &Found, mechanism: &Mechanism, stated: f64) -> Section {
+fn spent(found: &Found, mechanism: &Mechanism, unit: PrivacyUnit, stated: f64) -> Section {
     let spending = found.spending(Purpose::Training);
     let (steps, retries) = spending.map_or((0, 0), |spending| (spending.steps(), spending.retries()));
     let Mechanism { q, noise_multiplier, delta, .. } = *mechanism;
@@ -261,7 +277,10 @@ fn spent(found: &Found, mechanism: &Mechanism, stated: f64) -> Section {
     let by_rdp = |steps| rdp::epsilon(q, noise_multiplier, steps, main);
     Section {
         key: "spent",
-        title: "What this job spends on each row",
+        title: match unit {
+            PrivacyUnit::Record => "What this job spends on each row",
+            PrivacyUnit::Person { .. } => "What this job spends on each person",
+        },
         facts: vec![
             Fact::number("delta", "δ", delta),
             Fact::number("epsilon_stated", "ε that the job states", stated),
@@ -294,7 +313,7 @@ fn over_jobs(found: &Found) -> Result<Section, CommandError> {
     facts.push(Fact::text(
         "composition",
         "How jobs add up",
-        "row by row, by keyed tags, whatever file a row stands in; by a Rényi filter (Feldman and Zrnic 2021), since jobs are chosen \
+        "unit by unit, by keyed tags, whatever file a row stands in; by a Rényi filter (Feldman and Zrnic 2021), since jobs are chosen \
          after the results of earlier ones. The limit holds at the δ of one job and as much again for the filter",
     ));
     Ok(Section { key: "over_jobs", title: "What all jobs of this organisation spend on its rows", facts })
@@ -329,13 +348,22 @@ fn held_out(found: &Found, epsilon: f64, delta: f64) -> Result<Section, CommandE
     Ok(Section { key: "held_out", title: "Held-out rows", facts })
 }
 
-fn groups(mechanism: &Mechanism) -> Section {
+fn groups(mechanism: &Mechanism, unit: PrivacyUnit) -> Section {
     let phase = SgdPhase { q: mechanism.q, sigma: mechanism.noise_multiplier, steps: mechanism.steps };
     let epsilon = |k| pld::group_epsilon(&[phase], k, mechanism.main_delta());
     let keys = ["epsilon_2", "epsilon_3", "epsilon_5"];
-    let labels = ["ε for 2 rows of one person", "ε for 3 rows", "ε for 5 rows"];
+    let (labels, title) = match unit {
+        PrivacyUnit::Record => (
+            ["ε for 2 rows of one person", "ε for 3 rows", "ε for 5 rows"],
+            "Where one person has several rows (whole job, same δ)",
+        ),
+        PrivacyUnit::Person { .. } => (
+            ["ε for 2 persons", "ε for 3 persons", "ε for 5 persons"],
+            "Several persons together, as of one household (whole job, same δ)",
+        ),
+    };
     let facts = GROUPS.into_iter().zip(keys).zip(labels).map(|((k, key), label)| Fact::number(key, label, epsilon(k)));
-    Section { key: "groups", title: "Where one person has several rows (whole job, same δ)", facts: facts.collect() }
+    Section { key: "groups", title, facts: facts.collect() }
 }
 
 fn left(found: &Found) -> Section {
