@@ -9,7 +9,8 @@ needs torch==2.11.0 and transformers. The models are the tiny ones of `tests/gol
 from the same formulas; each is written to a folder as people have it and read by `AutoModelFor…from_pretrained`.
 
 A case is a change of the base `config` (`change`; keys in `without` are left out), and of the tensors: `tensors` says
-from which stream of numbers one more is made, or of which other it is a copy; `dropped` are left out. `losses` are those
+from which stream of numbers one more is made, or of which other it is a copy; `dropped` are left out. Cases with a
+`name` stand in the table of docs/base-models.md. `losses` are those
 of INPUTS, by task; "base" where they are those of the first case, null where Transformers refuses, "random" where it
 draws a tensor that the checkpoint lacks.
 """
@@ -95,6 +96,18 @@ def other(key, default):
     return [1, None]
 
 
+LLAMA_TENSORS = ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.self_attn.o_proj.bias",
+                 "model.layers.2.mlp.up_proj.weight", "model.norm.bias"]
+# what no module reads: known ones, and such as belong to another model than config.json describes
+TENSORS = {
+    "bert": ["cls.predictions.bias", "bert.encoder.layer.2.output.dense.bias", "bert.embeddings.position_ids",
+             "bert.encoder.layer.0.attention.self.distance_embedding.weight"],
+    "roberta": ["lm_head.bias", "roberta.pooler.dense.bias", "roberta.encoder.layer.2.output.dense.bias"],
+    "distilbert": ["vocab_projector.bias", "distilbert.transformer.layer.2.ffn.lin1.bias"],
+    "llama": LLAMA_TENSORS, "mistral": LLAMA_TENSORS, "qwen2": LLAMA_TENSORS,
+    "gpt2": ["transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias", "lm_head.bias",
+             "transformer.h.0.crossattention.c_attn.weight", "transformer.h.2.ln_1.bias"],
+}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 OLD64 = {**LLAMA3, "original_max_position_embeddings": 64}
@@ -102,19 +115,21 @@ OLD64 = {**LLAMA3, "original_max_position_embeddings": 64}
 
 def by_hand(family):
     """Cases that are not one key at another value of its kind: (change, more)."""
-    yield {}, {}
-    yield {"problem_type": "regression"}, {}
+    yield {}, {"name": "as it is"}
+    for name in TENSORS[family]:
+        yield {}, {"tensors": {name: 1001}}
+    yield {"problem_type": "regression"}, {"name": "problem_type of another loss"}
     yield {"problem_type": "multi_label_classification"}, {}
     yield {"problem_type": "single_label_classification"}, {}
     yield {"per_layer_config": {"1": {"intermediate_size": 32}}}, {}
     yield {"per_layer_config": {}}, {}
-    yield {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, {}
+    yield {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, {"name": "quantised"}
     yield {"fusion_config": {"patch_embeddings": True}}, {}
     yield {"transformers_weights": "other.safetensors"}, {}
     yield {"configuration_files": ["config.4.0.0.json"]}, {}
     yield {"pruned_heads": {"0": [1]}}, {}
     yield {"pruned_heads": {}}, {}
-    yield {"is_causal": False}, {}
+    yield {"is_causal": False}, {"name": "a decoder that reads both ways"} if family in DECODERS else {}
     yield {"is_causal": True}, {}
     yield {"torch_dtype": "bfloat16"}, {}
     yield {"attn_implementation": "eager"}, {}
@@ -124,7 +139,7 @@ def by_hand(family):
     yield {"layer_types": ["full_attention", "full_attention"]}, {}
     yield {"rope_scaling": LINEAR}, {}
     yield {"rope_parameters": LINEAR}, {}
-    yield {"pad_token_id": -1}, {}
+    yield {"pad_token_id": -1}, {"name": "pad_token_id -1"}
     yield {"eos_token_id": [3, 7]}, {}
     if family in ("bert", "roberta"):
         for kind in ("relative_key", "absolute"):
@@ -135,19 +150,22 @@ def by_hand(family):
         for alias, name in class_of(family).attribute_map.items():
             value = BASES[family][name]
             yield {alias: value}, {}
-            yield {alias: 2 * value}, {}
+            heads = alias == "num_attention_heads"
+            yield {alias: 2 * value}, {"name": "heads under two names that differ"} if heads else {}
             yield {alias: value}, {"without": [name]}
-        for alias in ("num_attention_heads",):
-            yield {alias: 8}, {"without": [class_of(family).attribute_map[alias]]}
+        more = {"name": "heads under Transformers' name"}
+        yield {"num_attention_heads": 8}, {**more, "without": [class_of(family).attribute_map["num_attention_heads"]]}
     if family not in DECODERS:
         return
     # an output matrix of its own beside tied embeddings: another, the same, and the only one
     words = "transformer.wte.weight" if family == "gpt2" else "model.embed_tokens.weight"
     for tied in (True, False):
-        yield {"tie_word_embeddings": tied}, {"tensors": {"lm_head.weight": 1000}}
+        name = {"name": "tied, an lm_head of its own"} if tied and family in ("llama", "gpt2") else {}
+        yield {"tie_word_embeddings": tied}, {**name, "tensors": {"lm_head.weight": 1000}}
         yield {"tie_word_embeddings": tied}, {"tensors": {"lm_head.weight": words}}
         yield {"tie_word_embeddings": tied}, {"dropped": ["lm_head.weight"]}
-        yield {"tie_word_embeddings": tied}, {"tensors": {"lm_head.weight": 1000}, "dropped": [words]}
+        name = {"name": "tied, lm_head alone"} if tied else {}
+        yield {"tie_word_embeddings": tied}, {**name, "tensors": {"lm_head.weight": 1000}, "dropped": [words]}
     yield {"tie_word_embeddings": True}, {"tensors": {"lm_head.bias": 1001}}
     if family == "gpt2":
         yield {"activation_function": "gelu_pytorch_tanh"}, {}
@@ -157,7 +175,8 @@ def by_hand(family):
     for first, second in (("full", "sliding"), ("sliding", "full"), ("sliding", "sliding")):
         listed = {"layer_types": [f"{first}_attention", f"{second}_attention"]}
         for window in (16, None):
-            yield {**listed, "sliding_window": window}, {}
+            name = {"name": f"layer_types: {first}, {second}"} if window and family != "llama" else {}
+            yield {**listed, "sliding_window": window}, name
             yield {**listed, "sliding_window": window, "use_sliding_window": False}, {}
     yield {"layer_types": ["full_attention"]}, {}
     yield {"layer_types": ["attention", "sliding_attention"]}, {}
@@ -174,14 +193,17 @@ def by_hand(family):
                       {"full_attention": LINEAR}, {"full_attention": LINEAR, "sliding_attention": LINEAR},
                       {"rope_type": "proportional", "factor": 4.0}, {"factor": 4.0}, {"rope_theta": 500.0},
                       {"rope_type": "default", "mrope_section": [1, 2, 1]}):
-            yield {table: value}, {}
+            both = table == "rope_scaling" and value == {**LINEAR, "type": "linear"}
+            yield {table: value}, {"name": "rope_type and type that agree"} if both else {}
             if table == "rope_scaling" and value != LLAMA3:
                 yield {table: value}, {"without": ["rope_theta"]}
     yield {"rope_scaling": OLD64, "original_max_position_embeddings": 32}, {}
     yield {"rope_scaling": OLD64, "original_max_position_embeddings": 64}, {}
-    yield {"rope_scaling": LLAMA3, "original_max_position_embeddings": 32}, {}
-    yield {"rope_scaling": LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}, {}
-    yield {"rope_scaling": LINEAR, "rope_parameters": {**LINEAR, "rope_theta": 10000.0}}, {}
+    yield {"rope_scaling": LLAMA3, "original_max_position_embeddings": 32}, {"name": "llama3, first length outside"}
+    differ = {"rope_scaling": LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
+    yield differ, {"name": "two rope tables that differ"}
+    agree = {"rope_scaling": LINEAR, "rope_parameters": {**LINEAR, "rope_theta": 10000.0}}
+    yield agree, {"name": "two rope tables that agree"}
     yield {"rope_scaling": LINEAR, "rope_parameters": {**LINEAR, "rope_theta": 500.0}}, {"without": ["rope_theta"]}
     yield {"rope_scaling": {}, "rope_parameters": {**LINEAR, "rope_theta": 500.0}}, {}
     yield {"rope_scaling": None, "rope_parameters": None}, {"without": ["rope_theta"]}
@@ -269,9 +291,10 @@ def main(what):
         found, seen = [], set()
         for change, more in cases(family):
             case = {"change": change, **more}
-            if json.dumps(case) in seen:
+            what = json.dumps({**case, "name": ""})
+            if what in seen:
                 continue
-            seen.add(json.dumps(case))
+            seen.add(what)
             with tempfile.TemporaryDirectory() as dir:
                 changed = {k: v for k, v in {**config, **change}.items() if k not in more.get("without", [])}
                 pathlib.Path(dir, "config.json").write_text(json.dumps(changed))

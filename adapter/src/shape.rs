@@ -46,8 +46,8 @@ pub enum ShapeError {
     },
     /// Two keys that say the same thing differently.
     #[error(
-        "config.json sets {first} to {says} and {second} to {other}, which contradict each other; leave the one that the \
-         model was trained with"
+        "config.json sets {first} to {says} and {second} to {other}, which contradict each other; keep the one that the \
+         model was trained with and remove the other"
     )]
     Contradiction {
         /// A key in `config.json`.

@@ -89,7 +89,7 @@ impl RawRotary {
             (Some(scaling), Some(parameters)) => {
                 let (first, second) = (Value::Object(scaling.clone()), Value::Object(parameters.clone()));
                 let rotary = self.rotary(RopeTable::read(SCALING, scaling)?, positions)?;
-                if rotary != self.rotary(RopeTable::read(PARAMETERS, parameters)?, positions)? {
+                if self.rotary(RopeTable::read(PARAMETERS, parameters)?, positions).as_ref() != Ok(&rotary) {
                     return Err(ShapeError::contradiction(("rope_scaling", &first), ("rope_parameters", &second)));
                 }
                 Ok(rotary)

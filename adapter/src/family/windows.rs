@@ -41,13 +41,11 @@ pub(super) fn read(
     };
     match raw.sliding_window {
         None if raw.layer_types.is_some() && slides.contains(&true) => {
-            let (listed, none) = (json!("sliding_attention"), "no number, or use_sliding_window is false");
-            Err(ShapeError::Contradiction {
-                first: "layer_types".to_owned(),
-                says: shown(&listed),
-                second: "sliding_window".to_owned(),
-                other: none.to_owned(),
-            })
+            let listed = json!("sliding_attention");
+            Err(ShapeError::contradiction(
+                ("layer_types", &listed),
+                ("sliding_window (use_sliding_window in a qwen2)", &json!(null)),
+            ))
         }
         None => Ok(None),
         Some(tokens) => Ok(slides.contains(&true).then_some(Window { tokens, layers: slides })),

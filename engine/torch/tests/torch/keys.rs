@@ -30,6 +30,8 @@ struct Cases {
 /// Changes of the family's `config` and tensors.
 #[derive(Deserialize)]
 struct Case {
+    /// Of a case that the documentation shows.
+    name: Option<String>,
     change: Map<String, Value>,
     #[serde(default)]
     without: Vec<String>,
@@ -56,7 +58,7 @@ impl Case {
             let tensor = match source {
                 Value::String(other) => stored[other].clone(),
                 stream => {
-                    let shape = if name.ends_with("bias") { vec![128] } else { vec![128, 32] };
+                    let shape = if name.ends_with(".bias") { vec![128] } else { vec![128, 32] };
                     let numbers = uniform(stream.as_u64().unwrap() as u32, shape.iter().product());
                     (shape, numbers.into_iter().map(|u| 0.25 * u as f32).collect())
                 }
@@ -107,6 +109,23 @@ fn losses(dir: &Path, task: Task, inputs: &[Vec<u32>]) -> Result<Vec<f64>, Strin
     Ok(outcomes.iter().map(|outcome| outcome.loss).collect())
 }
 
+/// A case's line in docs/base-models.md: mean losses, and the largest difference.
+fn row(task: Task, found: &Result<Vec<f64>, String>, expected: &Value) -> String {
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let task = if task == Task::CausalLm { "next tokens" } else { "labels" };
+    let expected: Option<Vec<f64>> =
+        expected.as_array().map(|losses| losses.iter().map(|loss| loss.as_f64().unwrap()).collect());
+    let theirs = expected.as_ref().map_or("none".to_owned(), |losses| format!("{:.6}", mean(losses)));
+    match (found, &expected) {
+        (Err(error), _) => format!("{task} | {theirs} | refused: {error} | |"),
+        (Ok(found), None) => format!("{task} | {theirs} | {:.6} | |", mean(found)),
+        (Ok(found), Some(expected)) => {
+            let worst = found.iter().zip(expected).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+            format!("{task} | {theirs} | {:.6} | {worst:.1e} |", mean(found))
+        }
+    }
+}
+
 fn golden() -> Golden {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config-keys.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -126,6 +145,9 @@ fn check(family: Family, inputs: &[Vec<u32>], Cases { config, cases }: Cases) ->
                 Some("base") => &cases[0].losses[name],
                 _ => expected,
             };
+            if let Some(name) = &case.name {
+                println!("| {}, {name} | {}", family.model_type(), row(task, &found, expected));
+            }
             match (found, expected) {
                 // Transformers has no loss of its own
                 (Ok(_), Value::Null) => {}
