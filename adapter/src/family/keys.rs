@@ -276,16 +276,14 @@ fn aliases(family: Family) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Refuses what would make another model, and leaves the computed keys in the form that the families' files read: each
-/// under the family's own name, no `null` where that means the default.
+/// Refuses what would make another model, and leaves the computed keys alone, in the form that the families' files read:
+/// each under the family's own name, no `null` where that means the default.
 pub(super) fn check(family: Family, config: &mut Map<String, Value>) -> Result<(), ShapeError> {
     for &(key, fate) in tables(family).into_iter().flatten() {
-        if fate == Computed {
-            continue;
-        }
-        match (fate, config.remove(key)) {
-            (Only(accepted, supported), Some(value)) if !accepted.contains(&value.to_string().as_str()) => {
-                return Err(ShapeError::Unsupported { key, value: shown(&value), supported });
+        let Only(accepted, supported) = fate else { continue };
+        match config.get(key) {
+            Some(value) if !accepted.contains(&value.to_string().as_str()) => {
+                return Err(ShapeError::Unsupported { key, value: shown(value), supported });
             }
             _ => {}
         }
@@ -298,8 +296,11 @@ pub(super) fn check(family: Family, config: &mut Map<String, Value>) -> Result<(
             Some(own) => return Err(ShapeError::contradiction((name, own), (alias, &value))),
         }
     }
+    let computed: Vec<&str> =
+        tables(family).into_iter().flatten().filter(|(_, fate)| *fate == Computed).map(|(key, _)| *key).collect();
     // a window that is null is none, one that is left out is the default
-    config.retain(|key, value| !value.is_null() || matches!(key.as_str(), "sliding_window" | "num_key_value_heads"));
+    let says = |key: &str, value: &Value| !value.is_null() || ["sliding_window", "num_key_value_heads"].contains(&key);
+    config.retain(|key, value| computed.contains(&key.as_str()) && says(key, value));
     Ok(())
 }
 
