@@ -281,7 +281,8 @@ def main(what):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if what == "keys":
-        print(json.dumps({"transformers": transformers.__version__, **{f: keys(f) for f in BASES}}, indent=1))
+        listed = {"transformers": transformers.__version__, **{f: keys(f) for f in BASES}}
+        print("{\n" + ",\n".join(f" {json.dumps(f)}: {json.dumps(of)}" for f, of in listed.items()) + "\n}")
         return
     helper = golden()
     out = {"transformers": transformers.__version__, "inputs": INPUTS, "families": {}}
