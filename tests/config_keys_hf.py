@@ -18,6 +18,7 @@ import dataclasses
 import importlib.util
 import json
 import logging
+import math
 import pathlib
 import sys
 import tempfile
@@ -61,7 +62,8 @@ BESIDE = {
          "tie_word_embeddings", "is_causal", "layer_types", "sliding_window", "use_return_dict", "torchscript",
          "use_bfloat16", "tf_legacy_loss", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix",
          "sep_token_id", "decoder_start_token_id", "text_config", "text_encoder", "decoder", "generator",
-         "compile_config", "distributed_config", "max_length", "temperature", "allow_global_per_layer_attribute_access"],
+         "compile_config", "distributed_config", "max_length", "temperature",
+         "allow_global_per_layer_attribute_access"],
     "bert": ["position_embedding_type", "gradient_checkpointing", "embedding_size"],
     "roberta": ["position_embedding_type", "embedding_size"],
     "distilbert": ["tie_weights_", "output_past"],
@@ -185,7 +187,8 @@ def by_hand(family):
     yield {}, {"without": ["sliding_window"]}
     yield {}, {"without": ["num_key_value_heads"]}
     for table in ("rope_scaling", "rope_parameters"):
-        for value in ({}, {"type": "linear", "factor": 4.0}, {**LINEAR, "type": "linear"}, {**LINEAR, "type": "dynamic"},
+        for value in ({}, {"type": "linear", "factor": 4.0}, {**LINEAR, "type": "linear"},
+                      {**LINEAR, "type": "dynamic"},
                       {"rope_type": "default", "type": "linear", "factor": 4.0}, {**LINEAR, "rope_theta": 500.0},
                       {"rope_type": None, "type": "linear", "factor": 4.0}, {**LINEAR, "factor": 0.5}, LLAMA3, OLD64,
                       {**LINEAR, "partial_rotary_factor": 0.5}, {"rope_type": "default", "partial_rotary_factor": 0.5},
@@ -302,9 +305,11 @@ def main(what):
                 held = {n: t for n, t in tensors.items() if n not in more.get("dropped", [])}
                 for name, stream in more.get("tensors", {}).items():
                     shape = [128] if name.endswith(".bias") else [128, 32]
-                    numbers = torch.tensor(helper.uniform(stream, shape[0] * (shape[1:] or [1])[0]), dtype=torch.float64) \
-                        .reshape(shape).mul(0.25).float() if isinstance(stream, int) else tensors[stream].clone()
-                    held[name] = numbers
+                    if isinstance(stream, str):
+                        held[name] = tensors[stream].clone()
+                        continue
+                    numbers = torch.tensor(helper.uniform(stream, math.prod(shape)), dtype=torch.float64)
+                    held[name] = numbers.reshape(shape).mul(0.25).float()
                 save_file({n: t.contiguous() for n, t in held.items()}, pathlib.Path(dir, "model.safetensors"),
                           metadata={"format": "pt"})
                 tasks = ["classify", "lm"] if family in DECODERS else ["classify"]
