@@ -93,12 +93,19 @@ impl RotaryScaling {
 }
 
 /// Sliding-window attention (Beltagy et al. 2020; Mistral 7B, Jiang et al. 2023).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// A token reads itself and the `tokens − 1` before it.
     pub tokens: usize,
-    /// The first layer that has a window; those before read everything.
-    pub first_layer: usize,
+    /// Whether each layer has the window; at least one has. The others read everything.
+    pub layers: Vec<bool>,
+}
+
+impl Window {
+    /// Whether layer `i` has the window.
+    pub fn slides(&self, i: usize) -> bool {
+        self.layers.get(i).copied().unwrap_or(false)
+    }
 }
 
 /// Which linear layers have a bias.
@@ -146,7 +153,7 @@ impl DecoderShape {
                 "it must be below vocab_size: name the token that ends a text, or null",
             );
         }
-        match self.window {
+        match &self.window {
             Some(Window { tokens: 0, .. }) => wrong("sliding_window", 0, "a token must read itself at least"),
             _ => Ok(()),
         }

@@ -1,12 +1,14 @@
 //! The shape of a base model, read from the `config.json` that Hugging Face keeps beside the weights.
 //!
-//! Only what the layout and the training engine need is read; other keys are ignored, since the file belongs to the
-//! base model and carries much that does not concern us. A setting that would change the computation in a way that the
-//! engine does not implement is refused by name. Which keys a family has is in [`Family`]'s files.
+//! Only what the layout and the training engine need is read. A setting that would change the computation in a way that
+//! the engine does not implement is refused by name, and so are two keys that contradict each other. What becomes of
+//! each key that Hugging Face Transformers reads is in one table (`family/keys.rs`), which keys a family computes with in
+//! [`Family`]'s files.
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::family::keys::shown;
 use crate::{DecoderShape, Family};
 
 /// Longest `config.json` that is parsed, in bytes.
@@ -22,6 +24,13 @@ pub enum ShapeError {
         "config.json of the base model cannot be read: {0}; it must be the file that Hugging Face saves with a model"
     )]
     Unreadable(String),
+    /// No architecture.
+    #[error(
+        "config.json of the base model has no model_type; add the line \"model_type\": \"…\", with the model's family: \
+         {names}",
+        names = Family::names()
+    )]
+    NoArchitecture,
     /// Another architecture.
     #[error("config.json says model_type \"{0}\", which is not supported; supported: {names}", names = Family::names())]
     Architecture(String),
@@ -35,6 +44,21 @@ pub enum ShapeError {
         /// What would be accepted.
         supported: &'static str,
     },
+    /// Two keys that say the same thing differently.
+    #[error(
+        "config.json sets {first} to {says} and {second} to {other}, which contradict each other; keep the one that the \
+         model was trained with and remove the other"
+    )]
+    Contradiction {
+        /// A key in `config.json`.
+        first: String,
+        /// Its value.
+        says: String,
+        /// The other key.
+        second: String,
+        /// Its value.
+        other: String,
+    },
     /// A dimension that is zero, too large or does not divide.
     #[error("config.json sets {key} to {value}: {why}")]
     Dimension {
@@ -45,6 +69,14 @@ pub enum ShapeError {
         /// What is wrong with it.
         why: &'static str,
     },
+}
+
+impl ShapeError {
+    /// Two keys with their values.
+    pub(crate) fn contradiction((first, says): (&str, &Value), (second, other): (&str, &Value)) -> Self {
+        let (says, other) = (shown(says), shown(other));
+        ShapeError::Contradiction { first: first.to_owned(), says, second: second.to_owned(), other }
+    }
 }
 
 /// Dimensions and constants of an encoder or a decoder.
@@ -118,16 +150,19 @@ impl BaseShape {
     /// Names the key and what is supported where the file is unreadable, of another architecture, or asks for something
     /// that the engine does not compute (another activation, relative positions, another kind of rotary scaling).
     pub fn from_config_json(text: &str) -> Result<Self, ShapeError> {
-        #[derive(Deserialize)]
-        struct ModelType {
-            model_type: String,
-        }
         if text.len() > MAX_CONFIG_BYTES {
             return Err(ShapeError::Unreadable(format!("{} bytes, at most {MAX_CONFIG_BYTES}", text.len())));
         }
-        let kind: ModelType = serde_json::from_str(text).map_err(|e| ShapeError::Unreadable(e.to_string()))?;
-        let unknown = || ShapeError::Architecture(kind.model_type.chars().take(64).collect());
-        Family::of(&kind.model_type).ok_or_else(unknown)?.read(text)?.check()
+        let config: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| ShapeError::Unreadable(e.to_string()))?;
+        let family = match config.get("model_type") {
+            None | Some(Value::Null) => return Err(ShapeError::NoArchitecture),
+            Some(Value::String(name)) => {
+                Family::of(name).ok_or_else(|| ShapeError::Architecture(name.chars().take(64).collect()))?
+            }
+            Some(other) => return Err(ShapeError::Architecture(shown(other))),
+        };
+        family.read(config)?.check()
     }
 
     /// Width of one attention head.
@@ -208,7 +243,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn minilm() -> serde_json::Value {
+    fn minilm() -> Value {
         json!({
             "architectures": ["BertModel"], "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu",
             "hidden_size": 384, "initializer_range": 0.02, "intermediate_size": 1536, "layer_norm_eps": 1e-12,
@@ -217,7 +252,7 @@ mod tests {
         })
     }
 
-    fn read(change: impl FnOnce(&mut serde_json::Value)) -> Result<BaseShape, ShapeError> {
+    fn read(change: impl FnOnce(&mut Value)) -> Result<BaseShape, ShapeError> {
         let mut config = minilm();
         change(&mut config);
         BaseShape::from_config_json(&config.to_string())

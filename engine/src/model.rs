@@ -24,6 +24,9 @@ use crate::sha256_of;
 /// Longest `config.json`, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
+/// What makes a folder one of an adapter, for Transformers and PEFT.
+const ADAPTER: &str = "adapter_config.json";
+
 /// Weights, in order of preference.
 const WEIGHTS: [&str; 3] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
 
@@ -40,6 +43,16 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with it.
         source: ShapeError,
+    },
+    /// An adapter lies beside the model.
+    #[error(
+        "{path}: an adapter lies in the base model's folder, and Hugging Face Transformers would add it to the model: move \
+         it to a folder of its own, or merge it into the weights",
+        path = path.display()
+    )]
+    Adapter {
+        /// Its configuration.
+        path: PathBuf,
     },
     /// The index of a sharded checkpoint is not one.
     #[error("{path}: {problem}", path = path.display())]
@@ -89,13 +102,17 @@ impl ModelDir {
     /// Reads `config.json`.
     ///
     /// # Errors
-    /// If it is missing or describes a model that is not supported.
+    /// If it is missing or describes a model that is not supported, or if an adapter lies beside it.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         let bytes = read_public(&path, MAX_CONFIG_BYTES).map_err(|e| e.or_missing(REMEDY))?;
         let config_sha256 = Sha256::digest(&bytes).into();
         let shape = BaseShape::from_config_json(&String::from_utf8_lossy(&bytes))
             .map_err(|source| ModelError::Shape { path, source })?;
+        let adapter = dir.join(ADAPTER);
+        if adapter.exists() {
+            return Err(ModelError::Adapter { path: adapter });
+        }
         Ok(ModelDir { dir: dir.to_owned(), shape, config_sha256 })
     }
 

@@ -1,8 +1,9 @@
 //! BERT (Devlin et al. 2019), as Hugging Face's `BertConfig` and `BertForSequenceClassification` name its parts.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{check_activation, default_activation, default_initializer_range, parse, stacked};
+use super::{check_activation, default_activation, default_initializer_range, parse, stacked, token};
 use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
 
@@ -42,15 +43,9 @@ pub(super) struct BertConfig {
     layer_norm_eps: f64,
     #[serde(default = "default_initializer_range")]
     initializer_range: f64,
-    pad_token_id: Option<u32>,
+    pad_token_id: Option<i64>,
     #[serde(default = "default_activation")]
     hidden_act: String,
-    #[serde(default = "default_positions")]
-    position_embedding_type: String,
-    #[serde(default)]
-    is_decoder: bool,
-    #[serde(default)]
-    add_cross_attention: bool,
 }
 
 fn default_token_types() -> usize {
@@ -59,28 +54,11 @@ fn default_token_types() -> usize {
 fn default_layer_norm_eps() -> f64 {
     1e-12
 }
-fn default_positions() -> String {
-    "absolute".to_owned()
-}
 
 impl BertConfig {
-    fn check_settings(&self) -> Result<(), ShapeError> {
-        let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
-        check_activation("hidden_act", &self.hidden_act)?;
-        if self.position_embedding_type != "absolute" {
-            let value = self.position_embedding_type.chars().take(64).collect::<String>();
-            return refuse("position_embedding_type", format!("{value:?}"), "\"absolute\"");
-        }
-        if self.is_decoder || self.add_cross_attention {
-            let key = if self.is_decoder { "is_decoder" } else { "add_cross_attention" };
-            return refuse(key, "true".to_owned(), "false (an encoder)");
-        }
-        Ok(())
-    }
-
     /// Checks the settings; `default_pad` where the file names no padding token.
-    pub(super) fn dimensions(self, family: Family, default_pad: u32) -> Result<Dimensions, ShapeError> {
-        self.check_settings()?;
+    pub(super) fn dimensions(self, family: Family, default_pad: i64) -> Result<Dimensions, ShapeError> {
+        check_activation("hidden_act", &self.hidden_act)?;
         Ok(Dimensions {
             family,
             keys: KEYS,
@@ -94,13 +72,13 @@ impl BertConfig {
             token_types: Some(self.type_vocab_size),
             norm_eps: self.layer_norm_eps,
             initializer_range: self.initializer_range,
-            pad_token: Some(self.pad_token_id.unwrap_or(default_pad)),
+            pad_token: token(Some(self.pad_token_id.unwrap_or(default_pad))),
             decoder: None,
         })
     }
 }
 
-pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+pub(super) fn read(config: Map<String, Value>) -> Result<Dimensions, ShapeError> {
     parse::<BertConfig>(config)?.dimensions(Family::Bert, 0)
 }
 

@@ -2,8 +2,9 @@
 //! its parts: no token types, no pooler, a head of two layers.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{check_activation, default_activation, default_initializer_range, parse, stacked};
+use super::{check_activation, default_activation, default_initializer_range, parse, stacked, token};
 use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
 
@@ -24,8 +25,7 @@ const KEYS: ConfigKeys = ConfigKeys {
 /// Hugging Face writes this number in the code of the model, not in its `config.json`.
 const LAYER_NORM_EPS: f64 = 1e-12;
 
-/// The keys of `config.json` that are read. `sinusoidal_pos_embds` is not: such position embeddings too are stored in
-/// the checkpoint.
+/// The keys of `config.json` that are read.
 #[derive(Deserialize)]
 struct DistilBertConfig {
     dim: usize,
@@ -36,12 +36,12 @@ struct DistilBertConfig {
     max_position_embeddings: usize,
     #[serde(default = "default_initializer_range")]
     initializer_range: f64,
-    pad_token_id: Option<u32>,
+    pad_token_id: Option<i64>,
     #[serde(default = "default_activation")]
     activation: String,
 }
 
-pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+pub(super) fn read(config: Map<String, Value>) -> Result<Dimensions, ShapeError> {
     let raw: DistilBertConfig = parse(config)?;
     check_activation("activation", &raw.activation)?;
     Ok(Dimensions {
@@ -57,7 +57,7 @@ pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
         token_types: None,
         norm_eps: LAYER_NORM_EPS,
         initializer_range: raw.initializer_range,
-        pad_token: Some(raw.pad_token_id.unwrap_or(0)),
+        pad_token: token(Some(raw.pad_token_id.unwrap_or(0))),
         decoder: None,
     })
 }

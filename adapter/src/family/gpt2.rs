@@ -2,9 +2,10 @@
 //! each block, a table of positions, one layer for query, key and value together.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::llama::OneOrMore;
-use super::{default_initializer_range, parse};
+use super::{default_initializer_range, parse, token};
 use crate::decoder::{Activation, Biases, DecoderShape};
 use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
@@ -30,22 +31,15 @@ struct Gpt2Config {
     n_head: usize,
     n_inner: Option<usize>,
     vocab_size: usize,
-    #[serde(alias = "max_position_embeddings")]
     n_positions: usize,
     #[serde(default = "default_layer_norm_epsilon")]
     layer_norm_epsilon: f64,
     #[serde(default = "default_initializer_range")]
     initializer_range: f64,
-    pad_token_id: Option<u32>,
+    pad_token_id: Option<i64>,
     eos_token_id: Option<OneOrMore>,
     #[serde(default = "default_activation")]
     activation_function: String,
-    #[serde(default = "yes")]
-    scale_attn_weights: bool,
-    #[serde(default)]
-    scale_attn_by_inverse_layer_idx: bool,
-    #[serde(default)]
-    add_cross_attention: bool,
     #[serde(default = "yes")]
     tie_word_embeddings: bool,
 }
@@ -60,26 +54,17 @@ fn yes() -> bool {
     true
 }
 
-pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+pub(super) fn read(config: Map<String, Value>) -> Result<Dimensions, ShapeError> {
     let raw: Gpt2Config = parse(config)?;
-    let refuse = |key, value: String, supported| Err(ShapeError::Unsupported { key, value, supported });
     let activation = match raw.activation_function.as_str() {
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
         "gelu" => Activation::Gelu,
         other => {
             let value = format!("{:?}", other.chars().take(64).collect::<String>());
-            return refuse("activation_function", value, "\"gelu_new\", \"gelu_pytorch_tanh\" and \"gelu\"");
+            let supported = "\"gelu_new\", \"gelu_pytorch_tanh\" and \"gelu\"";
+            return Err(ShapeError::Unsupported { key: "activation_function", value, supported });
         }
     };
-    for (key, found, supported) in [
-        ("scale_attn_weights", !raw.scale_attn_weights, "true"),
-        ("scale_attn_by_inverse_layer_idx", raw.scale_attn_by_inverse_layer_idx, "false"),
-        ("add_cross_attention", raw.add_cross_attention, "false"),
-    ] {
-        if found {
-            return refuse(key, (supported != "true").to_string(), supported);
-        }
-    }
     let decoder = DecoderShape {
         kv_heads: raw.n_head,
         head_width: raw.n_embd.checked_div(raw.n_head).unwrap_or(0),
@@ -103,7 +88,7 @@ pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
         token_types: None,
         norm_eps: raw.layer_norm_epsilon,
         initializer_range: raw.initializer_range,
-        pad_token: raw.pad_token_id,
+        pad_token: token(raw.pad_token_id),
         decoder: Some(decoder),
     })
 }

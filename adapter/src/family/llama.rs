@@ -4,9 +4,10 @@
 //! Mistral and Qwen2 have the same layers under the same names; their files say what differs in `config.json`.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::rotary::RawRotary;
-use super::{default_initializer_range, parse};
+use super::{default_initializer_range, parse, token};
 use crate::decoder::{Activation, Biases, DecoderShape};
 use crate::shape::{ConfigKeys, Dimensions};
 use crate::{BaseShape, Family, Module, ShapeError};
@@ -48,7 +49,7 @@ pub(super) struct LlamaConfig {
     rms_norm_eps: f64,
     #[serde(default = "default_initializer_range")]
     initializer_range: f64,
-    pad_token_id: Option<u32>,
+    pad_token_id: Option<i64>,
     eos_token_id: Option<OneOrMore>,
     #[serde(default = "default_activation")]
     hidden_act: String,
@@ -124,13 +125,13 @@ impl LlamaConfig {
             token_types: None,
             norm_eps: self.rms_norm_eps,
             initializer_range: self.initializer_range,
-            pad_token: self.pad_token_id,
+            pad_token: token(self.pad_token_id),
             decoder: Some(decoder),
         })
     }
 }
 
-pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
+pub(super) fn read(config: Map<String, Value>) -> Result<Dimensions, ShapeError> {
     parse::<LlamaConfig>(config)?.dimensions(Family::Llama)
 }
 

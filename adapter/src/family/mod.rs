@@ -7,13 +7,16 @@
 mod bert;
 mod distilbert;
 mod gpt2;
+pub(crate) mod keys;
 mod llama;
 mod mistral;
 mod qwen2;
 mod roberta;
 mod rotary;
+mod windows;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::shape::Dimensions;
 use crate::{BaseShape, HeadLayer, Module, ShapeError, Task};
@@ -100,7 +103,8 @@ impl Family {
     }
 
     /// Reads the keys that the family's `config.json` has; settings are checked, dimensions not yet.
-    pub(crate) fn read(self, config: &str) -> Result<Dimensions, ShapeError> {
+    pub(crate) fn read(self, mut config: Map<String, Value>) -> Result<Dimensions, ShapeError> {
+        keys::check(self, &mut config)?;
         match self {
             Family::Bert => bert::read(config),
             Family::Roberta => roberta::read(config),
@@ -195,9 +199,30 @@ fn stacked(prefix: &str, layers: usize, names: [&str; 6], hidden: usize, inner: 
     modules
 }
 
-/// Parses the text of a `config.json`.
-fn parse<'a, T: Deserialize<'a>>(config: &'a str) -> Result<T, ShapeError> {
-    serde_json::from_str(config).map_err(|e| ShapeError::Unreadable(e.to_string()))
+/// Takes the keys of a `config.json` that `T` has.
+fn parse<T: DeserializeOwned>(config: Map<String, Value>) -> Result<T, ShapeError> {
+    let read = |config: &Map<String, Value>| serde_json::from_value(Value::Object(config.clone()));
+    read(&config).map_err(|e: serde_json::Error| {
+        let problem = e.to_string();
+        if problem.starts_with("missing field") {
+            return ShapeError::Unreadable(problem);
+        }
+        // serde names a key that is missing, not one whose value is wrong: without that one the problem is another, at
+        // worst that it is missing
+        let without = |key: &str| {
+            let mut rest = config.clone();
+            rest.remove(key);
+            read(&rest).err().map(|e| e.to_string())
+        };
+        let mended = config.keys().find(|key| without(key).is_none());
+        let wrong = mended.or_else(|| config.keys().find(|key| without(key).is_some_and(|other| other != problem)));
+        ShapeError::Unreadable(wrong.map_or(problem.clone(), |key| format!("{key}: {problem}")))
+    })
+}
+
+/// `pad_token_id`: early conversions write −1 where there is none.
+fn token(id: Option<i64>) -> Option<u32> {
+    id.and_then(|id| u32::try_from(id).ok())
 }
 
 fn default_initializer_range() -> f64 {

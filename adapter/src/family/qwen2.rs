@@ -2,45 +2,37 @@
 //! query, key and value, and a sliding window from some layer on where the file asks for one.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::llama::LlamaConfig;
-use super::parse;
-use crate::decoder::{Biases, Window};
+use super::{parse, windows};
+use crate::decoder::Biases;
 use crate::shape::Dimensions;
 use crate::{Family, ShapeError};
+
+/// `num_key_value_heads` where the file has no such key.
+const DEFAULT_KEY_HEADS: usize = 32;
 
 #[derive(Deserialize)]
 struct Qwen2Window {
     #[serde(default)]
     use_sliding_window: bool,
-    #[serde(default = "default_window")]
-    sliding_window: Option<usize>,
     #[serde(default = "default_first_layer")]
     max_window_layers: usize,
-    layer_types: Option<Vec<String>>,
 }
 
-fn default_window() -> Option<usize> {
-    Some(4096)
-}
 fn default_first_layer() -> usize {
     28
 }
 
-pub(super) fn read(config: &str) -> Result<Dimensions, ShapeError> {
-    let mut dimensions = parse::<LlamaConfig>(config)?.dimensions(Family::Qwen2)?;
-    let raw: Qwen2Window = parse(config)?;
-    let tokens = raw.sliding_window.filter(|_| raw.use_sliding_window);
-    let window = tokens.map(|tokens| Window { tokens, first_layer: raw.max_window_layers });
-    if let Some(types) = raw.layer_types {
-        let slides = |i: usize| window.is_some_and(|w| i >= w.first_layer);
-        let expected = |i: usize| if slides(i) { "sliding_attention" } else { "full_attention" };
-        if types.len() != dimensions.layers || types.iter().enumerate().any(|(i, found)| found != expected(i)) {
-            let value = "another list".to_owned();
-            let supported = "what use_sliding_window and max_window_layers say";
-            return Err(ShapeError::Unsupported { key: "layer_types", value, supported });
-        }
+pub(super) fn read(mut config: Map<String, Value>) -> Result<Dimensions, ShapeError> {
+    config.entry("num_key_value_heads").or_insert(DEFAULT_KEY_HEADS.into());
+    let mut dimensions = parse::<LlamaConfig>(config.clone())?.dimensions(Family::Qwen2)?;
+    let raw: Qwen2Window = parse(config.clone())?;
+    if !raw.use_sliding_window {
+        config.insert("sliding_window".to_owned(), Value::Null);
     }
+    let window = windows::read(config, dimensions.layers, |i| i >= raw.max_window_layers)?;
     if let Some(decoder) = &mut dimensions.decoder {
         decoder.biases = Biases { qkv: true, output: false, feed_forward: false };
         decoder.window = window;

@@ -105,18 +105,32 @@ fn frequencies_are_those_of_hugging_face() {
 #[test]
 fn windows_and_biases_are_the_familys() {
     let window = |config: &Value| shape(config).decoder.unwrap().window;
-    let all = |tokens| Some(Window { tokens, first_layer: 0 });
+    let some = |tokens, layers: [bool; 2]| Some(Window { tokens, layers: layers.to_vec() });
+    let all = |tokens| some(tokens, [true, true]);
     assert_eq!(window(&of("mistral", json!({}))), all(4096));
     assert_eq!(window(&of("mistral", json!({"sliding_window": 16}))), all(16));
     assert_eq!(window(&of("mistral", json!({"sliding_window": null}))), None);
     assert_eq!(window(&of("qwen2", json!({"sliding_window": 16}))), None);
     let asks = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 1});
-    assert_eq!(window(&of("qwen2", asks.clone())), Some(Window { tokens: 16, first_layer: 1 }));
-    let mut listed = of("qwen2", asks);
-    listed["layer_types"] = json!(["full_attention", "sliding_attention"]);
-    assert!(window(&listed).is_some());
-    listed["layer_types"] = json!(["sliding_attention", "full_attention"]);
-    assert!(refused(&listed).to_string().contains("layer_types"));
+    assert_eq!(window(&of("qwen2", asks.clone())), some(16, [false, true]));
+    // a list of layers is followed
+    for mut listed in [of("qwen2", asks), of("mistral", json!({"sliding_window": 16}))] {
+        listed["layer_types"] = json!(["attention", "sliding_attention"]);
+        assert_eq!(window(&listed), some(16, [false, true]));
+        listed["layer_types"] = json!(["sliding_attention", "full_attention"]);
+        assert_eq!(window(&listed), some(16, [true, false]));
+        listed["layer_types"] = json!(["full_attention", "full_attention"]);
+        assert_eq!(window(&listed), None);
+        listed["layer_types"] = json!(["full_attention", "chunked_attention"]);
+        assert!(refused(&listed).to_string().contains("layer_types to \"chunked_attention\""));
+        listed["layer_types"] = json!(["sliding_attention"]);
+        let error = refused(&listed).to_string();
+        assert!(error.contains("num_hidden_layers") && error.contains("layer_types"), "{error}");
+        listed["layer_types"] = json!(["sliding_attention", "full_attention"]);
+        listed["sliding_window"] = json!(null);
+        let error = refused(&listed).to_string();
+        assert!(error.contains("layer_types") && error.contains("sliding_window"), "{error}");
+    }
     assert!(refused(&of("mistral", json!({"sliding_window": 0}))).to_string().contains("sliding_window"));
 
     let biases = |config: &Value| shape(config).decoder.unwrap().biases;
@@ -160,6 +174,84 @@ fn what_the_engine_does_not_compute_is_refused_by_name() {
         config[key] = value;
         let error = refused(&config).to_string();
         assert!(error.contains(key), "{error}");
+    }
+}
+
+/// What Transformers 5.24 reads from the same keys; where two say different things it takes one, which is refused here.
+#[test]
+fn rotary_positions_are_read_from_one_place_or_from_two_that_agree() {
+    let rotary = |changes: Value| {
+        let mut config = of("llama", json!({"rope_scaling": null}));
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        BaseShape::from_config_json(&config.to_string()).map(|shape| shape.decoder.unwrap().rotary.unwrap())
+    };
+    let linear = json!({"rope_type": "linear", "factor": 4.0});
+    let expected = rotary(json!({"rope_scaling": linear})).unwrap();
+    assert_eq!(expected.scaling, RotaryScaling::Linear { factor: 4.0 });
+    let with = |key: &str, value: Value| {
+        let mut table = linear.clone();
+        table[key] = value;
+        table
+    };
+    for same in [
+        json!({"rope_scaling": {"type": "linear", "factor": 4}}),
+        // as versions 4.43 to 4.57 saved older files anew
+        json!({"rope_scaling": with("type", json!("linear"))}),
+        json!({"rope_parameters": with("rope_theta", json!(500_000.0))}),
+        json!({"rope_parameters": with("rope_theta", json!(500_000)), "rope_theta": null}),
+        json!({"rope_scaling": linear, "rope_parameters": with("rope_theta", json!(500_000.0))}),
+        json!({"rope_scaling": {}, "rope_parameters": linear}),
+        json!({"rope_scaling": linear, "original_max_position_embeddings": 32}),
+    ] {
+        assert_eq!(rotary(same.clone()).as_ref(), Ok(&expected), "{same}");
+    }
+    for (other, words) in [
+        (json!({"rope_scaling": with("type", json!("dynamic"))}), ["rope_type", "type"]),
+        (
+            json!({"rope_parameters": with("rope_theta", json!(500.0))}),
+            ["rope_parameters.rope_theta to 500.0", "rope_theta to 500000.0"],
+        ),
+        (
+            json!({"rope_scaling": linear, "rope_parameters": {"rope_type": "default"}}),
+            ["rope_scaling", "rope_parameters"],
+        ),
+        (json!({"rope_scaling": {"full_attention": linear}}), ["rope_scaling", "full_attention"]),
+        (json!({"rope_scaling": with("partial_rotary_factor", json!(0.5))}), ["partial_rotary_factor", "0.5"]),
+        (json!({"rope_scaling": with("factor", json!("4"))}), ["rope_scaling", "expected f64"]),
+    ] {
+        let error = rotary(other).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    // the length that the model was first trained on, in the table, outside, or in both
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+    let original = |inner: Option<u32>, outer: Value| {
+        let mut table = llama3.clone();
+        inner.into_iter().for_each(|n| table["original_max_position_embeddings"] = json!(n));
+        match rotary(json!({"rope_scaling": table, "original_max_position_embeddings": outer}))?.scaling {
+            RotaryScaling::Llama3 { original_positions, .. } => Ok::<f64, ShapeError>(original_positions),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(original(Some(64), json!(null)), Ok(64.0));
+    assert_eq!(original(None, json!(32)), Ok(32.0));
+    assert_eq!(original(Some(64), json!(64)), Ok(64.0));
+    assert_eq!(original(None, json!(null)), Ok(128.0));
+    assert!(original(Some(64), json!(32)).unwrap_err().to_string().contains("original_max_position_embeddings"));
+}
+
+#[test]
+fn what_is_null_or_left_out_has_hugging_faces_default() {
+    let kv_heads = |config: Value| BaseShape::from_config_json(&config.to_string()).map(|shape| shape.kv_heads());
+    for (family, default) in [("llama", 32), ("mistral", 8), ("qwen2", 32)] {
+        let mut config = of(family, json!({"num_attention_heads": 32, "num_key_value_heads": null}));
+        config["head_dim"] = json!(2);
+        assert_eq!(kv_heads(config.clone()), Ok(32));
+        config.as_object_mut().unwrap().remove("num_key_value_heads");
+        assert_eq!(kv_heads(config), Ok(default), "{family}");
+    }
+    let plain = shape(&of("llama", json!({"mlp_bias": false, "pad_token_id": null})));
+    for (key, value) in [("mlp_bias", json!(null)), ("pad_token_id", json!(-1)), ("attention_bias", json!(null))] {
+        assert_eq!(shape(&of("llama", json!({key: value}))), plain, "{key}");
     }
 }
 

@@ -42,6 +42,16 @@ fn safetensors_come_first_then_their_index_then_a_bin() {
 }
 
 #[test]
+fn an_adapter_beside_the_model_is_refused_since_transformers_would_add_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), TINY_CONFIG, &tiny_tensors());
+    ModelDir::open(dir.path()).unwrap();
+    std::fs::write(dir.path().join("adapter_config.json"), "{}").unwrap();
+    let error = ModelDir::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("adapter_config.json") && error.contains("move it to a folder of its own"), "{error}");
+}
+
+#[test]
 fn a_job_pins_the_list_that_sha256sum_prints() {
     let dir = tempfile::tempdir().unwrap();
     write_shards(dir.path(), &tiny_tensors());

@@ -105,6 +105,16 @@ impl<'a, 'b> Builder<'a, 'b> {
         self.place.put(&cast(&table, self.place.kind)?)
     }
 
+    /// Whether the file holds a table at `path`.
+    pub(super) fn has_table(&self, path: &str) -> bool {
+        self.reader.holds(&format!("{path}.weight"))
+    }
+
+    /// Whether it holds one outside the family's prefix.
+    pub(super) fn has_outer_table(&self, path: &str) -> bool {
+        self.reader.holds_outer(&format!("{path}.weight"))
+    }
+
     /// A matrix outside the family's prefix, `[rows, hidden]`, in the model's format: `lm_head`.
     pub(super) fn outer_table(&mut self, path: &str, rows: usize) -> Result<Tensor> {
         let table = self.reader.outer_tensor(&format!("{path}.weight"), &[rows, self.shape().hidden])?;

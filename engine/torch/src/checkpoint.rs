@@ -123,6 +123,16 @@ impl Reader<'_> {
         self.read_tensor("", name, shape)
     }
 
+    /// Whether the file holds the tensor `name` (without prefix).
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.find(self.prefix, name).is_some()
+    }
+
+    /// The same for a tensor that stands beside what the prefix names.
+    pub(super) fn holds_outer(&self, name: &str) -> bool {
+        self.find("", name).is_some()
+    }
+
     fn read_tensor(&mut self, prefix: &str, name: &str, shape: &[usize]) -> Result<Tensor> {
         let full = self.find(prefix, name).ok_or_else(|| {
             let full = format!("{prefix}{name}");

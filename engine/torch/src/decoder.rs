@@ -169,11 +169,9 @@ impl<'a> Builder<'a, '_> {
         norm: impl FnOnce(&mut Self) -> Result<Norm>,
     ) -> Result<Decoder> {
         let (shape, settings, task) = (self.shape(), self.settings()?, self.layout().task());
-        let words = self.table(words, shape.vocab)?;
-        let output = match task {
-            Task::SequenceClassification { .. } => None,
-            Task::CausalLm if settings.tied_embeddings => Some(words.shallow_clone()),
-            Task::CausalLm => Some(self.outer_table("lm_head", shape.vocab)?),
+        let (words, output) = match task {
+            Task::SequenceClassification { .. } => (self.table(words, shape.vocab)?, None),
+            Task::CausalLm => self.words_and_output(words, settings.tied_embeddings)?,
         };
         let positions = match &settings.rotary {
             Some(rotary) => {
@@ -187,13 +185,31 @@ impl<'a> Builder<'a, '_> {
             place: self.place(),
             task,
             pad_token: shape.pad_token,
-            window: settings.window,
+            window: settings.window.clone(),
             words,
             positions,
             layers: (0..shape.layers).map(|i| layer(self, i)).collect::<Result<_>>()?,
             norm: norm(self)?,
             output,
         })
+    }
+
+    /// The word embedding at `words`, and the matrix that gives next tokens: `lm_head`, or where they are tied whichever
+    /// of the two the file holds. Of tied ones that the file holds both, and that differ, each is taken for what it is,
+    /// as Hugging Face does.
+    fn words_and_output(&mut self, words: &str, tied: bool) -> Result<(Tensor, Option<Tensor>)> {
+        let vocab = self.shape().vocab;
+        if tied && !self.has_outer_table("lm_head") {
+            let words = self.table(words, vocab)?;
+            return Ok((words.shallow_clone(), Some(words)));
+        }
+        let output = self.outer_table("lm_head", vocab)?;
+        if tied && !self.has_table(words) {
+            return Ok((output.shallow_clone(), Some(output)));
+        }
+        let words = self.table(words, vocab)?;
+        let same = words.f_equal(&output).map_err(torch_error)?;
+        Ok((words.shallow_clone(), Some(if same { words } else { output })))
     }
 
     /// What only a decoder's shape has.
@@ -210,7 +226,7 @@ impl Model for Decoder {
             place: self.place,
             task: self.task,
             pad_token: self.pad_token,
-            window: self.window,
+            window: self.window.clone(),
             words: self.words.shallow_clone(),
             positions: self.positions.share(),
             layers: self.layers.iter().map(DecoderLayer::share).collect(),
@@ -227,7 +243,7 @@ impl Model for Decoder {
         let mask = Mask::new(packed, self.heads, Reads::Before, self.place)?;
         let longest = packed.lengths.iter().copied().max().unwrap_or(0);
         // a window that no sequence outgrows changes nothing
-        let window_mask = match self.window.filter(|window| longest > window.tokens) {
+        let window_mask = match self.window.as_ref().filter(|window| longest > window.tokens) {
             None => None,
             Some(window) => Some(Mask::new(packed, self.heads, Reads::Window(window.tokens as i64), self.place)?),
         };
@@ -239,7 +255,7 @@ impl Model for Decoder {
             Task::CausalLm => None,
             Task::SequenceClassification { .. } => {
                 let last = self.layers.len().saturating_sub(1);
-                let reads = match self.window.filter(|window| last >= window.first_layer) {
+                let reads = match self.window.as_ref().filter(|window| window.slides(last)) {
                     Some(window) => Reads::Window(window.tokens as i64),
                     None => Reads::Before,
                 };
@@ -277,7 +293,7 @@ impl Model for Decoder {
         }
         let (rows, x, context) = match kept {
             None => {
-                let slides = self.window.is_some_and(|window| i >= window.first_layer);
+                let slides = self.window.as_ref().is_some_and(|window| window.slides(i));
                 let mask = pass.window_mask.as_ref().filter(|_| slides).unwrap_or(&pass.mask);
                 (RowsAre::Tokens, x.shallow_clone(), attend(self.heads, &query, &key, &value, mask)?)
             }

@@ -157,9 +157,16 @@ fn checkpoints_are_read_as_published() {
         for task in tasks(family) {
             let mut tensors = family_tensors(family);
             for name in beside(family) {
-                tensors.insert(name.to_owned(), (vec![4], vec![0.5; 4]));
+                let words = ["model.embed_tokens.weight", "transformer.wte.weight"].map(|words| tensors.get(words));
+                let copied = words.into_iter().flatten().next().filter(|_| name == "lm_head.weight").cloned();
+                tensors.insert(name.to_owned(), copied.unwrap_or((vec![4], vec![0.5; 4])));
             }
             load(family, task, &tensors).unwrap();
+            if family == Family::Llama && task == Task::CausalLm {
+                tensors.insert("lm_head.weight".to_owned(), (vec![4], vec![0.5; 4]));
+                let error = load(family, task, &tensors).err().unwrap();
+                assert!(error.contains("lm_head.weight has shape [4]"), "{error}");
+            }
         }
         // the base model saved by itself
         let prefix = format!("{}.", family.prefix());

@@ -7,6 +7,7 @@ mod company;
 mod engine;
 mod families;
 mod golden;
+mod keys;
 mod local;
 mod methods;
 mod reference;
