@@ -40,7 +40,8 @@ enum BudgetCommand {
     /// List the jobs and rounds that may hold a record.
     ///
     /// A record is known by its words, whatever file it stood in: spacing, capitals and label do not matter; where a job
-    /// continues texts, a record is its prompt and its text together.
+    /// continues texts, a record is its prompt and its text together. In jobs that protect persons, a person is known by
+    /// what stands in data.unit_column.
     #[command(after_help = "Example, so that the record stays out of the shell's history:\n  \
         blindsum-silo budget who --config silo.toml - < record.txt")]
     Who(WhoArgs),
@@ -78,7 +79,7 @@ struct LedgerArgs {
 struct WhoArgs {
     #[command(flatten)]
     ledger: LedgerArgs,
-    /// The record's text, or - to read it from standard input
+    /// The record's text, or the person; - reads it from standard input
     #[arg(value_name = "RECORD")]
     record: String,
 }
@@ -168,9 +169,11 @@ fn who(args: &WhoArgs) -> Result<(), CommandError> {
     if record.trim().is_empty() {
         return Err(CommandError::Usage("the record is blank: give its text".to_owned()));
     }
-    let accounts = ledger.who(&Identity::of_words([record.as_str()]))?;
+    let mut accounts = ledger.who(&Identity::of_words([record.as_str()]))?;
+    accounts.extend(ledger.who(&Identity::of_person(&record))?);
+    accounts.sort_unstable();
     if accounts.is_empty() {
-        say("no job in this ledger holds this record");
+        say("no job in this ledger holds this record or person");
         return Ok(());
     }
     for number in accounts {
