@@ -87,7 +87,7 @@ struct WhoArgs {
 impl LedgerArgs {
     /// The ledger, and the configuration if it was named by one.
     fn open(&self) -> Result<(Ledger, Option<SiloConfig>), CommandError> {
-        let config = self.config.as_deref().map(|path| config(path)).transpose()?;
+        let config = self.config.as_deref().map(config).transpose()?;
         let (dir, limit) = match (&config, &self.ledger_dir) {
             (Some(config), _) => ledger_of(config)?,
             (None, Some(dir)) => (dir.clone(), OverJobs { max_epsilon: self.max_epsilon, delta: self.max_delta }),

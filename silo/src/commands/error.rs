@@ -57,7 +57,7 @@ pub enum CommandError {
     Ledger(#[from] LedgerError),
     /// What the agent keeps.
     #[error(transparent)]
-    Agent(#[from] AgentError),
+    Agent(Box<AgentError>),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -79,6 +79,12 @@ pub enum CommandError {
     /// Another file.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl From<AgentError> for CommandError {
+    fn from(error: AgentError) -> Self {
+        CommandError::Agent(Box::new(error))
+    }
 }
 
 impl Exits for CommandError {
