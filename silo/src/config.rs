@@ -12,7 +12,8 @@ use blindsum_adapter::training::Protection;
 use blindsum_engine::Precision;
 use blindsum_engine::data::Columns;
 use blindsum_service::config::{Kind, ServiceConfig};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::unit::{UnitError, unit_column};
 
@@ -84,6 +85,20 @@ pub struct DataFiles {
     /// whose each row is, in both files. Rows of equal values, compared without spaces around them, are one person's.
     #[serde(default)]
     pub unit_column: Option<String>,
+    /// The share of the training rows, or persons, that is brought in, above 0 and at most 1: the divisor of each step is
+    /// public, so that a silo with many rows pulls hard. Which ones follows from the rows and the job; all when absent.
+    #[serde(default = "all", deserialize_with = "share")]
+    pub train_share: f64,
+}
+
+fn all() -> f64 {
+    1.0
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    let fine = share > 0.0 && share <= 1.0;
+    if fine { Ok(share) } else { Err(D::Error::custom("a share of the rows is above 0 and at most 1")) }
 }
 
 impl DataFiles {
@@ -186,6 +201,7 @@ mod tests {
             "label_column",
             "prompt_column",
             "unit_column",
+            "train_share",
             "max_epsilon",
             "max_delta",
             "min_names",
@@ -210,6 +226,21 @@ mod tests {
         let config: SiloConfig = toml::from_str(&all).unwrap();
         assert_eq!(config.policy.max_rounds, Some(100));
         assert_eq!(config.threads.map(NonZeroU16::get), Some(2));
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_the_rows() {
+        let read = |share: &str| {
+            toml::from_str::<SiloConfig>(&SAMPLE.replace("# train_share = 0.5", &format!("train_share = {share}")))
+        };
+        for (text, share) in [("0.5", 0.5), ("1", 1.0), ("1e-3", 1e-3)] {
+            assert_eq!(read(text).unwrap().data.train_share, share);
+        }
+        assert_eq!(toml::from_str::<SiloConfig>(SAMPLE).unwrap().data.train_share, 1.0);
+        for text in ["0", "1.5", "-0.5", "nan"] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("train_share") && error.contains("above 0 and at most 1"), "{error}");
+        }
     }
 
     #[test]

@@ -115,6 +115,9 @@ impl Dataset {
     pub fn some(self) -> Result<Self, DataError> {
         let rows = self.rows.len() as u64;
         let what = match () {
+            () if rows == 0 && self.seen.apart.count > 0 => {
+                format!("none of its {} rows is brought in: choose a larger data.train_share", self.seen.apart.count)
+            }
             () if rows == 0 => "the file holds no rows".to_owned(),
             () if self.seen.blank.count == rows => format!("the text of all {rows} rows is blank"),
             () if self.seen.all_prompt.count == rows => {
@@ -150,7 +153,11 @@ impl Dataset {
             let said = format!("{path}: {count} of {rows} rows {what} (the first in line {first_line}){remedy}");
             (count > 0).then_some(said)
         };
-        let Seen { cut, all_prompt, blank, glued, straddled, left_out } = self.seen;
+        let Seen { cut, all_prompt, blank, glued, straddled, left_out, apart } = self.seen;
+        let not_brought_in = (apart.count > 0).then(|| {
+            let all = apart.count + left_out.count + rows as u64;
+            format!("{path}: {} of {all} rows are not brought in, as data.train_share says", apart.count)
+        });
         let beyond = (left_out.count > 0).then(|| {
             format!(
                 "{path}: {} of {} rows are left out (the first in line {}), since their persons have more than the {} that \
@@ -177,6 +184,7 @@ impl Dataset {
                 "have a token that holds the end of the prompt and the beginning of the text, and is predicted whole",
                 ": where that is a space, put it at the beginning of the text",
             ),
+            not_brought_in,
             beyond,
             one_label,
         ];

@@ -16,6 +16,7 @@ mod example;
 mod identity;
 mod json_lines;
 mod seen;
+mod share;
 mod store;
 mod tokens;
 mod units;
@@ -30,6 +31,7 @@ pub use self::error::DataError;
 pub use self::example::{Example, Target};
 pub use self::identity::Identity;
 pub use self::seen::{Seen, Tally};
+pub use self::share::Share;
 pub use self::store::{RowStore, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
 pub use self::units::UnitColumn;
@@ -108,6 +110,10 @@ impl Reading<'_> {
     /// # Errors
     /// Names the file and the line of the first row that is not as it should be, never what stands there.
     pub fn read(&self, path: &Path) -> Result<Dataset, DataError> {
+        self.read_share(path, None)
+    }
+
+    fn read_share(&self, path: &Path, share: Option<Share>) -> Result<Dataset, DataError> {
         let beside = match self.goal {
             Goal::Label(_) => Some(self.columns.label.as_str()),
             Goal::Continue { .. } => self.columns.prompt.as_deref(),
@@ -117,50 +123,62 @@ impl Reading<'_> {
             let (mut rows, mut identities, mut seen) = (Vec::new(), Vec::new(), Seen::default());
             let names = Fields { text: self.columns.text.as_str(), beside, unit: None };
             let sha256 = each_row(path, names, &mut |line, Fields { text, beside, .. }| {
-                rows.push(self.example(path, line, text, beside, &mut seen)?);
-                identities.push(self.identity(text, beside));
+                let identity = self.identity(text, beside);
+                let apart = share.is_some_and(|share| !share.has(identity));
+                seen.apart.note_if(apart, line);
+                if !apart {
+                    rows.push(self.example(path, line, text, beside, &mut seen)?);
+                    identities.push(identity);
+                }
                 Ok(())
             })?;
-            return Ok(self.dataset(path, sha256, Gathered { rows: rows.into(), identities, seen }));
+            return Ok(self.dataset(path, sha256, share, Gathered { rows: rows.into(), identities, seen }));
         };
-        let mut rows = Vec::new();
+        let (mut rows, mut apart) = (Vec::new(), Seen::default());
         let names = Fields { text: self.columns.text.as_str(), beside, unit: Some(units.name.as_str()) };
         let sha256 = each_row(path, names, &mut |line, Fields { text, beside, unit }| {
             let unit = unit.filter(|unit| !unit.trim().is_empty());
             let unit = Identity::of_person(unit.ok_or_else(|| DataError::nobody(path, line, &units.name))?);
+            if share.is_some_and(|share| !share.has(unit)) {
+                apart.apart.note_if(true, line);
+                return Ok(());
+            }
             let mut seen = Seen::default();
             let example = self.example(path, line, text, beside, &mut seen)?;
             rows.push(Row { line, unit, rank: rank(unit, text, beside), example, seen });
             Ok(())
         })?;
-        Ok(self.dataset(path, sha256, gathered(rows, units.rows_max)))
+        let mut found = gathered(rows, units.rows_max);
+        found.seen.add(apart);
+        Ok(self.dataset(path, sha256, share, found))
     }
 
-    /// The same rows as [`read`](Self::read), from the file `kept` if an earlier start left them there
+    /// The same rows as [`read`](Self::read), or a share of them, from the file `kept` if an earlier start left them there
     /// ([`Dataset::kept_at`]).
     ///
     /// # Errors
     /// As [`read`](Self::read), and if the file changed meanwhile: what counts for it would count for other rows.
-    pub fn read_or_kept(&self, path: &Path, kept: &Path) -> Result<Dataset, DataError> {
+    pub fn read_or_kept(&self, path: &Path, kept: &Path, share: Option<Share>) -> Result<Dataset, DataError> {
         let before = sha256_of(path)?;
-        let key = self.key(&before);
+        let key = self.key(&before, share);
         if let Some(file) = TokenFile::open(kept, key) {
             let (identities, seen) = (file.identities(), file.seen());
-            return Ok(self.dataset(path, before, Gathered { rows: RowStore::File(file), identities, seen }));
+            return Ok(self.dataset(path, before, share, Gathered { rows: RowStore::File(file), identities, seen }));
         }
-        self.read(path)?.unchanged_since(before)
+        self.read_share(path, share)?.unchanged_since(before)
     }
 
-    fn dataset(&self, path: &Path, sha256: [u8; 32], found: Gathered) -> Dataset {
-        let (key, max_tokens) = (self.key(&sha256), self.tokens.max_tokens());
+    fn dataset(&self, path: &Path, sha256: [u8; 32], share: Option<Share>, found: Gathered) -> Dataset {
+        let (key, max_tokens) = (self.key(&sha256, share), self.tokens.max_tokens());
         let rows_max = self.columns.unit.as_ref().map(|unit| unit.rows_max);
         let Gathered { rows, identities, seen } = found;
         Dataset { rows, identities, sha256, seen, path: path.to_owned(), key, max_tokens, rows_max }
     }
 
-    fn key(&self, sha256: &[u8; 32]) -> StoreKey {
+    fn key(&self, sha256: &[u8; 32], share: Option<Share>) -> StoreKey {
         let tokens = self.tokens;
-        StoreKey::new(sha256, tokens.sha256(), self.columns, self.goal, tokens.max_tokens(), tokens.vocab())
+        let (max_tokens, vocab) = (tokens.max_tokens(), tokens.vocab());
+        StoreKey::new(sha256, tokens.sha256(), self.columns, self.goal, max_tokens, vocab).of_share(share)
     }
 
     /// Which record a row is: a label says nothing of that, a prompt is part of it.

@@ -35,11 +35,13 @@ pub struct Seen {
     pub straddled: Tally,
     /// Left out, since their person has more rows than count; not among the others.
     pub left_out: Tally,
+    /// Not brought in, since a share of the rows is; not among the others.
+    pub apart: Tally,
 }
 
 impl Seen {
     /// Numbers of [`to_numbers`](Self::to_numbers).
-    pub(super) const NUMBERS: usize = 12;
+    pub(super) const NUMBERS: usize = 14;
 
     pub(super) fn to_numbers(self) -> [u64; Self::NUMBERS] {
         let mut numbers = [0; Self::NUMBERS];
@@ -65,12 +67,13 @@ impl Seen {
     }
 
     fn tallies(self) -> [Tally; Self::NUMBERS / 2] {
-        let Seen { cut, all_prompt, blank, glued, straddled, left_out } = self;
-        [cut, all_prompt, blank, glued, straddled, left_out]
+        let Seen { cut, all_prompt, blank, glued, straddled, left_out, apart } = self;
+        [cut, all_prompt, blank, glued, straddled, left_out, apart]
     }
 
-    fn of_tallies([cut, all_prompt, blank, glued, straddled, left_out]: [Tally; Self::NUMBERS / 2]) -> Self {
-        Seen { cut, all_prompt, blank, glued, straddled, left_out }
+    fn of_tallies(tallies: [Tally; Self::NUMBERS / 2]) -> Self {
+        let [cut, all_prompt, blank, glued, straddled, left_out, apart] = tallies;
+        Seen { cut, all_prompt, blank, glued, straddled, left_out, apart }
     }
 }
 

@@ -20,7 +20,7 @@ use blindsum_files::{FileError, write_atomic};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Columns, Example, Goal, Identity, Seen, Target, UnitColumn};
+use super::{Columns, Example, Goal, Identity, Seen, Share, Target, UnitColumn};
 
 const MAGIC: &[u8] = b"blindsum-tokens-4\n";
 const KEY: usize = 32;
@@ -78,6 +78,12 @@ impl StoreKey {
             Goal::Answer => field(b"answer"),
         }
         StoreKey(hasher.finalize().into())
+    }
+
+    /// The key of a share of these rows.
+    pub(super) fn of_share(self, share: Option<Share>) -> Self {
+        let Some(share) = share else { return self };
+        StoreKey(Sha256::new_with_prefix(self.0).chain_update(share.to_bytes()).finalize().into())
     }
 }
 
@@ -423,6 +429,9 @@ mod tests {
             key(1, 2, &of_persons("who", 3), Goal::Answer),
             key(1, 2, &of_persons("who", 4), Goal::Answer),
             key(1, 2, &of_persons("whose", 3), Goal::Answer),
+            key(1, 2, &columns, Goal::Answer).of_share(Some(Share::new(0.5, [1; 32]))),
+            key(1, 2, &columns, Goal::Answer).of_share(Some(Share::new(0.25, [1; 32]))),
+            key(1, 2, &columns, Goal::Answer).of_share(Some(Share::new(0.5, [2; 32]))),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key), "{i}");

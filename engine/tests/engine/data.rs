@@ -85,9 +85,10 @@ fn long_texts_are_cut_and_counted() {
     let (columns, tokens) = (Columns::default(), files.tokens(16));
     let reading = Reading { columns: &columns, goal: Goal::Answer, tokens: &tokens };
     let (path, kept) = (files.dir.path().join("b.jsonl"), files.dir.path().join("kept"));
-    for data in
-        [reading.read_or_kept(&path, &kept).unwrap().kept_at(&kept), Ok(reading.read_or_kept(&path, &kept).unwrap())]
-    {
+    for data in [
+        reading.read_or_kept(&path, &kept, None).unwrap().kept_at(&kept),
+        Ok(reading.read_or_kept(&path, &kept, None).unwrap()),
+    ] {
         let [remark] = data.unwrap().remarks().try_into().unwrap();
         assert!(remark.contains("b.jsonl: 20 of 20 rows were cut to 16 tokens (the first in line 1)"), "{remark}");
     }
@@ -109,15 +110,15 @@ fn rows_are_kept_for_the_next_start_and_read_again_when_the_file_is_another() {
     let (columns, labels, tokens) = (Columns::default(), ["no", "yes"].map(str::to_owned), files.tokens(16));
     let reading = Reading { columns: &columns, goal: Goal::Label(&labels), tokens: &tokens };
     let path = files.write("a.csv", "text,label\nw1,no\nw2,yes\n");
-    let first = reading.read_or_kept(&path, &kept).unwrap();
+    let first = reading.read_or_kept(&path, &kept, None).unwrap();
     assert!(matches!(first.rows, RowStore::Memory(_)) && !kept.exists());
     let sha256 = first.sha256;
     let rows = first.kept_at(&kept).unwrap().rows.all();
-    let again = reading.read_or_kept(&path, &kept).unwrap();
+    let again = reading.read_or_kept(&path, &kept, None).unwrap();
     assert!(matches!(again.rows, RowStore::File(_)) && again.sha256 == sha256 && again.rows.all() == rows);
 
     files.write("a.csv", "text,label\nw1,no\nw3,yes\n");
-    let other = reading.read_or_kept(&path, &kept).unwrap();
+    let other = reading.read_or_kept(&path, &kept, None).unwrap();
     assert!(matches!(other.rows, RowStore::Memory(_)) && other.sha256 != sha256);
     let copy = files.write("copy.csv", "text,label\nw1,no\nw3,yes\n");
     let copy = reading.read(&copy).unwrap();

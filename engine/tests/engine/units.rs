@@ -1,6 +1,8 @@
 //! Rows of persons: brought together whatever their order and format, capped, and refused where it is not said whose.
 
-use blindsum_engine::data::{Columns, DataError, Dataset, Example, Goal, Identity, Reading, RowStore, UnitColumn};
+use blindsum_engine::data::{
+    Columns, DataError, Dataset, Example, Goal, Identity, Reading, RowStore, Share, UnitColumn,
+};
 
 use crate::files::{Files, SECRET};
 
@@ -99,7 +101,7 @@ fn persons_are_kept_for_the_next_start() {
     let kept = files.dir.path().join("tokens-train");
     let (mut columns, tokens) = (columns(2), files.tokens(16));
     let open = |columns: &Columns| {
-        Reading { columns, goal: Goal::Answer, tokens: &tokens }.read_or_kept(&path, &kept).unwrap()
+        Reading { columns, goal: Goal::Answer, tokens: &tokens }.read_or_kept(&path, &kept, None).unwrap()
     };
     let first = open(&columns);
     let (wanted, identities, remarks) = (units(&first), first.identities.clone(), first.remarks());
@@ -112,4 +114,39 @@ fn persons_are_kept_for_the_next_start() {
     // another cap, or none, means other rows
     columns.unit = Some(UnitColumn { name: "who".to_owned(), rows_max: 3 });
     assert_eq!((open(&columns).len(), open(&Columns::default()).units()), (4, 4));
+}
+
+#[test]
+fn a_share_of_the_rows_or_persons_is_the_same_at_every_start_and_in_any_company() {
+    let files = Files::new();
+    let kept = files.dir.path().join("tokens-train");
+    let tokens = files.tokens(16);
+    let open = |name: &str, columns: &Columns, part| {
+        let reading = Reading { columns, goal: Goal::Answer, tokens: &tokens };
+        let share = Some(Share::new(part, [7; 32]));
+        reading.read_or_kept(&files.dir.path().join(name), &kept, share).unwrap()
+    };
+    let line = |i: usize| format!("p{},w{}\n", i / 3, i % 90);
+    files.write("a.csv", format!("who,text\n{}", (0..90).map(line).collect::<String>()));
+    files.write("b.csv", format!("who,text\n{}", (0..150).rev().map(line).collect::<String>()));
+    for (columns, units) in [(Columns::default(), 90), (columns(2), 30)] {
+        let half = open("a.csv", &columns, 0.5);
+        let (identities, remarks) = (half.identities.clone(), half.remarks());
+        assert!(identities.len().abs_diff(units / 2) < units / 3, "{} of {units}", identities.len());
+        let wanted = format!("a.csv: {} of 90 rows are not brought in", half.seen.apart.count);
+        assert!(remarks.iter().any(|remark| remark.contains(&wanted)), "{remarks:?}");
+        let rows = 90 - half.seen.apart.count - half.seen.left_out.count;
+        assert_eq!(half.len() as u64, rows);
+        // kept, and another share is another file
+        half.kept_at(&kept).unwrap();
+        let again = open("a.csv", &columns, 0.5);
+        assert!(matches!(again.rows, RowStore::File(_)));
+        assert_eq!((&again.identities, again.remarks()), (&identities, remarks));
+        let third = open("a.csv", &columns, 0.3).identities;
+        assert!(third.len() < identities.len() && third.iter().all(|who| identities.contains(who)));
+        let other = open("b.csv", &columns, 0.5).identities;
+        assert!(identities.iter().all(|who| other.contains(who)));
+    }
+    let none = open("a.csv", &Columns::default(), 1e-9).some().unwrap_err().to_string();
+    assert!(none.contains("none of its 90 rows is brought in: choose a larger data.train_share"), "{none}");
 }

@@ -266,7 +266,7 @@ fn private_training_protects_persons_where_the_job_says_so() {
     place.write("train.jsonl", &of_persons(&rows(500, 1), 0));
     place.write("test.jsonl", &of_persons(&rows(100, 2), 500));
     place.bad(TRAIN, 2, &["--unit-column is missing", "privacy.unit = \"person\""]);
-    let train = format!("{TRAIN} --unit-column patient --ledger-dir ledger");
+    let train = format!("{TRAIN} --unit-column patient");
     let said = place.good(&train);
     // 3 of each person's 5 rows, 100 persons drawn at rate 0.1
     let left_out = "train.jsonl: 200 of 500 rows are left out (the first in line ";

@@ -476,6 +476,17 @@ fn persons_are_counted_where_the_job_protects_them() {
         "{said}"
     );
 
+    // half of the persons, the same each time
+    silo.replace("silo.toml", "# train_share", "train_share");
+    let (code, said) = silo.ends(&["check"]);
+    assert!(code == 0 && said.contains("of 200 rows are not brought in, as data.train_share says"), "{code} {said}");
+    let persons = |said: &str| {
+        said.split(" persons for training").next().unwrap().rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert!((1..20).contains(&persons(&said)), "{said}");
+    assert_eq!(persons(&silo.ends(&["check"]).1), persons(&said));
+    silo.replace("silo.toml", "train_share", "# train_share");
+
     silo.replace("silo.toml", "unit_column = \"patient\"", "# none");
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 2 && said.contains("data.unit_column") && said.contains("is missing"), "{code} {said}");
