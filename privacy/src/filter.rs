@@ -59,14 +59,15 @@ impl FilterCost {
 impl Filter {
     /// The filter that keeps `epsilon` at `delta`. Limits without meaning let nothing through.
     pub fn new(epsilon: f64, delta: f64) -> Self {
-        let sane = epsilon > 0.0 && delta > 0.0 && delta < 1.0;
+        let sane = epsilon > 0.0 && epsilon.is_finite() && delta > 0.0 && delta < 1.0;
         let one_step = [SgdPhase { q: 1.0, sigma: 1.0, steps: 1 }];
         let known: Vec<f64> = rdp::totals(&one_step).into_iter().map(|(order, _)| order).collect();
         let from = |least: f64| known.iter().copied().find(|order| *order >= least).unwrap_or(2.0);
         let useful = |order: &&f64| rdp::converted(**order, 0.0, delta / ORDERS as f64) <= (1.0 - ROOM) * epsilon;
         let least = known.iter().find(useful).copied().unwrap_or(2.0);
         let orders = SPREAD.map(|times| from(1.0 + (least - 1.0) * times));
-        Filter { orders, epsilon: if sane { epsilon } else { f64::NAN }, delta }
+        let (epsilon, delta) = if sane { (epsilon, delta) } else { (f64::NAN, f64::NAN) };
+        Filter { orders, epsilon, delta }
     }
 
     /// Orders at which divergences add up.
@@ -136,6 +137,12 @@ mod tests {
         let small = Filter::new(6.0, 1e-5).cost(0.01, 10.0);
         assert!(!Filter::new(f64::NAN, 1e-5).allows(small) && !Filter::new(6.0, 0.0).allows(small));
         assert!(!Filter::new(-1.0, 1e-5).allows(FilterCost::default()));
+        // A δ of 1 or more would make whatever was spent look like nothing.
+        for (epsilon, delta) in [(6.0, 1.0), (6.0, 1e300), (6.0, f64::INFINITY), (6.0, f64::NAN), (f64::INFINITY, 1e-5)]
+        {
+            let filter = Filter::new(epsilon, delta);
+            assert!(filter.epsilon(small) == f64::INFINITY && !filter.allows(small), "{epsilon} {delta}");
+        }
         let filter = Filter::new(6.0, 1e-5);
         assert!(filter.allows(FilterCost::default()) && filter.allows(small) && !filter.allows(small.times(u64::MAX)));
         for (q, sigma) in [(0.5, f64::NAN), (0.0, 1.0), (2.0, 1.0), (f64::NAN, 1.0), (0.5, 0.0)] {

@@ -95,7 +95,7 @@ impl Dataset {
             ),
         };
         if private {
-            let why = "what is measured on them leaves without noise, so that the stated ε would not hold for them";
+            let why = "each record has one ε, for being trained on or for being counted";
             return Err(DataError::whole(&held_out.path, format!("{said}: {why}. Take them out of one of the files")));
         }
         Ok(Some(format!("{}: {said}, so that the accuracy on them says little", held_out.path.display())))

@@ -1,7 +1,7 @@
 //! Tokenised rows: in memory when fresh, afterwards from a file in the state directory, memory-mapped.
 //!
 //! ```text
-//! "blindsum-tokens-4\n" | key: 32 bytes | seen: u64 each | rows: u64 | units: u64 | of each row, end: u64 each |
+//! "blindsum-tokens-5\n" | key: 32 bytes | seen: u64 each | rows: u64 | units: u64 | of each row, end: u64 each |
 //! target: u64 each | of each unit, end: u64 each | identity: 16 bytes each | ids: u32 … | SHA-256 of all before
 //! ```
 //! Numbers are little-endian; `seen` is what was noticed when the rows were read; a row's end is counted in ids, a unit's in
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Columns, Example, Goal, Identity, Seen, Share, Target, UnitColumn};
 
-const MAGIC: &[u8] = b"blindsum-tokens-4\n";
+const MAGIC: &[u8] = b"blindsum-tokens-5\n";
 const KEY: usize = 32;
 const SEEN: usize = MAGIC.len() + KEY;
 const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 16;

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::agent::data::{self, Rows};
 use crate::agent::error::AgentError;
-use crate::config::SiloConfig;
+use crate::config::{PolicyConfig, SiloConfig};
 use crate::policy;
 
 /// A configuration whose files were read, checked, accepted by the policy and found to belong together.
@@ -101,6 +101,17 @@ pub(super) fn settings(config: &SiloConfig, document: &Document) -> Result<(), A
     folders.extend(config.ledger_dir.as_deref().map(|dir| ("ledger_dir", dir)));
     folders.extend(config.output_dir.as_deref().map(|dir| ("output_dir", dir)));
     document.apart(&folders)?;
+    let PolicyConfig { max_epsilon, max_delta, .. } = config.policy;
+    if !(max_epsilon > 0.0 && max_epsilon.is_finite()) {
+        return Err(document
+            .wrong("policy.max_epsilon", format!("{max_epsilon} limits nothing: a number above 0"))
+            .into());
+    }
+    if !(max_delta > 0.0 && max_delta < 1.0) {
+        return Err(document
+            .wrong("policy.max_delta", format!("{max_delta} limits nothing: above 0 and below 1"))
+            .into());
+    }
     config.device.parse::<ComputeDevice>().map_err(|e| document.wrong("device", e))?;
     Ok(())
 }

@@ -160,8 +160,12 @@ fn who(args: &WhoArgs) -> Result<(), CommandError> {
     let record = match args.record.as_str() {
         "-" => {
             let (mut text, stdin) = (String::new(), PathBuf::from("standard input"));
-            let read = std::io::stdin().take(MAX_RECORD).read_to_string(&mut text);
+            let read = std::io::stdin().take(MAX_RECORD + 1).read_to_string(&mut text);
             read.map_err(|e| blindsum_files::FileError::from_io("read", &stdin, e))?;
+            if text.len() as u64 > MAX_RECORD {
+                // The beginning of a record is another record, which no job holds.
+                return Err(CommandError::Usage(format!("the record has more than {MAX_RECORD} bytes")));
+            }
             text
         }
         given => given.to_owned(),

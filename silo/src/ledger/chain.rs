@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Contract: a line is on the disk when [`Chain::append`] returns. A last line that was cut off by a crash is removed by
-//! the next writer: its debit was never acknowledged. Any other line that does not follow from the one before is refused,
+//! the next writer: its debit was never acknowledged. One that lacks nothing but its end gets it. Any other line that does not follow from the one before is refused,
 //! and so is a file that became shorter or another one while it is open.
 
 use std::fs::{File, OpenOptions};
@@ -81,6 +81,8 @@ impl Chain {
         let mut bytes = Vec::new();
         file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
         let mut entries = Vec::new();
+        // Until all of it is read: what was read before a wrong line is not given to the caller.
+        let broken = std::mem::replace(&mut self.broken, true);
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
             let Some(text) = line.strip_suffix(b"\n") else { break };
             let number = self.links.len() + 1;
@@ -95,26 +97,49 @@ impl Chain {
             self.links.push(link);
             self.sound += line.len() as u64;
         }
+        self.broken = broken;
         Ok(entries)
     }
 
-    /// Removes a torn last line; the caller has the lock, and [`news`](Self::news) comes before.
-    pub fn cut(&mut self) -> Result<(), LedgerError> {
+    /// Lets nothing more be written.
+    pub fn give_up(&mut self) {
+        self.broken = true;
+    }
+
+    /// Removes a torn last line, or ends one that only lacks its end: true, and [`news`](Self::news) has it then. The caller
+    /// has the lock, and `news` comes before.
+    pub fn cut(&mut self) -> Result<bool, LedgerError> {
         let io = |source| LedgerError::Io { path: self.path.clone(), source };
-        let torn = self.file.metadata().map_err(io)?.len().saturating_sub(self.sound);
-        if torn > 0 {
-            self.file.set_len(self.sound).map_err(io)?;
-            self.file.sync_all().map_err(io)?;
-            self.cut_bytes += torn;
+        let mut file = &self.file;
+        let mut torn = Vec::new();
+        file.seek(SeekFrom::Start(self.sound)).map_err(io)?;
+        file.take(MAX_BYTES).read_to_end(&mut torn).map_err(io)?;
+        if torn.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let before = self.links.last().copied().unwrap_or(START);
+        // Editors and copies may take the end of a file away; a line that follows was written by somebody who spent.
+        let whole = parse(&torn).is_some_and(|(entry, link)| self.key.link(&before, entry) == link);
+        if whole {
+            file.write_all(b"\n").map_err(io)?;
+        } else {
+            self.file.set_len(self.sound).map_err(io)?;
+            self.cut_bytes += torn.len() as u64;
+        }
+        self.sync()?;
+        Ok(whole)
+    }
+
+    /// What was read is on the disk when this returns, whoever wrote it.
+    pub fn sync(&self) -> Result<(), LedgerError> {
+        self.file.sync_all().map_err(|source| LedgerError::Io { path: self.path.clone(), source })
     }
 
     /// Writes a line; it is on the disk when this returns. The caller has the lock, and [`news`](Self::news) comes before.
     pub fn append(&mut self, entry: &LedgerEntry) -> Result<(), LedgerError> {
         let io = |source| LedgerError::Io { path: self.path.clone(), source };
         if self.broken {
-            return Err(io(std::io::Error::other("an earlier line could not be written; restart the silo")));
+            return Err(io(std::io::Error::other("an earlier line could not be read or written; start again")));
         }
         let text = serde_json::to_string(entry).map_err(|e| io(e.into()))?;
         let text = text.strip_suffix('}').unwrap_or(&text);

@@ -19,10 +19,10 @@ pub enum LedgerError {
     /// A file beside it.
     #[error("the privacy ledger: {0}. Nothing was trained.")]
     File(#[from] FileError),
-    /// It is not there, though something was trained.
+    /// It is not there, though it was.
     #[error(
-        "the privacy ledger {path} is not there, but {beside} says that this silo took part in rounds: what was spent is no \
-         longer known, so nothing more will be spent. Put ledger_dir back as it was, or take no further part with these rows"
+        "the privacy ledger {path} is not there, but {beside} says that there was one: what was spent is no longer known, so \
+         nothing more will be spent. Put ledger_dir back as it was, or take no further part with these rows"
     )]
     Lost {
         /// Where it should lie.
@@ -64,6 +64,17 @@ pub enum LedgerError {
         account: usize,
         /// Their file.
         path: PathBuf,
+    },
+    /// The organisation's limit limits nothing.
+    #[error(
+        "the organisation's limit, ε ≤ {epsilon} at δ = {delta:e}, has no meaning: policy.max_epsilon (--max-epsilon) must be a \
+         number above 0, policy.max_delta (--max-delta) one between 0 and 1"
+    )]
+    Limit {
+        /// Its ε.
+        epsilon: f64,
+        /// Its δ.
+        delta: f64,
     },
     /// No ledger is named.
     #[error(
@@ -183,7 +194,7 @@ impl Exits for LedgerError {
         match self {
             LedgerError::Io { .. } => ExitCode::Storage,
             LedgerError::File(e) => e.exit_code(),
-            LedgerError::NotNamed(_) => ExitCode::Usage,
+            LedgerError::NotNamed(_) | LedgerError::Limit { .. } => ExitCode::Usage,
             _ => ExitCode::Refused,
         }
     }

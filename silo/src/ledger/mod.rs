@@ -20,7 +20,8 @@
 //! - The file may be shared by any number of processes; each debit is decided on what all of them wrote.
 //! - What is changed, cut or put back from a copy is found by the chain, by the mark in each silo's state directory and by
 //!   its journal ([`Ledger::remembered`]); journals put back are found by the other silos, which hold their marks.
-//! - After an error of the disk nothing more is debited until the ledger is opened anew.
+//! - After an error of the disk, or lines that could not be taken in, nothing more is debited until the ledger is opened
+//!   anew.
 
 mod chain;
 mod entry;
@@ -36,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blindsum_crypto::Digest;
-use blindsum_files::{FileError, private_dir, read_secret, write_new};
+use blindsum_files::{FileError, private_dir, read_secret, write_atomic};
 use blindsum_privacy::{Filter, FilterCost};
 use rand::TryRng;
 use zeroize::Zeroizing;
@@ -55,6 +56,17 @@ pub struct OverJobs {
     pub max_epsilon: f64,
     /// at this δ, beside the δ of the job itself.
     pub delta: f64,
+}
+
+impl OverJobs {
+    /// Refuses limits that limit nothing, or that have no meaning.
+    ///
+    /// # Errors
+    /// [`LedgerError::Limit`].
+    pub fn checked(self) -> Result<Self, LedgerError> {
+        let sane = self.max_epsilon > 0.0 && self.max_epsilon.is_finite() && self.delta > 0.0 && self.delta < 1.0;
+        if sane { Ok(self) } else { Err(LedgerError::Limit { epsilon: self.max_epsilon, delta: self.delta }) }
+    }
 }
 
 /// An account and what was debited from it.
@@ -126,8 +138,10 @@ impl Ledger {
         let folder = File::open(dir).map_err(io)?;
         folder.lock().map_err(io)?;
         if !dir.join(KEY_FILE).exists() && !dir.join(LEDGER_FILE).exists() {
+            nothing_spent(dir)?;
+            // As one step: half a key would be in the way of every later start.
             let drawn = Zeroizing::new(hex::encode(random()?));
-            write_new(&dir.join(KEY_FILE), drawn.as_bytes(), 0o600)?;
+            write_atomic(&dir.join(KEY_FILE), drawn.as_bytes(), 0o600)?;
         }
         folder.unlock().map_err(io)?;
         let mut ledger = Self::at(dir, limit, true)?;
@@ -135,6 +149,7 @@ impl Ledger {
             if !ledger.chain.links().is_empty() {
                 return Ok(());
             }
+            nothing_spent(&ledger.dir)?;
             let begin = LedgerEntry::Begin { schema: 2, ledger: Digest(random()?), time_unix_seconds: now() };
             ledger.append(begin)?;
             sync_parent(&ledger.path()).map_err(|source| LedgerError::Io { path: ledger.path(), source })
@@ -147,15 +162,19 @@ impl Ledger {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn look(dir: &Path, limit: OverJobs) -> Result<Option<Self>, LedgerError> {
-        if !dir.join(LEDGER_FILE).exists() {
-            return Ok(None);
+        limit.checked()?;
+        if dir.join(LEDGER_FILE).exists() {
+            let mut ledger = Self::at(dir, limit, false)?;
+            ledger.read()?;
+            if !ledger.chain.links().is_empty() {
+                return Ok(Some(ledger));
+            }
         }
-        let mut ledger = Self::at(dir, limit, false)?;
-        ledger.read()?;
-        Ok((!ledger.chain.links().is_empty()).then_some(ledger))
+        nothing_spent(dir).map(|()| None)
     }
 
     fn at(dir: &Path, limit: OverJobs, writes: bool) -> Result<Self, LedgerError> {
+        limit.checked()?;
         let text = read_secret(&dir.join(KEY_FILE))?;
         let mut key = Zeroizing::new([0; 32]);
         let what = "the key beside it (the file `key`) is no key";
@@ -171,22 +190,30 @@ impl Ledger {
     /// Does something on what all processes wrote, while none of the others writes.
     fn exclusively<T>(&mut self, what: impl FnOnce(&mut Self) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         self.chain.lock()?;
-        let done = self.read().and_then(|()| self.chain.cut()).and_then(|()| what(self));
+        let done = self.read_to_the_end().and_then(|()| what(self));
         self.chain.unlock();
         done
+    }
+
+    /// Takes in what others wrote, and ends what one of them did not; only inside of [`exclusively`](Self::exclusively).
+    fn read_to_the_end(&mut self) -> Result<(), LedgerError> {
+        self.read()?;
+        if self.chain.cut()? { self.read() } else { Ok(()) }
     }
 
     /// Takes in what others wrote.
     fn read(&mut self) -> Result<(), LedgerError> {
         let before = self.chain.links().len();
         let news = self.chain.news()?;
-        news.into_iter().enumerate().try_for_each(|(index, entry)| self.take(before + index + 1, entry))
+        let taken = news.into_iter().enumerate().try_for_each(|(index, entry)| self.take(before + index + 1, entry));
+        // Lines that were read and not taken in would be missing from every later sum.
+        taken.inspect_err(|_| self.chain.give_up())
     }
 
     /// Writes a line; only inside of [`exclusively`](Self::exclusively).
     fn append(&mut self, entry: LedgerEntry) -> Result<(), LedgerError> {
         self.chain.append(&entry)?;
-        self.take(self.chain.links().len(), entry)
+        self.take(self.chain.links().len(), entry).inspect_err(|_| self.chain.give_up())
     }
 
     /// Takes in a line.
@@ -251,6 +278,17 @@ impl Ledger {
     /// Bytes of an unfinished last line that were cut off; 0 after a clean end.
     pub fn cut_bytes(&self) -> u64 {
         self.chain.cut_bytes()
+    }
+}
+
+/// Refuses to begin a ledger in a folder where tags lie: they are written after a ledger's first line.
+fn nothing_spent(dir: &Path) -> Result<(), LedgerError> {
+    let tags = dir.join(TAGS_DIR);
+    match tags.read_dir().map(|mut found| found.next().is_some()) {
+        Ok(true) => Err(LedgerError::Lost { path: dir.join(LEDGER_FILE), beside: tags }),
+        Ok(false) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(LedgerError::Io { path: tags, source }),
     }
 }
 

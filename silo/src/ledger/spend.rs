@@ -16,9 +16,9 @@ use super::overlap::Overlap;
 use super::tags::TagSet;
 use super::{Ledger, Spending, Spent, now};
 
-/// Calibration lands on the limit itself; an ulp of it is not an overdraft. NaN and ∞ are.
+/// Calibration lands on the limit itself; an ulp of it is not an overdraft. NaN and ∞ are, whatever the limit.
 fn within(epsilon: f64, limit: f64) -> bool {
-    epsilon <= limit * (1.0 + 1e-9)
+    epsilon.is_finite() && epsilon <= limit * (1.0 + 1e-9)
 }
 
 impl Ledger {
@@ -43,14 +43,17 @@ impl Ledger {
     pub fn admit(&mut self, account: Account, units: &[Identity]) -> Result<usize, LedgerError> {
         let tags = TagSet::new(&self.key, units);
         let account = Account { tags: tags.digest(), time_unix_seconds: now(), ..account };
-        tags.write(&self.dir.join(super::TAGS_DIR), &account.tags)?;
         self.exclusively(|ledger| {
+            // Under the lock: another process may write the same set under the same number of process, as in containers.
+            tags.write(&ledger.dir.join(super::TAGS_DIR), &account.tags)?;
             let found = ledger.goes_on(&account)?;
             let overlap = ledger.overlap(tags, found)?;
             ledger.allows_whole_job(&account, found, &overlap)?;
             let number = found.unwrap_or(ledger.spendings.len());
-            if found.is_none() {
-                ledger.append(LedgerEntry::Account(account))?;
+            match found {
+                None => ledger.append(LedgerEntry::Account(account))?,
+                // A mark is made of lines that others wrote, who may have been killed before they were on the disk.
+                Some(_) => ledger.chain.sync()?,
             }
             ledger.overlaps.insert(number, overlap);
             Ok(number)

@@ -289,3 +289,92 @@ fn a_tag_says_nothing_without_the_key() {
     assert_eq!(mode(path(&dir)) & 0o777, 0o600);
     assert_eq!(mode(dir.path().join("ledger")) & 0o777, 0o700);
 }
+
+#[test]
+fn a_ledger_whose_file_is_gone_or_emptied_beside_its_tags_is_not_begun_anew() {
+    for emptied in [None, Some(0), Some(20)] {
+        let (dir, _) = spent_once();
+        let folder = dir.path().join("ledger");
+        match emptied {
+            None => std::fs::remove_file(path(&dir)).unwrap(),
+            Some(bytes) => File::options().write(true).open(path(&dir)).unwrap().set_len(bytes).unwrap(),
+        }
+        for _ in 0..2 {
+            let error = Ledger::open(&folder, LIMIT).unwrap_err();
+            assert!(matches!(error, LedgerError::Lost { .. }) && error.to_string().contains("tags"), "{error}");
+            assert!(matches!(Ledger::look(&folder, LIMIT), Err(LedgerError::Lost { .. })));
+        }
+        // Also where the key went with it.
+        let _ = std::fs::remove_file(path(&dir));
+        std::fs::remove_file(folder.join(KEY_FILE)).unwrap();
+        assert!(matches!(Ledger::open(&folder, LIMIT), Err(LedgerError::Lost { .. })));
+        assert!(!folder.join(KEY_FILE).exists(), "a new key would be in the way of the old ledger");
+    }
+}
+
+#[test]
+fn a_start_that_was_killed_at_any_point_is_followed_by_one_that_works() {
+    let whole = {
+        let dir = tempfile::tempdir().unwrap();
+        open(&dir);
+        std::fs::read(path(&dir)).unwrap()
+    };
+    for kept in (0..=whole.len()).rev().step_by(whole.len() / 12) {
+        let dir = tempfile::tempdir().unwrap();
+        open(&dir);
+        File::options().write(true).open(path(&dir)).unwrap().set_len(kept as u64).unwrap();
+        let mut ledger = open(&dir);
+        let number = ledger.admit(account(1), &units(0..200)).unwrap();
+        ledger.debit(number, 1, 1, 5).unwrap();
+    }
+    // The key is there or not, never in part; whoever finds it goes on with it.
+    let dir = tempfile::tempdir().unwrap();
+    open(&dir);
+    std::fs::remove_file(path(&dir)).unwrap();
+    let key = std::fs::read(dir.path().join("ledger/key")).unwrap();
+    open(&dir);
+    assert_eq!(std::fs::read(dir.path().join("ledger/key")).unwrap(), key);
+}
+
+#[test]
+fn a_last_line_that_only_lacks_its_end_is_still_a_debit() {
+    let (dir, mark) = spent_once();
+    let whole = std::fs::read(path(&dir)).unwrap();
+    std::fs::write(path(&dir), &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(open(&dir).spendings()[0].debits.len(), 3);
+    assert_eq!(std::fs::read(path(&dir)).unwrap(), whole);
+    remembered(&dir, Some(&mark)).unwrap();
+}
+
+#[test]
+fn lines_that_could_not_be_taken_in_are_not_missing_from_later_sums() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut one, mut other) = (open(&dir), open(&dir));
+    let a = one.admit(account(1), &units(0..200)).unwrap();
+    let b = other.admit(account(2), &units(0..200)).unwrap();
+    let b_alone = other.admit(account(3), &units(0..10)).unwrap();
+    other.debit(b, 1, 1, 60).unwrap();
+    let tags = dir.path().join("ledger/tags").join(format!("{}.tags", other.spendings()[b_alone].account.tags));
+    let away = dir.path().join("away");
+    std::fs::rename(&tags, &away).unwrap();
+    assert!(matches!(one.debit(a, 1, 1, 60), Err(LedgerError::Tags { .. })));
+    std::fs::rename(&away, &tags).unwrap();
+    // Both debits together pass the limit; who missed the other's line would not know.
+    let error = one.debit(a, 1, 2, 90).unwrap_err();
+    assert!(error.to_string().contains("start again"), "{error}");
+    assert_eq!(open(&dir).spendings()[b].steps(), 60);
+}
+
+#[test]
+fn limits_that_limit_nothing_are_refused() {
+    let (dir, _) = spent_once();
+    for (max_epsilon, delta) in
+        [(f64::INFINITY, 1e-5), (f64::NAN, 1e-5), (0.0, 1e-5), (3.0, 1.0), (3.0, 1e300), (3.0, 0.0)]
+    {
+        let limit = OverJobs { max_epsilon, delta };
+        for opened in [Ledger::open(&dir.path().join("ledger"), limit).map(Some), Ledger::look(dir.path(), limit)] {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, LedgerError::Limit { .. }), "{error}");
+        }
+    }
+}
