@@ -11,6 +11,8 @@
 //! there, what the filter of α alone would have let through; so the events that end so are bounded at δ/4, and all of them
 //! together at δ.
 //!
+//! A limit that is changed after results were seen is another filter, with orders of its own: each adds its δ.
+//!
 //! Contract: pure; the orders follow from ε and δ alone.
 
 use crate::pld::SgdPhase;

@@ -253,8 +253,8 @@ pub struct DeadlineSection {
     pub training_seconds: u32,
     /// For each later phase (1 to 3,600).
     pub phase_seconds: u32,
-    /// A silo's update leaves so long after it was asked for, or a whole multiple of it where training took longer; at most
-    /// `training_seconds`. Left out: as soon as it is ready, which shows how much there was to compute.
+    /// A silo's update leaves so long after it was asked for, or a whole multiple of it where training took longer, also after
+    /// the last round, which only counts; at most `training_seconds`. Left out: as soon as it is ready, which shows how much there was to compute.
     #[serde(default)]
     pub release_seconds: Option<u32>,
 }

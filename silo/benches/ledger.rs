@@ -1,7 +1,7 @@
 //! How long a million units take to be admitted into the organisation's ledger.
 //!
 //! ```text
-//! cargo bench -p blindsum-silo --bench ledger
+//! cargo bench --profile release -p blindsum-silo --bench ledger
 //! ```
 //!
 //! Contract: the ledger holds one other account of a million units, half of them the same, from which something was

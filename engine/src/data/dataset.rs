@@ -187,8 +187,25 @@ impl Dataset {
             not_brought_in,
             beyond,
             one_label,
+            self.repeated(),
         ];
         said.into_iter().flatten().collect()
+    }
+
+    /// Rows that say what an earlier row says: to privacy they are rows of their own, to the ledger one record.
+    fn repeated(&self) -> Option<String> {
+        let mut sorted = self.identities.clone();
+        sorted.sort_unstable();
+        let (repeated, most) = sorted
+            .chunk_by(|a, b| a == b)
+            .fold((0, 1), |(repeated, most), same| (repeated + same.len() - 1, most.max(same.len())));
+        let (path, rows) = (self.path.display(), self.identities.len());
+        (repeated > 0).then(|| {
+            format!(
+                "{path}: {repeated} of {rows} rows have the words of an earlier row, the most frequent {most} times: if they are \
+                 copies of one record, take them out, since differential privacy counts each as a record of its own"
+            )
+        })
     }
 
     /// Whether all rows have the same label.
@@ -209,6 +226,19 @@ impl Dataset {
 mod tests {
     use super::super::{Columns, Example, Goal};
     use super::*;
+
+    #[test]
+    fn rows_that_stand_several_times_are_remarked() {
+        let said = |texts: &[&str]| {
+            let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8, 100);
+            let identities = texts.iter().map(|text| Identity::of_words([*text])).collect();
+            let (rows, path, seen) = (Vec::<Example>::new().into(), "train.tsv".into(), Seen::default());
+            Dataset { rows, identities, sha256: [1; 32], seen, path, key, max_tokens: 8, rows_max: None }.repeated()
+        };
+        let found = said(&["a", "b", " A ", "c", "b", "a"]).unwrap_or_default();
+        assert!(found.contains("3 of 6 rows") && found.contains("most frequent 3 times"), "{found}");
+        assert_eq!(said(&["a", "b", "c"]), None);
+    }
 
     #[test]
     fn a_file_that_changes_under_the_reader_is_refused() {

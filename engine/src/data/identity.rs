@@ -97,7 +97,11 @@ mod tests {
     #[test]
     fn a_person_is_told_by_the_name_without_spaces_around_it() {
         let one = Identity::of_person("P 001a");
-        assert!([" P 001a\t", "Ｐ\u{a0}001a", "\u{feff}P 0\u{ad}01a"].into_iter().all(|same| Identity::of_person(same) == one));
+        assert!(
+            [" P 001a\t", "Ｐ\u{a0}001a", "\u{feff}P 0\u{ad}01a"]
+                .into_iter()
+                .all(|same| Identity::of_person(same) == one)
+        );
         for other in ["p 001a", "P  001a", "P001a", "P 001", ""] {
             assert_ne!(Identity::of_person(other), one, "{other}");
         }

@@ -79,11 +79,10 @@ impl Trainer {
     }
 
     /// Waits until an update that was asked for at `asked` may leave: training takes longer the more rows and tokens were
-    /// drawn, so that the time at which an update leaves would tell. False when cancelled meanwhile: then it may not leave.
+    /// drawn, and counting the more are held out, so that the time at which an update leaves would tell. False when
+    /// cancelled meanwhile: then it may not leave.
     pub fn hold_back(&self, request: &TrainRequest, asked: Instant, cancel: &AtomicBool) -> bool {
-        let Some(every) = self.plan.job().deadlines.release_seconds.filter(|_| request.kind.trains()) else {
-            return true;
-        };
+        let Some(every) = self.plan.job().deadlines.release_seconds else { return true };
         if SiloMutant::NoReleaseTime.lives() {
             return true;
         }

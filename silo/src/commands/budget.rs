@@ -93,8 +93,13 @@ impl LedgerArgs {
             (None, Some(dir)) => (dir.clone(), OverJobs { max_epsilon: self.max_epsilon, delta: self.max_delta }),
             (None, None) => return Err(LedgerError::NotNamed("--ledger-dir").into()),
         };
-        let none =
-            || CommandError::Usage(format!("{} is not there: nothing was spent yet", dir.join(LEDGER_FILE).display()));
+        let none = || {
+            let path = dir.join(LEDGER_FILE);
+            CommandError::Usage(format!(
+                "{} is not there: nothing was spent yet, or the ledger lies elsewhere",
+                path.display()
+            ))
+        };
         Ok((Ledger::look(&dir, limit)?.ok_or_else(none)?, config))
     }
 }
@@ -125,7 +130,11 @@ pub fn budget(args: &BudgetArgs) -> Result<(), CommandError> {
 fn show(ledger: &Ledger) -> Result<(), CommandError> {
     let OverJobs { max_epsilon, delta } = ledger.limit();
     say(format!("{}, ledger {}", ledger.path().display(), ledger.id()));
-    say(format!("limit over all jobs: ε ≤ {max_epsilon} at δ = {delta:e}, and as much δ again for the job itself\n"));
+    say(format!("limit over all jobs: ε ≤ {max_epsilon} at δ = {delta:e}, and as much δ again for the job itself"));
+    for OverJobs { max_epsilon, delta } in ledger.limits().iter().filter(|limit| **limit != ledger.limit()) {
+        say(format!("also used with another limit: ε ≤ {max_epsilon} at δ = {delta:e}; the δ of each limit adds up"));
+    }
+    say("");
     say(format!(
         "{:>3}  {:24}{:16}{:18}{:>10}{:>8}{:>12}{:>12}{:>10}",
         "", "job", "silo", "for", "units", "debits", "ε in job", "over jobs", "shared"
@@ -178,6 +187,9 @@ fn who(args: &WhoArgs) -> Result<(), CommandError> {
     accounts.sort_unstable();
     if accounts.is_empty() {
         say("no job in this ledger holds this record or person");
+        if record.trim_start().starts_with('{') && record.trim_end().ends_with('}') {
+            say("if this is a row of a file: a record is known by its text alone (and its prompt, where there is one)");
+        }
         return Ok(());
     }
     for number in accounts {

@@ -56,7 +56,7 @@ pub struct TrainArgs {
     /// The organisation's privacy ledger, one folder for all its jobs and federations; needed where the job has privacy
     #[arg(long, value_name = "DIR")]
     ledger_dir: Option<PathBuf>,
-    /// The most ε that may be spent on any record, over all jobs in the ledger [default: what the job states]
+    /// The most ε that may be spent on any record, over all jobs in the ledger [default: the limit under which the ledger was last used; what the job states where it is new]
     #[arg(long, value_name = "X")]
     max_epsilon: Option<f64>,
     /// Rounds instead of the job's; the noise stays, so that more rounds spend more, and more than the job states is refused
@@ -185,7 +185,12 @@ fn spend(
         return Ok(None);
     };
     let dir = args.ledger_dir.as_ref().ok_or(LedgerError::NotNamed("--ledger-dir"))?;
-    let mut ledger = Ledger::open(dir, OverJobs { max_epsilon: args.max_epsilon.unwrap_or(epsilon), delta })?;
+    // The organisation's limit is not the job's, whose author may state what he likes.
+    let stated = OverJobs { max_epsilon: epsilon, delta };
+    let before = Ledger::look(dir, stated)?.and_then(|ledger| ledger.limits().last().copied());
+    let limit = before.unwrap_or(stated);
+    let limit = OverJobs { max_epsilon: args.max_epsilon.unwrap_or(limit.max_epsilon), ..limit };
+    let mut ledger = Ledger::open(dir, limit)?;
     let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);
     let account = ledger.admit(
         Account {

@@ -116,6 +116,10 @@ pub struct Debit {
     pub epsilon_so_far: f64,
     /// ε of the account's worst record after it, over all jobs.
     pub epsilon_over_jobs: f64,
+    /// The organisation's limit on that, as it was configured,
+    pub limit_epsilon: f64,
+    /// and its δ.
+    pub limit_delta: f64,
     /// When, in seconds since 1970 by this machine's clock.
     pub time_unix_seconds: u64,
 }

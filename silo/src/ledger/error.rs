@@ -76,6 +76,17 @@ pub enum LedgerError {
         /// Its δ.
         delta: f64,
     },
+    /// The job's δ alone.
+    #[error(
+        "the job states δ = {job:e}, the organisation's limit over all jobs is one at δ = {limit:e}: agree on a smaller delta. \
+         Nothing was trained"
+    )]
+    Delta {
+        /// The job's.
+        job: f64,
+        /// The organisation's.
+        limit: f64,
+    },
     /// No ledger is named.
     #[error(
         "the job has record-level differential privacy, but {0} is missing: name the folder of the organisation's privacy ledger, \

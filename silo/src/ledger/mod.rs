@@ -114,6 +114,8 @@ pub struct Ledger {
     limit: OverJobs,
     filter: Filter,
     spendings: Vec<Spending>,
+    /// Under which debits were made, each once, the last at the end.
+    limits: Vec<OverJobs>,
     /// What a step of each account costs by the filter.
     costs: Vec<FilterCost>,
     /// Of the accounts that were admitted here.
@@ -175,16 +177,20 @@ impl Ledger {
 
     fn at(dir: &Path, limit: OverJobs, writes: bool) -> Result<Self, LedgerError> {
         limit.checked()?;
-        let text = read_secret(&dir.join(KEY_FILE))?;
+        let damaged = |what| LedgerError::Damaged { path: dir.join(LEDGER_FILE), line: 1, what };
+        let text = match read_secret(&dir.join(KEY_FILE)) {
+            Err(FileError::Missing { .. }) => return Err(damaged("the key beside it (the file `key`) is gone")),
+            read => read?,
+        };
         let mut key = Zeroizing::new([0; 32]);
-        let what = "the key beside it (the file `key`) is no key";
-        let damaged = |_| LedgerError::Damaged { path: dir.join(LEDGER_FILE), line: 1, what };
-        hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(damaged)?;
+        let no_key = |_| damaged("the key beside it (the file `key`) is no key");
+        hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(no_key)?;
         let key = TagKey::new(&key);
         let chain = Chain::open(&dir.join(LEDGER_FILE), key.clone(), writes)?;
         let filter = Filter::new(limit.max_epsilon, limit.delta);
-        let (spendings, costs, overlaps) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Ok(Ledger { dir: dir.to_owned(), key, chain, id: Digest([0; 32]), limit, filter, spendings, costs, overlaps })
+        let (spendings, limits, costs, overlaps) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        let (dir, id) = (dir.to_owned(), Digest([0; 32]));
+        Ok(Ledger { dir, key, chain, id, limit, filter, spendings, limits, costs, overlaps })
     }
 
     /// Does something on what all processes wrote, while none of the others writes.
@@ -237,7 +243,10 @@ impl Ledger {
             LedgerEntry::Debit(debit) => {
                 let spending = self.spendings.get_mut(debit.account);
                 let Some(spending) = spending else { return Err(damaged("it debits an account that there is not")) };
+                let limit = OverJobs { max_epsilon: debit.limit_epsilon, delta: debit.limit_delta };
                 spending.debits.push(debit);
+                self.limits.retain(|before| *before != limit);
+                self.limits.push(limit);
             }
         }
         Ok(())
@@ -268,6 +277,12 @@ impl Ledger {
     /// The organisation's limit.
     pub fn limit(&self) -> OverJobs {
         self.limit
+    }
+
+    /// The limits under which was debited, each once, the last at the end. Whoever changes the limit after seeing results
+    /// has a filter more, and its δ.
+    pub fn limits(&self) -> &[OverJobs] {
+        &self.limits
     }
 
     /// Every account, in the order of the file.

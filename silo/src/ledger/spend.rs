@@ -97,6 +97,8 @@ impl Ledger {
                 steps,
                 epsilon_so_far: spent.in_job,
                 epsilon_over_jobs: spent.over_jobs,
+                limit_epsilon: ledger.limit.max_epsilon,
+                limit_delta: ledger.limit.delta,
                 time_unix_seconds: now(),
             };
             ledger.append(LedgerEntry::Debit(debit))?;
@@ -276,9 +278,22 @@ impl Ledger {
         let over_jobs = overlap.classes().iter().map(|accounts| {
             let others = self.cost_of(accounts);
             // One job alone is composed exactly, whatever was seen while it ran.
-            if others.is_nothing() { in_job } else { self.filter.epsilon(others.and(own)) }
+            match (others.is_nothing(), own.is_nothing()) {
+                (true, _) => in_job,
+                (false, true) => self.by_others(accounts),
+                (false, false) => self.filter.epsilon(others.and(own)),
+            }
         });
         Spent { in_job, over_jobs: over_jobs.fold(in_job, f64::max) }
+    }
+
+    /// ε that these accounts spent on a unit that all of them hold: exactly where one of them alone spent.
+    fn by_others(&self, accounts: &[usize]) -> f64 {
+        let mut spent = accounts.iter().filter(|&&number| self.spendings[number].steps() > 0);
+        match (spent.next(), spent.next()) {
+            (Some(&alone), None) => self.spendings[alone].epsilon(),
+            _ => self.filter.epsilon(self.cost_of(accounts)),
+        }
     }
 
     /// What these accounts spent on a unit that all of them hold, by the filter.
@@ -287,8 +302,11 @@ impl Ledger {
         accounts.iter().map(cost).fold(FilterCost::default(), FilterCost::and)
     }
 
-    /// Refuses a job that would have to be given up on the way.
+    /// Refuses a job that would have to be given up on the way, or that alone has another δ than the organisation allows.
     fn allows_whole_job(&self, account: &Account, found: Option<usize>, overlap: &Overlap) -> Result<(), LedgerError> {
+        if !within(account.delta, self.limit.delta) {
+            return Err(LedgerError::Delta { job: account.delta, limit: self.limit.delta });
+        }
         let steps = found.map_or(0, |number| self.spendings[number].steps()).max(account.steps);
         let whole = self.spent(account, overlap, steps);
         // In its own job an account is held to the job's ε, debit by debit.
@@ -300,7 +318,7 @@ impl Ledger {
     }
 
     fn over_jobs(&self, account: &Account, overlap: &Overlap, what: String, would_be: f64) -> LedgerError {
-        let others = overlap.classes().iter().map(|accounts| self.filter.epsilon(self.cost_of(accounts)));
+        let others = overlap.classes().iter().map(|accounts| self.by_others(accounts));
         LedgerError::OverJobs {
             file: account.file.clone(),
             what,

@@ -87,7 +87,8 @@ fn second_job_on(rows: &[Identity]) -> LedgerError {
 #[test]
 fn overdraft_1_the_same_rows_in_another_job_and_overdraft_2_in_another_order() {
     let error = second_job_on(&units(0..200));
-    assert!(matches!(error, LedgerError::OverJobs { shared: 200, units: 200, .. }), "{error}");
+    let LedgerError::OverJobs { shared: 200, units: 200, others, .. } = error else { panic!("{error}") };
+    assert!(others <= 1.9, "one other job alone spent what it states: {others}");
     assert!(error.to_string().contains("limit of 3"), "{error}");
     let mut shuffled = units(0..200);
     shuffled.rotate_left(77);
@@ -209,6 +210,12 @@ fn overdraft_10_a_line_that_is_changed_removed_or_moved_and_tags_that_are() {
     let ledger = open(&dir);
     let tags = dir.path().join("ledger/tags").join(format!("{}.tags", ledger.spendings()[0].account.tags));
     let sound = std::fs::read(&tags).unwrap();
+    let (key, away) = (dir.path().join("ledger/key"), dir.path().join("key"));
+    std::fs::rename(&key, &away).unwrap();
+    let error = Ledger::open(&dir.path().join("ledger"), LIMIT).unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged { .. }) && error.to_string().contains("is gone"), "{error}");
+    assert!(!key.exists());
+    std::fs::rename(&away, &key).unwrap();
     for changed in [sound[16..].to_vec(), sound[1..].to_vec(), Vec::new()] {
         std::fs::write(&tags, changed).unwrap();
         let error = open(&dir).admit(account(2), &units(0..100)).unwrap_err();
@@ -377,4 +384,18 @@ fn limits_that_limit_nothing_are_refused() {
             assert!(matches!(error, LedgerError::Limit { .. }), "{error}");
         }
     }
+}
+
+#[test]
+fn a_ledger_says_under_which_limits_it_was_used() {
+    let (dir, _) = spent_once();
+    assert_eq!(open(&dir).limits(), [LIMIT]);
+    let wider = OverJobs { max_epsilon: 20.0, delta: 1e-5 };
+    let mut ledger = Ledger::open(&dir.path().join("ledger"), wider).unwrap();
+    let number = ledger.admit(account(1), &units(0..200)).unwrap();
+    ledger.debit(number, 4, 4, 5).unwrap();
+    assert_eq!(open(&dir).limits(), [LIMIT, wider]);
+    // What one job alone spends holds at its own δ, which the organisation allows or not.
+    let error = ledger.admit(Account { delta: 2e-5, ..account(2) }, &units(300..500)).unwrap_err();
+    assert!(matches!(error, LedgerError::Delta { .. }), "{error}");
 }

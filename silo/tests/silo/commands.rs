@@ -240,11 +240,23 @@ fn private_training_says_what_it_spent() {
     let other = other.replace("--out adapter", "--out adapter-of-fewer");
     place.bad(&other, 6, &["over all jobs", "limit of 8", "400 of 400 units"]);
     place.bad(&other.replace("--ledger-dir ledger ", ""), 2, &["--ledger-dir is missing"]);
+    // Nor does a job that states more, by whoever wrote it, raise what the organisation allows.
+    place.write("loose.toml", &place.read("job.toml").replace("epsilon = 8.0", "epsilon = 100.0"));
+    place.bad(
+        &other.replace("job.toml", "loose.toml").replace("of-fewer", "of-the-loose"),
+        6,
+        &["over all jobs", "limit of 8"],
+    );
+    for limit in ["inf", "nan", "0", "-1", "1e309"] {
+        place.bad(&format!("{other} --max-epsilon={limit}"), 2, &["--max-epsilon", "has no meaning"]);
+    }
+    place.bad("budget show --ledger-dir ledger --max-delta 1e300", 2, &["--max-delta", "has no meaning"]);
     let fewer = place.good(&format!("{other} --max-epsilon 20"));
     let all = number_after(&fewer, "over all jobs in ledger/ledger.jsonl: ε =");
     assert!(all > spent && all <= 20.0, "{fewer}");
     let shown = place.good("budget show --ledger-dir ledger --max-epsilon 20 --max-delta 1e-4");
     assert!(shown.matches("training alone").count() == 2, "{shown}");
+    assert!(shown.contains("another limit: ε ≤ 8 at δ = 1e-4"), "{shown}");
     let noise = |said: &str| number_after(said, "noise multiplier");
     assert!(noise(&fewer) == noise(&said) && number_after(&fewer, "ε =") < spent, "{fewer}");
 }

@@ -241,6 +241,18 @@ fn a_value_that_makes_no_sense_is_reported_where_it_stands() {
         assert!(code == 2 && log.contains(&place), "{place}: {code} {log}");
         silo.replace("job.toml", to, from);
     }
+    for (from, to) in [("max_epsilon = 8.0", "max_epsilon = inf"), ("max_delta = 1e-5", "max_delta = 1e300")] {
+        silo.replace("silo.toml", from, to);
+        for command in ["check", "run"] {
+            let (code, log) = silo.ends(&[command]);
+            let key = from.split(' ').next().unwrap();
+            assert!(
+                code == 2 && log.contains(&format!("policy.{key}")) && log.contains("limits nothing"),
+                "{code} {log}"
+            );
+        }
+        silo.replace("silo.toml", to, from);
+    }
 }
 
 #[test]
@@ -401,6 +413,8 @@ fn the_budget_commands_say_what_was_spent_on_whom() {
     assert!(code == 0 && said.contains("may hold it in rounds 1,") && said.contains("sentiment"), "{code} {said}");
     let (code, said) = silo.budget(&["who", "somebody else"]);
     assert!(code == 0 && said.contains("no job in this ledger"), "{code} {said}");
+    let (code, said) = silo.budget(&["who", rows.lines().next().unwrap()]);
+    assert!(code == 0 && said.contains("by its text alone"), "{code} {said}");
     let (code, said) = silo.budget(&["who", " "]);
     assert!(code == 2 && said.contains("blank"), "{code} {said}");
     silo.replace("ledger/ledger.jsonl", "\"steps\":5,", "\"steps\":1,");

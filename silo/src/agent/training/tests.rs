@@ -173,3 +173,13 @@ fn what_is_held_back_leaves_when_it_is_due_or_cancelled() {
     assert!(!hold_until(started + Duration::from_secs(3600), &at_once));
     assert!(started.elapsed() < Duration::from_secs(60));
 }
+
+#[test]
+fn counts_of_the_last_round_are_held_back_as_updates_are() {
+    let (trainer, request) = trainer(DP, None);
+    for kind in [RoundKind::TrainB, RoundKind::Evaluate] {
+        let request = TrainRequest { kind, ..request.clone() };
+        // Whoever is cancelled while it waits does not leave; who does not wait would.
+        assert!(!trainer.hold_back(&request, Instant::now(), &AtomicBool::new(true)), "{kind:?}");
+    }
+}
