@@ -8,7 +8,7 @@
 //! Contract: the same words give the same identity in whatever file, order, format, column or spacing they stand, and
 //! wherever a prompt ends and its text begins, be it inside of a word; the label is left out, since a record with another
 //! label is the same record. Spaces, control characters and what Unicode has for layout alone (soft hyphens, joiners,
-//! marks of byte order and direction) count for nothing. Letters that only look alike, other punctuation and left-out
+//! marks of byte order and direction) count for nothing. Letters that only look alike, other punctuation inside and left-out
 //! words make another record: identities find honest copies, not disguises.
 //! An identity gives a guessed text away, so that it lies where the text lies too; a ledger keeps keyed tags of them.
 
@@ -35,7 +35,10 @@ impl Identity {
         // Both ways, since ß and SS, ς and Σ meet in capitals only, and ẞ and ß in small letters only.
         let folded = seen.nfkc().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
         let plain: String = folded.nfkc().filter(|c| !c.is_whitespace() && !is_ignorable(*c)).collect();
-        Self::from_hash(Sha256::new_with_prefix(b"blindsum record 2\n").chain_update(plain))
+        // A full stop or quotes around it make no other record; what stands inside may (3.5 and 35).
+        let inner = plain.trim_matches(|c: char| !c.is_alphanumeric());
+        let words = if inner.is_empty() { plain.as_str() } else { inner };
+        Self::from_hash(Sha256::new_with_prefix(b"blindsum record 2\n").chain_update(words))
     }
 
     /// The person that stands so in the file. Upper and lower case differ, as numbers of patients or customers may.
@@ -75,6 +78,7 @@ mod tests {
         for parts in [
             &["  The\tpatient \n is\u{a0}well "][..],
             &["the patient", "is well"],
+            &["\"The patient is well.\" -"],
             &["the ", "PATIENT is well"],
             &["", "ｔｈｅ patient is well"],
             // The end of a prompt is no end of a word, and a line break may cut one.

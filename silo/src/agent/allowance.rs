@@ -77,7 +77,8 @@ impl Uses {
         let training = account(Purpose::Training, &config.data.train, rows.train.identities.len());
         let counted = job.aggregation.metrics == MetricsMode::HeldOut;
         let held_out = match (&rows.held_out, &config.data.held_out) {
-            (Some(data), Some(file)) if counted && !data.is_empty() => {
+            // An empty file too: zeros without noise would say that it is.
+            (Some(data), Some(file)) if counted => {
                 let (noise_multiplier, noise) = held_out_noise(job)?;
                 let account = account(Purpose::HeldOut, file, data.identities.len());
                 let steps = u64::from(measurements(job));

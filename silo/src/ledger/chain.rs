@@ -101,6 +101,12 @@ impl Chain {
         Ok(entries)
     }
 
+    /// Whether something without an end stands behind the last line.
+    pub fn unfinished(&self) -> Result<bool, LedgerError> {
+        let length = self.file.metadata().map_err(|source| LedgerError::Io { path: self.path.clone(), source })?.len();
+        Ok(length > self.sound)
+    }
+
     /// Lets nothing more be written.
     pub fn give_up(&mut self) {
         self.broken = true;

@@ -4,6 +4,7 @@
 //! ```text
 //! ledger_dir/  key            of tags and links, drawn once
 //!              ledger.jsonl   begin · accounts (a job and its records) · debits, each line hanging on the one before
+//!              head.json      its last line
 //!              tags/          keyed tags of each account's units
 //! state_dir/   ledger-mark.json   how far the ledger was when this silo last spent
 //! ```
@@ -125,6 +126,7 @@ pub struct Ledger {
 /// Name of the ledger's file in its folder.
 pub const LEDGER_FILE: &str = "ledger.jsonl";
 const KEY_FILE: &str = "key";
+const HEAD_FILE: &str = "head.json";
 const TAGS_DIR: &str = "tags";
 
 impl Ledger {
@@ -167,7 +169,12 @@ impl Ledger {
         limit.checked()?;
         if dir.join(LEDGER_FILE).exists() {
             let mut ledger = Self::at(dir, limit, false)?;
+            // First, since others write meanwhile: the head is never ahead of whole lines.
+            let head = ledger.head()?;
             ledger.read()?;
+            if !ledger.chain.unfinished()? {
+                ledger.reaches(head.as_ref())?;
+            }
             if !ledger.chain.links().is_empty() {
                 return Ok(Some(ledger));
             }
@@ -204,7 +211,27 @@ impl Ledger {
     /// Takes in what others wrote, and ends what one of them did not; only inside of [`exclusively`](Self::exclusively).
     fn read_to_the_end(&mut self) -> Result<(), LedgerError> {
         self.read()?;
-        if self.chain.cut()? { self.read() } else { Ok(()) }
+        if self.chain.cut()? {
+            self.read()?;
+        }
+        self.reaches(self.head()?.as_ref())
+    }
+
+    fn head(&self) -> Result<Option<LedgerMark>, LedgerError> {
+        Ok(LedgerMark::read(&self.dir.join(HEAD_FILE))?)
+    }
+
+    /// Refuses lines that end before `head` does.
+    fn reaches(&self, head: Option<&LedgerMark>) -> Result<(), LedgerError> {
+        let path = self.dir.join(HEAD_FILE);
+        match (head, self.chain.links().len()) {
+            // The first line is written before there is a head, and without it there is no account.
+            (_, 0) | (None, 1) => Ok(()),
+            (Some(head), _) => self.holds(head, &path),
+            (None, _) => {
+                Err(LedgerError::RolledBack { path: self.path(), what: format!("{} is gone", path.display()) })
+            }
+        }
     }
 
     /// Takes in what others wrote.
@@ -219,7 +246,8 @@ impl Ledger {
     /// Writes a line; only inside of [`exclusively`](Self::exclusively).
     fn append(&mut self, entry: LedgerEntry) -> Result<(), LedgerError> {
         self.chain.append(&entry)?;
-        self.take(self.chain.links().len(), entry).inspect_err(|_| self.chain.give_up())
+        self.take(self.chain.links().len(), entry).inspect_err(|_| self.chain.give_up())?;
+        Ok(self.mark().write(&self.dir.join(HEAD_FILE))?)
     }
 
     /// Takes in a line.

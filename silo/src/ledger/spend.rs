@@ -127,33 +127,36 @@ impl Ledger {
         account: Option<usize>,
         went_out: &[(u32, u32)],
     ) -> Result<(), LedgerError> {
-        let rolled_back = |what| Err(LedgerError::RolledBack { path: self.path(), what });
         if let Some(mark) = mark {
             if mark.ledger != self.id {
                 let (mark_path, path) = (mark_path.to_owned(), self.path());
                 return Err(LedgerError::OtherLedger { mark: mark_path, path, before: mark.ledger, now: self.id });
             }
-            let links = self.chain.links();
-            let link = mark.lines.checked_sub(1).and_then(|last| links.get(last));
-            if link != Some(&mark.link.0) {
-                let (lines, now) = (mark.lines, links.len());
-                return rolled_back(format!(
-                    "{} remembers a line {lines} that is not among its {now} lines",
-                    mark_path.display()
-                ));
-            }
+            self.holds(mark, mark_path)?;
         }
         let debits = account.map_or(&[][..], |number| &self.spendings[number].debits);
         for (round, attempt) in went_out {
             if !debits.iter().any(|debit| debit.round == *round && debit.attempt <= *attempt) {
-                return rolled_back(format!(
+                let what = format!(
                     "the journal beside {} says that an update of round {round}, attempt {attempt} went out, of which it holds \
                      no debit",
                     mark_path.display()
-                ));
+                );
+                return Err(LedgerError::RolledBack { path: self.path(), what });
             }
         }
         Ok(())
+    }
+
+    /// Refuses a ledger without the line that the file at `path` remembers.
+    pub(super) fn holds(&self, mark: &LedgerMark, path: &Path) -> Result<(), LedgerError> {
+        let links = self.chain.links();
+        if mark.lines.checked_sub(1).and_then(|last| links.get(last)) == Some(&mark.link.0) {
+            return Ok(());
+        }
+        let (lines, now) = (mark.lines, links.len());
+        let what = format!("{} remembers a line {lines} that is not among its {now} lines", path.display());
+        Err(LedgerError::RolledBack { path: self.path(), what })
     }
 
     /// What a state directory should remember of this ledger.

@@ -174,15 +174,26 @@ fn remembered(dir: &tempfile::TempDir, mark: Option<&LedgerMark>) -> Result<(), 
 fn overdraft_8_a_ledger_that_is_cut_or_put_back_9_or_begun_anew() {
     let (dir, mark) = spent_once();
     remembered(&dir, Some(&mark)).unwrap();
-    let whole = std::fs::read_to_string(path(&dir)).unwrap();
+    let (whole, head) = (std::fs::read_to_string(path(&dir)).unwrap(), dir.path().join("ledger").join(HEAD_FILE));
     let lines: Vec<&str> = whole.split_inclusive('\n').collect();
     for kept in [1, 2, 4] {
         std::fs::write(path(&dir), lines[..kept].concat()).unwrap();
+        // Cut alone: its own head tells, and that it is gone.
+        let cut = || Ledger::open(&dir.path().join("ledger"), LIMIT).unwrap_err();
+        assert!(cut().to_string().contains("remembers a line 5"), "{kept}: {}", cut());
+        let last = std::fs::read(&head).unwrap();
+        std::fs::remove_file(&head).unwrap();
+        assert!(kept == 1 || cut().to_string().contains("head.json is gone"), "{kept}");
+        // An old copy of the whole folder: the silo's mark tells.
+        let line = lines[kept - 1].trim_end();
+        let link = line[line.len() - 66..line.len() - 2].parse().unwrap();
+        LedgerMark { ledger: mark.ledger, lines: kept, link }.write(&head).unwrap();
         let error = remembered(&dir, Some(&mark)).unwrap_err();
         assert!(matches!(error, LedgerError::RolledBack { .. }), "{kept}: {error}");
         // Also where the mark is gone, the journal remembers.
         let error = remembered(&dir, None).unwrap_err();
         assert!(error.to_string().contains("of which it holds no debit"), "{kept}: {error}");
+        std::fs::write(&head, last).unwrap();
     }
     std::fs::remove_dir_all(dir.path().join("ledger")).unwrap();
     let error = remembered(&dir, Some(&mark)).unwrap_err();
@@ -243,15 +254,16 @@ fn a_ledger_that_changes_under_an_open_one_stops_it() {
 #[test]
 fn a_torn_last_line_is_cut_and_said() {
     let (dir, _) = spent_once();
-    let whole = std::fs::read(path(&dir)).unwrap();
-    std::fs::write(path(&dir), &whole[..whole.len() - 10]).unwrap();
+    let mut whole = std::fs::read(path(&dir)).unwrap();
+    whole.extend(b"{\"entry\":\"debit\",\"account\":0,\"rou");
+    std::fs::write(path(&dir), &whole).unwrap();
     let mut ledger = open(&dir);
-    assert!(ledger.spendings()[0].debits.len() == 2 && ledger.cut_bytes() > 0);
+    assert!(ledger.spendings()[0].debits.len() == 3 && ledger.cut_bytes() > 0);
     let number = ledger.admit(account(1), &units(0..200)).unwrap();
-    ledger.debit(number, 3, 3, 5).unwrap();
+    ledger.debit(number, 4, 4, 5).unwrap();
     drop(ledger);
     let ledger = open(&dir);
-    assert!(ledger.spendings()[0].debits.len() == 3 && ledger.cut_bytes() == 0);
+    assert!(ledger.spendings()[0].debits.len() == 4 && ledger.cut_bytes() == 0);
 }
 
 #[test]

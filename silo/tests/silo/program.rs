@@ -326,11 +326,11 @@ fn a_ledger_that_is_gone_put_back_or_begun_anew_is_refused() {
     assert!(code == 5, "{code} {log}");
     let whole = |name: &str| std::fs::read(silo.path(name)).unwrap();
     let (ledger, mark) = (silo.path("ledger/ledger.jsonl"), silo.path("state/ledger-mark.json"));
-    let before = whole("ledger/ledger.jsonl");
+    let (before, head_before) = (whole("ledger/ledger.jsonl"), whole("ledger/head.json"));
     took_part(&silo, Some(5));
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 0 && said.contains("over all jobs"), "{code} {said}");
-    let after = whole("ledger/ledger.jsonl");
+    let (after, head_after) = (whole("ledger/ledger.jsonl"), whole("ledger/head.json"));
 
     // The attacks: put an old copy back; also without the mark, which alone would tell; begin it anew, there or elsewhere.
     let refused = |words: &str| {
@@ -342,7 +342,9 @@ fn a_ledger_that_is_gone_put_back_or_begun_anew_is_refused() {
         assert!(code == 6 && said.contains("no longer known") || said.contains("name the ledger_dir"), "{code} {said}");
     };
     std::fs::write(&ledger, &before).unwrap();
-    refused("remembers a line 4");
+    refused("head.json remembers a line 4");
+    std::fs::write(silo.path("ledger/head.json"), &head_before).unwrap();
+    refused("ledger-mark.json remembers a line 4");
     let kept = whole("state/ledger-mark.json");
     std::fs::remove_file(&mark).unwrap();
     refused("of which it holds no debit");
@@ -357,6 +359,7 @@ fn a_ledger_that_is_gone_put_back_or_begun_anew_is_refused() {
     refused("is not there");
     silo.replace("silo.toml", "ledger_dir = \"elsewhere\"", "ledger_dir = \"away\"");
     std::fs::write(silo.path("away/ledger.jsonl"), &after).unwrap();
+    std::fs::write(silo.path("away/head.json"), &head_after).unwrap();
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 0, "moved as a whole it is the same: {code} {said}");
 }
