@@ -39,7 +39,7 @@ fn admitted(run: u64) -> f64 {
     let second = ledger.admit(account(2), &second).expect("an account");
     let seconds = start.elapsed().as_secs_f64();
     let (_, shared) = ledger.inspect(second).expect("its tags");
-    assert_eq!(shared as u64, UNITS / 2, "units that both accounts hold");
+    assert_eq!(shared.number as u64, UNITS / 2, "units that both accounts hold");
     seconds
 }
 

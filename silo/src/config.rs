@@ -118,7 +118,7 @@ impl DataFiles {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// The most ε that may be spent on any record, over all jobs in `ledger_dir`.
+    /// The most ε that may be spent on any row or person, over all jobs in `ledger_dir`.
     pub max_epsilon: f64,
     /// The largest δ that may stand beside it.
     pub max_delta: f64,

@@ -15,7 +15,8 @@ use super::{DataError, Identity, RowStore, Seen, StoreKey, Tally, Target};
 pub struct Dataset {
     /// In the order of the file.
     pub rows: RowStore,
-    /// Which record each row is, in the same order; where privacy protects persons, who each unit of rows is.
+    /// All that a privacy ledger tags: which record each row is, in the same order; where privacy protects persons, who
+    /// each unit of rows is, and then which record each of their rows is.
     pub identities: Vec<Identity>,
     /// SHA-256 of the file that they came from.
     pub sha256: [u8; 32],
@@ -58,6 +59,22 @@ impl Dataset {
         self.rows.units()
     }
 
+    /// Whether privacy protects persons, with all their rows that count.
+    pub fn has_persons(&self) -> bool {
+        self.rows_max.is_some()
+    }
+
+    /// Which record each unit is, or which person.
+    pub fn unit_identities(&self) -> &[Identity] {
+        &self.identities[..self.units()]
+    }
+
+    /// Which record each row is.
+    fn row_identities(&self) -> &[Identity] {
+        // where each row is a unit they are the same
+        &self.identities[self.identities.len() - self.len()..]
+    }
+
     /// Whose the rows are, to stand behind their number: ` of 80 persons`, or nothing where privacy protects rows.
     pub fn whose(&self) -> String {
         self.rows_max.map_or_else(String::new, |_| format!(" of {} persons", self.units()))
@@ -69,7 +86,8 @@ impl Dataset {
     }
 
     /// Refuses held-out rows that are these training rows: all of them, under whatever name of the file; where the job is
-    /// `private` also some of them, told by their words or by their person ([`Identity`]). Without privacy some are a remark.
+    /// `private` also some of them, told by their words, and where it protects persons by their person too
+    /// ([`Identity`]). Without privacy some are a remark.
     ///
     /// # Errors
     /// Names both files.
@@ -80,32 +98,28 @@ impl Dataset {
         if self.sha256 == held_out.sha256 {
             return Err(DataError::same_rows(&self.path, &held_out.path));
         }
-        let shared = self.shared_with(held_out);
-        let Some(first) = shared.first() else { return Ok(None) };
-        let (number, path) = (shared.len(), self.path.display());
-        let said = match self.rows_max {
-            None => format!(
-                "{number} of {} held-out rows are rows of the training file {path} too (the first is row {})",
-                held_out.len(),
-                first + 1
-            ),
-            Some(_) => format!(
-                "{number} of {} persons with held-out rows have rows in the training file {path} too",
+        let (persons, path) = (self.has_persons(), self.path.display());
+        let owners = shared(self.unit_identities(), held_out.unit_identities());
+        let rows = shared(self.row_identities(), held_out.row_identities());
+        let said = match rows.first() {
+            _ if persons && !owners.is_empty() => format!(
+                "{} of {} persons with held-out rows have rows in the training file {path} too",
+                owners.len(),
                 held_out.units()
             ),
+            Some(first) => {
+                // rows of persons stand in another order than in the file
+                let first = if persons { String::new() } else { format!(" (the first is row {})", first + 1) };
+                let (number, of) = (rows.len(), held_out.len());
+                format!("{number} of {of} held-out rows are rows of the training file {path} too{first}")
+            }
+            None => return Ok(None),
         };
         if private {
             let why = "each record has one ε, for being trained on or for being counted";
             return Err(DataError::whole(&held_out.path, format!("{said}: {why}. Take them out of one of the files")));
         }
         Ok(Some(format!("{}: {said}, so that the accuracy on them says little", held_out.path.display())))
-    }
-
-    /// Units of `held_out`, counted from 0 and ascending, that are in this file too.
-    fn shared_with(&self, held_out: &Dataset) -> Vec<usize> {
-        let ours: HashSet<&Identity> = self.identities.iter().collect();
-        let held_out = held_out.identities.iter().enumerate();
-        held_out.filter(|(_, identity)| ours.contains(identity)).map(|(unit, _)| unit).collect()
     }
 
     /// Refuses a file without rows, or with nothing in any of them: whatever it is for, it cannot mean anything.
@@ -194,12 +208,12 @@ impl Dataset {
 
     /// Rows that say what an earlier row says: to privacy they are rows of their own, to the ledger one record.
     fn repeated(&self) -> Option<String> {
-        let mut sorted = self.identities.clone();
+        let mut sorted = self.unit_identities().to_vec();
         sorted.sort_unstable();
         let (repeated, most) = sorted
             .chunk_by(|a, b| a == b)
             .fold((0, 1), |(repeated, most), same| (repeated + same.len() - 1, most.max(same.len())));
-        let (path, rows) = (self.path.display(), self.identities.len());
+        let (path, rows) = (self.path.display(), self.len());
         (repeated > 0).then(|| {
             format!(
                 "{path}: {repeated} of {rows} rows have the words of an earlier row, the most frequent {most} times: if they are \
@@ -222,6 +236,12 @@ impl Dataset {
     }
 }
 
+/// Places in `theirs`, from 0 and ascending, of those that are among `ours` too.
+fn shared(ours: &[Identity], theirs: &[Identity]) -> Vec<usize> {
+    let ours: HashSet<&Identity> = ours.iter().collect();
+    theirs.iter().enumerate().filter(|(_, identity)| ours.contains(identity)).map(|(place, _)| place).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Columns, Example, Goal};
@@ -232,7 +252,8 @@ mod tests {
         let said = |texts: &[&str]| {
             let key = StoreKey::new(&[0; 32], &[0; 32], &Columns::default(), Goal::Answer, 8, 100);
             let identities = texts.iter().map(|text| Identity::of_words([*text])).collect();
-            let (rows, path, seen) = (Vec::<Example>::new().into(), "train.tsv".into(), Seen::default());
+            let rows = vec![Example::unanswered(vec![1]); texts.len()].into();
+            let (path, seen) = ("train.tsv".into(), Seen::default());
             Dataset { rows, identities, sha256: [1; 32], seen, path, key, max_tokens: 8, rows_max: None }.repeated()
         };
         let found = said(&["a", "b", " A ", "c", "b", "a"]).unwrap_or_default();

@@ -145,7 +145,8 @@ impl Reading<'_> {
             }
             let mut seen = Seen::default();
             let example = self.example(path, line, text, beside, &mut seen)?;
-            rows.push(Row { line, unit, rank: rank(unit, text, beside), example, seen });
+            let identity = self.identity(text, beside);
+            rows.push(Row { line, unit, identity, rank: rank(unit, text, beside), example, seen });
             Ok(())
         })?;
         let mut found = gathered(rows, units.rows_max);

@@ -1,11 +1,13 @@
 //! Tokenised rows: in memory when fresh, afterwards from a file in the state directory, memory-mapped.
 //!
 //! ```text
-//! "blindsum-tokens-5\n" | key: 32 bytes | seen: u64 each | rows: u64 | units: u64 | of each row, end: u64 each |
-//! target: u64 each | of each unit, end: u64 each | identity: 16 bytes each | ids: u32 … | SHA-256 of all before
+//! "blindsum-tokens-6\n" | key: 32 bytes | seen: u64 each | rows: u64 | units: u64 | identities: u64 |
+//! of each row, end: u64 each | target: u64 each | of each unit, end: u64 each | identities: 16 bytes each |
+//! ids: u32 … | SHA-256 of all before
 //! ```
-//! Numbers are little-endian; `seen` is what was noticed when the rows were read; a row's end is counted in ids, a unit's in
-//! rows. A target is the label, 2³² + the prompt's length, or 2³³ where it is unknown.
+//! Numbers are little-endian; `seen` is what was noticed when the rows were read; a row's end is counted in ids, a unit's
+//! in rows. A target is the label, 2³² + the prompt's length, or 2³³ where it is unknown. Identities are those of the
+//! units; where units are persons, those of the rows stand behind them.
 //!
 //! # Contract
 //! - The key says what the rows were made from ([`StoreKey`]); a file with another key, of another version or damaged in
@@ -22,14 +24,14 @@ use sha2::{Digest, Sha256};
 
 use super::{Columns, Example, Goal, Identity, Seen, Share, Target, UnitColumn};
 
-const MAGIC: &[u8] = b"blindsum-tokens-5\n";
+const MAGIC: &[u8] = b"blindsum-tokens-6\n";
 const KEY: usize = 32;
 const SEEN: usize = MAGIC.len() + KEY;
-const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 16;
+const HEAD: usize = SEEN + 8 * Seen::NUMBERS + 24;
 /// Bytes of the tables for each row: its end, its target.
 const ROW: usize = 16;
-/// Bytes of the tables for each unit: its end, its identity.
-const UNIT: usize = 8 + Identity::BYTES;
+/// Bytes of the table for each unit: its end.
+const UNIT: usize = 8;
 const PROMPT: u64 = 1 << 32;
 const UNKNOWN: u64 = 1 << 33;
 
@@ -202,6 +204,7 @@ pub struct TokenFile {
     map: Mmap,
     rows: usize,
     units: usize,
+    identities: usize,
 }
 
 impl TokenFile {
@@ -216,9 +219,10 @@ impl TokenFile {
         if !body.starts_with(MAGIC) || body.get(MAGIC.len()..MAGIC.len() + KEY)? != key.0 {
             return None;
         }
-        let [rows, units] = [number(body, HEAD - 16)?, number(body, HEAD - 8)?].map(usize::try_from);
-        let (rows, units) = (rows.ok()?, units.ok()?);
-        let tables = rows.checked_mul(ROW)?.checked_add(units.checked_mul(UNIT)?)?.checked_add(HEAD)?;
+        let count = |i: usize| usize::try_from(number(body, HEAD - 24 + 8 * i)?).ok();
+        let (rows, units, identities) = (count(0)?, count(1)?, count(2)?);
+        let tables = [(rows, ROW), (units, UNIT), (identities, Identity::BYTES)];
+        let tables = tables.iter().try_fold(HEAD, |sum, (of, each)| sum.checked_add(of.checked_mul(*each)?))?;
         let ids = body.len().checked_sub(tables)?;
         if ids % 4 != 0 || Sha256::digest(body)[..] != *sum {
             return None;
@@ -233,8 +237,9 @@ impl TokenFile {
             });
             rise.all(|rises| rises) && before == whole as u64
         };
-        let sound = divides(HEAD, rows, ids / 4) && divides(HEAD + ROW * rows, units, rows);
-        sound.then_some(TokenFile { map, rows, units })
+        let all_known = identities == units || identities == units + rows;
+        let sound = all_known && divides(HEAD, rows, ids / 4) && divides(HEAD + ROW * rows, units, rows);
+        sound.then_some(TokenFile { map, rows, units, identities })
     }
 
     /// What was noticed when the rows were read.
@@ -242,11 +247,16 @@ impl TokenFile {
         Seen::of_numbers(std::array::from_fn(|i| number(&self.map, SEEN + 8 * i).unwrap_or(0)))
     }
 
-    /// Which record or person each unit is.
+    /// Which record or person each unit is; where units are persons, then which record each row is.
     pub fn identities(&self) -> Vec<Identity> {
-        let end = HEAD + ROW * self.rows + UNIT * self.units;
-        let (chunks, _) = self.map[end - Identity::BYTES * self.units..end].as_chunks();
+        let end = self.ids();
+        let (chunks, _) = self.map[end - Identity::BYTES * self.identities..end].as_chunks();
         chunks.iter().map(|chunk| Identity(*chunk)).collect()
+    }
+
+    /// Where the ids begin.
+    fn ids(&self) -> usize {
+        HEAD + ROW * self.rows + UNIT * self.units + Identity::BYTES * self.identities
     }
 
     fn unit_end(&self, i: usize) -> usize {
@@ -260,7 +270,7 @@ impl TokenFile {
         let read = |at: usize| number(&self.map, at).unwrap_or(0) as usize;
         let end = read(HEAD + 8 * i);
         let start = if i == 0 { 0 } else { read(HEAD + 8 * (i - 1)) };
-        let ids = HEAD + ROW * self.rows + UNIT * self.units;
+        let ids = self.ids();
         let bytes = &self.map[ids + 4 * start..ids + 4 * end];
         let ids = bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
         Example { ids, target: self.target(i) }
@@ -281,12 +291,13 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
 
 fn to_bytes(key: StoreKey, seen: Seen, UnitRows { rows, ends }: &UnitRows, identities: &[Identity]) -> Vec<u8> {
     let ids: usize = rows.iter().map(|row| row.ids.len()).sum();
-    let mut bytes = Vec::with_capacity(HEAD + ROW * rows.len() + UNIT * ends.len() + 4 * ids + 32);
+    let identities_len = Identity::BYTES * identities.len();
+    let mut bytes = Vec::with_capacity(HEAD + ROW * rows.len() + UNIT * ends.len() + identities_len + 4 * ids + 32);
     bytes.extend(MAGIC);
     bytes.extend(key.0);
     bytes.extend(seen.to_numbers().iter().flat_map(|number| number.to_le_bytes()));
-    bytes.extend((rows.len() as u64).to_le_bytes());
-    bytes.extend((ends.len() as u64).to_le_bytes());
+    let counts = [rows.len(), ends.len(), identities.len()];
+    bytes.extend(counts.iter().flat_map(|&count| (count as u64).to_le_bytes()));
     let mut end = 0u64;
     for row in rows {
         end += row.ids.len() as u64;
@@ -324,9 +335,9 @@ mod tests {
         Seen::of_numbers(std::array::from_fn(|i| i as u64 * i as u64))
     }
 
-    /// Of three units.
-    fn identities() -> Vec<Identity> {
-        (1..=3).map(|i| Identity([i; Identity::BYTES])).collect()
+    /// Of three units and, if these are `persons`, of their five rows.
+    fn identities(persons: bool) -> Vec<Identity> {
+        (1..=if persons { 8 } else { 3 }).map(|i| Identity([i; Identity::BYTES])).collect()
     }
 
     fn units() -> Vec<Vec<Example>> {
@@ -346,14 +357,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         assert!(TokenFile::open(&path, key(1)).is_none(), "there is none yet");
-        let store = RowStore::from(units()).kept_at(&path, key(1), seen(), &identities()).unwrap();
-        assert!(matches!(store, RowStore::File(_)));
-        let again = TokenFile::open(&path, key(1)).unwrap();
-        assert_eq!((again.seen(), again.identities()), (seen(), identities()));
-        let again = RowStore::File(again);
-        for store in [store, again] {
-            assert_eq!((store.len(), (0..store.units()).map(|i| store.unit(i)).collect::<Vec<_>>()), (5, units()));
-            assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), units().concat());
+        for persons in [false, true] {
+            let store = RowStore::from(units()).kept_at(&path, key(1), seen(), &identities(persons)).unwrap();
+            assert!(matches!(store, RowStore::File(_)));
+            let again = TokenFile::open(&path, key(1)).unwrap();
+            assert_eq!((again.seen(), again.identities()), (seen(), identities(persons)));
+            let again = RowStore::File(again);
+            for store in [store, again] {
+                assert_eq!((store.len(), (0..store.units()).map(|i| store.unit(i)).collect::<Vec<_>>()), (5, units()));
+                assert_eq!((0..store.len()).map(|i| store.get(i)).collect::<Vec<_>>(), units().concat());
+            }
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let alone = RowStore::from(units().concat());
@@ -366,7 +379,7 @@ mod tests {
     fn a_file_made_from_something_else_or_damaged_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
-        let sound = to_bytes(key(1), seen(), &memory(), &identities());
+        let sound = to_bytes(key(1), seen(), &memory(), &identities(true));
         std::fs::write(&path, &sound).unwrap();
         assert!(TokenFile::open(&path, key(1)).is_some() && TokenFile::open(&path, key(2)).is_none());
         for at in 0..sound.len() {
@@ -380,10 +393,13 @@ mod tests {
         // a sum that fits does not make a table sound
         let ends = HEAD + ROW * 5;
         for (at, value) in [
+            (HEAD - 24, u64::MAX),
+            (HEAD - 24, 6),
             (HEAD - 16, u64::MAX),
-            (HEAD - 16, 6),
+            (HEAD - 16, 2),
             (HEAD - 8, u64::MAX),
-            (HEAD - 8, 2),
+            (HEAD - 8, 7),
+            (HEAD - 8, 0),
             (HEAD, 0),
             (HEAD + 24, 1000),
             (HEAD + 24, 104),

@@ -28,6 +28,8 @@ pub struct UnitColumn {
 pub(super) struct Row {
     pub line: u64,
     pub unit: Identity,
+    /// Which record it is.
+    pub identity: Identity,
     /// What decides whether it stays: [`rank`].
     pub rank: [u8; 32],
     pub example: Example,
@@ -50,7 +52,7 @@ pub(super) fn rank(unit: Identity, text: &str, beside: Option<&str>) -> [u8; 32]
 /// Rows by person.
 pub(super) struct Gathered {
     pub rows: RowStore,
-    /// Whose each unit is.
+    /// Which each unit is; where units are persons, after them which each row is.
     pub identities: Vec<Identity>,
     /// Of the rows that stayed; how many did not.
     pub seen: Seen,
@@ -59,7 +61,8 @@ pub(super) struct Gathered {
 pub(super) fn gathered(rows: Vec<Row>, rows_max: u32) -> Gathered {
     let left_out = beyond(&rows, rows_max as usize);
     let mut seen = Seen::default();
-    let (mut places, mut identities, mut units) = (HashMap::new(), Vec::new(), Vec::new());
+    let (mut places, mut identities) = (HashMap::new(), Vec::new());
+    let (mut units, mut records) = (Vec::new(), Vec::new());
     for (i, row) in rows.into_iter().enumerate() {
         seen.left_out.note_if(left_out.contains(&i), row.line);
         if left_out.contains(&i) {
@@ -69,10 +72,13 @@ pub(super) fn gathered(rows: Vec<Row>, rows_max: u32) -> Gathered {
         let place = *places.entry(row.unit).or_insert_with(|| {
             identities.push(row.unit);
             units.push(Vec::new());
+            records.push(Vec::new());
             units.len() - 1
         });
         units[place].push(row.example);
+        records[place].push(row.identity);
     }
+    identities.extend(records.into_iter().flatten());
     Gathered { rows: units.into(), identities, seen }
 }
 
@@ -96,13 +102,16 @@ mod tests {
     fn row(unit: u8, text: &str) -> Row {
         let unit = Identity([unit; Identity::BYTES]);
         let example = Example::labelled(text.bytes().map(u32::from).collect(), 0);
-        Row { line: 7, unit, rank: rank(unit, text, None), example, seen: Seen::default() }
+        let identity = Identity::of_words([text]);
+        Row { line: 7, unit, identity, rank: rank(unit, text, None), example, seen: Seen::default() }
     }
 
     fn texts(rows: Vec<Row>, most: u32) -> (Vec<Vec<String>>, u64) {
         let Gathered { rows, identities, seen } = gathered(rows, most);
-        assert_eq!(rows.units(), identities.len());
-        let text = |row: Example| row.ids.iter().map(|&id| char::from(id as u8)).collect();
+        assert_eq!(rows.units() + rows.len(), identities.len());
+        let text = |row: Example| row.ids.iter().map(|&id| char::from(id as u8)).collect::<String>();
+        let records = (0..rows.len()).map(|i| Identity::of_words([text(rows.get(i)).as_str()]));
+        assert_eq!(records.collect::<Vec<_>>(), identities[rows.units()..], "of the rows that stay, in their order");
         ((0..rows.units()).map(|i| rows.unit(i).into_iter().map(text).collect()).collect(), seen.left_out.count)
     }
 

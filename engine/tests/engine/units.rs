@@ -31,7 +31,9 @@ fn the_three_formats_give_the_same_persons() {
     let expected = vec![vec![example(&[12]), example(&[14, 15])], vec![example(&[13])]];
     for data in [&json, &csv, &tsv] {
         assert_eq!((data.len(), data.units(), units(data)), (3, 2, expected.clone()));
-        assert_eq!(data.identities, ["P7", "8"].map(Identity::of_person));
+        assert_eq!(data.unit_identities(), ["P7", "8"].map(Identity::of_person));
+        let records = ["w1", "w3 w4", "w2"].map(|words| Identity::of_words([words]));
+        assert_eq!(data.identities, [data.unit_identities(), &records].concat());
         assert_eq!((data.whose(), data.remarks()), (" of 2 persons".to_owned(), Vec::new()));
     }
 }
@@ -55,7 +57,7 @@ fn no_person_has_more_rows_than_count_and_those_left_out_are_remarked() {
     let alone: String = (0..30).step_by(3).map(line).collect();
     let alone = read(&files, "c.csv", &format!("who,text\n{alone}"), 4).unwrap();
     let a = Identity::of_person("a");
-    let place = |data: &Dataset| data.identities.iter().position(|who| *who == a).unwrap();
+    let place = |data: &Dataset| data.unit_identities().iter().position(|who| *who == a).unwrap();
     let mut other = turned.rows.unit(place(&turned));
     other.reverse();
     assert_eq!((other, alone.rows.unit(0)), (kept[0].clone(), kept[0].clone()));
@@ -82,16 +84,20 @@ fn a_row_of_nobody_is_refused_by_file_and_line() {
 }
 
 #[test]
-fn held_out_rows_of_a_training_person_are_refused_whatever_their_words() {
+fn held_out_rows_of_a_training_person_or_with_the_words_of_a_training_row_are_refused() {
     let files = Files::new();
     let data = |name: &str, content: &str| read(&files, name, content, 2).unwrap();
     let train = data("train.csv", "who,text\nann,w1\nben,w2\nann,w3\n");
-    let apart = data("apart.csv", "who,text\ncat,w1\nAnn,w2\n");
-    assert_eq!(train.apart_from(&apart, true).unwrap(), None, "equal words of other persons");
+    let apart = data("apart.csv", "who,text\ncat,w4\nAnn,w5\n");
+    assert_eq!(train.apart_from(&apart, true).unwrap(), None);
     let shared = data("shared.csv", "who,text\ncat,w7\nben,w8\ncat,w9\n");
     let error = train.apart_from(&shared, true).unwrap_err().to_string();
     let wanted = "shared.csv: 1 of 2 persons with held-out rows have rows in the training file ";
     assert!(error.contains(wanted) && error.contains("train.csv"), "{error}");
+    let copied = data("copied.csv", "text,who\nw4,cat\n W3,dan\nw5,cat\n");
+    let error = train.apart_from(&copied, true).unwrap_err().to_string();
+    let wanted = "copied.csv: 1 of 3 held-out rows are rows of the training file ";
+    assert!(error.contains(wanted) && error.contains("train.csv too:"), "the same words of another person: {error}");
 }
 
 #[test]
@@ -131,7 +137,7 @@ fn a_share_of_the_rows_or_persons_is_the_same_at_every_start_and_in_any_company(
     files.write("b.csv", format!("who,text\n{}", (0..150).rev().map(line).collect::<String>()));
     for (columns, units) in [(Columns::default(), 90), (columns(2), 30)] {
         let half = open("a.csv", &columns, 0.5);
-        let (identities, remarks) = (half.identities.clone(), half.remarks());
+        let (identities, remarks) = (half.unit_identities().to_vec(), half.remarks());
         assert!(identities.len().abs_diff(units / 2) < units / 3, "{} of {units}", identities.len());
         let wanted = format!("a.csv: {} of 90 rows are not brought in", half.seen.apart.count);
         assert!(remarks.iter().any(|remark| remark.contains(&wanted)), "{remarks:?}");
@@ -141,10 +147,10 @@ fn a_share_of_the_rows_or_persons_is_the_same_at_every_start_and_in_any_company(
         half.kept_at(&kept).unwrap();
         let again = open("a.csv", &columns, 0.5);
         assert!(matches!(again.rows, RowStore::File(_)));
-        assert_eq!((&again.identities, again.remarks()), (&identities, remarks));
-        let third = open("a.csv", &columns, 0.3).identities;
+        assert_eq!((again.unit_identities(), again.remarks()), (&identities[..], remarks));
+        let third = open("a.csv", &columns, 0.3).unit_identities().to_vec();
         assert!(third.len() < identities.len() && third.iter().all(|who| identities.contains(who)));
-        let other = open("b.csv", &columns, 0.5).identities;
+        let other = open("b.csv", &columns, 0.5).unit_identities().to_vec();
         assert!(identities.iter().all(|who| other.contains(who)));
     }
     let none = open("a.csv", &Columns::default(), 1e-9).some().unwrap_err().to_string();

@@ -74,13 +74,13 @@ impl Uses {
             delta,
             time_unix_seconds: 0,
         };
-        let training = account(Purpose::Training, &config.data.train, rows.train.identities.len());
+        let training = account(Purpose::Training, &config.data.train, rows.train.units());
         let counted = job.aggregation.metrics == MetricsMode::HeldOut;
         let held_out = match (&rows.held_out, &config.data.held_out) {
             // An empty file too: zeros without noise would say that it is.
             (Some(data), Some(file)) if counted => {
                 let (noise_multiplier, noise) = held_out_noise(job)?;
-                let account = account(Purpose::HeldOut, file, data.identities.len());
+                let account = account(Purpose::HeldOut, file, data.units());
                 let steps = u64::from(measurements(job));
                 Some((Account { sampling_rate: 1.0, noise_multiplier, steps, ..account }, noise))
             }

@@ -35,13 +35,13 @@ pub struct BudgetArgs {
 
 #[derive(Debug, Subcommand)]
 enum BudgetCommand {
-    /// List every account: the job, its rows, what it spent, and what all jobs spent on the worst of these rows.
+    /// List every account: the job, its rows, what it spent, and what all jobs spent on its worst unit.
     Show(LedgerArgs),
     /// List the jobs and rounds that may hold a record.
     ///
-    /// A record is known by its words, whatever file it stood in: spacing, capitals and label do not matter; where a job
-    /// continues texts, a record is its prompt and its text together. In jobs that protect persons, a person is known by
-    /// what stands in data.unit_column.
+    /// A record is known by its words, whatever file it stood in and whomever the job protects: spacing, capitals and
+    /// label do not matter; where a job continues texts, a record is its prompt and its text together. In jobs that
+    /// protect persons, a person is known by what stands in data.unit_column.
     #[command(after_help = "Example, so that the record stays out of the shell's history:\n  \
         blindsum-silo budget who --config silo.toml - < record.txt")]
     Who(WhoArgs),
@@ -151,11 +151,12 @@ fn show(ledger: &Ledger) -> Result<(), CommandError> {
             debits.len(),
             spent.in_job,
             spent.over_jobs,
-            shared
+            shared.number
         ));
     }
     say(
-        "\nover jobs: ε of the account's worst unit, whatever job used it; shared: units that other accounts spent on too",
+        "\nover jobs: ε of the account's worst unit, whatever job used it; shared: units that other accounts spent on \
+         too, where they are persons with their rows",
     );
     Ok(())
 }
@@ -242,10 +243,7 @@ fn forecast(config: &SiloConfig) -> Result<(), CommandError> {
     let spending = &ledger.spendings()[number];
     let ((spent, shared), (in_job, over_jobs)) = (ledger.inspect(number)?, ledger.steps_left(number)?);
     let (account, steps) = (&spending.account, u64::from(job.training.local_steps));
-    say(format!(
-        "job {:?}, silo {}: {} units, {} of them in other jobs too",
-        job.name, config.name, account.units, shared
-    ));
+    say(format!("job {:?}, silo {}: {} units; {shared} are in other jobs too", job.name, config.name, account.units));
     say(format!(
         "spent: ε = {:.4} of {:.4} in the job, {:.4} of {} over all jobs",
         spent.in_job, account.epsilon_limit, spent.over_jobs, limit.max_epsilon

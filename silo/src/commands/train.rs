@@ -8,7 +8,7 @@ use blindsum_adapter::provenance::{self, JobName, Provenance};
 use blindsum_adapter::training::Protection;
 use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
 use blindsum_crypto::Digest;
-use blindsum_engine::data::{Columns, Dataset, Example, Goal, Identity, Reading, Tokens};
+use blindsum_engine::data::{Columns, Dataset, Example, Goal, Reading, Tokens};
 use blindsum_engine::local::{LocalError, LocalTrainer, TrainSpec, whole_job};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{self as engine, Engine};
@@ -56,7 +56,7 @@ pub struct TrainArgs {
     /// The organisation's privacy ledger, one folder for all its jobs and federations; needed where the job has privacy
     #[arg(long, value_name = "DIR")]
     ledger_dir: Option<PathBuf>,
-    /// The most ε that may be spent on any record, over all jobs in the ledger [default: the limit under which the ledger was last used; what the job states where it is new]
+    /// The most ε that may be spent on any row or person, over all jobs in the ledger [default: the limit under which the ledger was last used; what the job states where it is new]
     #[arg(long, value_name = "X")]
     max_epsilon: Option<f64>,
     /// Rounds instead of the job's; the noise stays, so that more rounds spend more, and more than the job states is refused
@@ -137,7 +137,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     }
     // Before anything is trained, so that what was spent is not lost.
     provenance::claim(&args.out, &name)?;
-    let over_jobs = spend(args, &job, privacy, &train.identities)?;
+    let over_jobs = spend(args, &job, privacy, &train)?;
     let before = state.initial();
     report("before", &job, &mut engine, state.adapter(&before), held_out.as_deref())?;
 
@@ -174,12 +174,12 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Charges every row for the whole run; a sentence about what all jobs spent, where there is privacy.
+/// Charges every row, or every person with its rows, for the whole run; a sentence about what all jobs spent, where there is privacy.
 fn spend(
     args: &TrainArgs,
     job: &Job,
     privacy: Option<Mechanism>,
-    units: &[Identity],
+    train: &Dataset,
 ) -> Result<Option<String>, CommandError> {
     let (Some(mechanism), Protection::RecordDp { epsilon, delta, .. }) = (privacy, job.protection()) else {
         return Ok(None);
@@ -200,7 +200,7 @@ fn spend(
             silo: String::new(),
             purpose: Purpose::Alone,
             file: args.data_train.display().to_string(),
-            units: units.len() as u64,
+            units: train.units() as u64,
             tags: Digest([0; 32]),
             sampling_rate: mechanism.q,
             noise_multiplier: mechanism.noise_multiplier,
@@ -209,12 +209,15 @@ fn spend(
             delta,
             time_unix_seconds: 0,
         },
-        units,
+        &train.identities,
     )?;
     let spent = ledger.debit(account, 1, 1, steps)?;
     let (limit, path) = (ledger.limit().max_epsilon, ledger.path());
-    let over_jobs = spent.over_jobs;
-    Ok(Some(format!("over all jobs in {}: ε = {over_jobs:.3} of {limit} for the worst of these rows", path.display())))
+    let (over_jobs, units) = (spent.over_jobs, if train.has_persons() { "persons and rows" } else { "rows" });
+    Ok(Some(format!(
+        "over all jobs in {}: ε = {over_jobs:.3} of {limit} for the worst of these {units}",
+        path.display()
+    )))
 }
 
 /// The job with what the command line changes.

@@ -24,7 +24,7 @@ pub enum LedgerEntry {
         /// When, in seconds since 1970 by this machine's clock.
         time_unix_seconds: u64,
     },
-    /// A job begins to use records.
+    /// A job begins to use rows.
     Account(Account),
     /// It is about to use them.
     Debit(Debit),
@@ -71,7 +71,7 @@ pub struct Account {
     pub file: String,
     /// Privacy units in it: records, or persons.
     pub units: u64,
-    /// SHA-256 of their tags.
+    /// SHA-256 of their tags; where they are persons, also of their rows' tags.
     pub tags: Digest,
     /// Probability of each unit to be in a step; 1 for counts.
     pub sampling_rate: f64,
@@ -114,7 +114,7 @@ pub struct Debit {
     pub steps: u64,
     /// ε of the account after this debit.
     pub epsilon_so_far: f64,
-    /// ε of the account's worst record after it, over all jobs.
+    /// ε of the account's worst unit after it, over all jobs.
     pub epsilon_over_jobs: f64,
     /// The organisation's limit on that, as it was configured,
     pub limit_epsilon: f64,

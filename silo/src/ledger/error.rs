@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use blindsum_crypto::Digest;
 use blindsum_files::{ExitCode, Exits, FileError};
 
+use super::Shared;
+
 /// Why the ledger refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -56,8 +58,8 @@ pub enum LedgerError {
     },
     /// The tags of an account.
     #[error(
-        "the privacy ledger: the tags of account {account}, {path}, are damaged or not there, so that it is not known on which \
-         records its ε was spent; nothing more will be spent. Put ledger_dir back as it was"
+        "the privacy ledger: the tags of account {account}, {path}, are damaged or not there, so that it is not known on whom \
+         its ε was spent; nothing more will be spent. Put ledger_dir back as it was"
     )]
     Tags {
         /// The account.
@@ -89,13 +91,13 @@ pub enum LedgerError {
     },
     /// No ledger is named.
     #[error(
-        "the job has record-level differential privacy, but {0} is missing: name the folder of the organisation's privacy ledger, \
+        "the job has differential privacy, but {0} is missing: name the folder of the organisation's privacy ledger, \
          one for all its jobs and federations"
     )]
     NotNamed(&'static str),
-    /// The records changed under the job.
+    /// The units changed under the job.
     #[error(
-        "{now} does not hold the same records as {before}, for which account {account} of the privacy ledger {path} was opened ({counts}): \
+        "{now} does not hold the same rows as {before}, for which account {account} of the privacy ledger {path} was opened ({counts}): \
          within a job they must stay the same. Put the earlier rows back to go on with this job"
     )]
     OtherData {
@@ -152,9 +154,10 @@ pub enum LedgerError {
     },
     /// The organisation's budget.
     #[error(
-        "{file}: {what} would bring ε of its worst record to {would_be:.4} over all jobs, past the organisation's limit of \
-         {limit} (policy.max_epsilon; --max-epsilon of `train`) at δ = {delta:e}: other jobs spent ε = {others:.4} on some of these records ({shared} of {units} units are in other jobs too). \
-         Nothing was trained. `blindsum-silo budget show` lists the jobs; train on other records, in a job that spends less, or \
+        "{file}: {what} would bring ε of its worst unit to {would_be:.4} over all jobs, past the organisation's limit of \
+         {limit} (policy.max_epsilon; --max-epsilon of `train`) at δ = {delta:e}: other jobs spent ε = {others:.4} on some of them \
+         ({shared} are in other jobs too). \
+         Nothing was trained. `blindsum-silo budget show` lists the jobs; train on others, in a job that spends less, or \
          let the organisation's data-protection officer decide on a larger limit"
     )]
     OverJobs {
@@ -168,12 +171,10 @@ pub enum LedgerError {
         limit: f64,
         /// at this δ.
         delta: f64,
-        /// The worst record's ε by other jobs alone.
+        /// The worst unit's ε by other jobs alone.
         others: f64,
-        /// Units that other jobs used too.
-        shared: usize,
-        /// Of so many.
-        units: usize,
+        /// What other jobs used too.
+        shared: Shared,
     },
     /// A state directory that another ledger knows.
     #[error(

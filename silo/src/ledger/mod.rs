@@ -1,11 +1,11 @@
-//! The privacy ledger of an organisation: what has been spent, on which records, over all its jobs, written down before it
-//! can leave the machine.
+//! The privacy ledger of an organisation: what has been spent, on which records and persons, over all its jobs, written
+//! down before it can leave the machine.
 //!
 //! ```text
 //! ledger_dir/  key            of tags and links, drawn once
 //!              ledger.jsonl   begin · accounts (a job and its records) · debits, each line hanging on the one before
 //!              head.json      its last line
-//!              tags/          keyed tags of each account's units
+//!              tags/          keyed tags of each account's units; where they are persons, of their rows too
 //! state_dir/   ledger-mark.json   how far the ledger was when this silo last spent
 //! ```
 //!
@@ -18,6 +18,8 @@
 //! - **Over jobs** a unit is known by its tag, whatever file it stands in. What other accounts debited for the same unit
 //!   adds up by a Rényi filter ([`Filter`]), since jobs are chosen after the results of earlier ones; past the
 //!   organisation's limit nothing is debited, and no job begins whose whole spending would pass it.
+//! - **Persons and records** meet: a job that protects persons holds the tags of its persons and of their rows that
+//!   count, and each of these tags is charged what a person is.
 //! - The file may be shared by any number of processes; each debit is decided on what all of them wrote.
 //! - What is changed, cut or put back from a copy is found by the chain, by the mark in each silo's state directory and by
 //!   its journal ([`Ledger::remembered`]); journals put back are found by the other silos, which hold their marks.
@@ -53,7 +55,7 @@ use tags::{TagKey, TagSet};
 /// The organisation's limit over all jobs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OverJobs {
-    /// The most ε of any record
+    /// The most ε of any unit
     pub max_epsilon: f64,
     /// at this δ, beside the δ of the job itself.
     pub delta: f64,
@@ -101,8 +103,26 @@ impl Spending {
 pub struct Spent {
     /// ε of the account alone.
     pub in_job: f64,
-    /// ε of its worst record over all jobs.
+    /// ε of its worst unit over all jobs.
     pub over_jobs: f64,
+}
+
+/// How much of an account other accounts spent on too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// So many of its tags,
+    pub number: usize,
+    /// of so many,
+    pub tags: usize,
+    /// which are of persons and their rows, not of rows alone.
+    pub persons: bool,
+}
+
+impl std::fmt::Display for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = if self.persons { "persons and rows" } else { "units" };
+        write!(f, "{} of {} {of}", self.number, self.tags)
+    }
 }
 
 /// An open ledger.

@@ -1,38 +1,38 @@
-//! Which of the organisation's other accounts hold the same units: classes of units that the same accounts hold.
+//! Which of the organisation's other accounts hold the same tags: classes of tags that the same accounts hold.
 //!
-//! Contract: every unit is in one class; a class that no unit is in does not exist. Time and memory grow with units, not
+//! Contract: every tag is in one class; a class that no tag is in does not exist. Time and memory grow with tags, not
 //! with what can be said of them.
 
 use std::collections::BTreeMap;
 
 use super::tags::TagSet;
 
-/// Classes of an account's units.
+/// Classes of an account's tags.
 #[derive(Debug)]
 pub(super) struct Overlap {
-    units: TagSet,
-    /// Of each unit.
+    tags: TagSet,
+    /// Of each tag.
     class: Vec<u32>,
     /// The accounts of each class, ascending.
     accounts: Vec<Vec<usize>>,
 }
 
 impl Overlap {
-    /// Units that no other account holds.
-    pub fn new(units: TagSet) -> Self {
-        let class = vec![0; units.tags().len()];
-        Overlap { units, class, accounts: vec![Vec::new()] }
+    /// Tags that no other account holds.
+    pub fn new(tags: TagSet) -> Self {
+        let class = vec![0; tags.tags().len()];
+        Overlap { tags, class, accounts: vec![Vec::new()] }
     }
 
     /// Takes in `others`, accounts that hold these tags.
     pub fn split(&mut self, tags: &TagSet, others: &[usize]) {
-        if *tags == self.units {
+        if *tags == self.tags {
             self.accounts.iter_mut().for_each(|accounts| accounts.extend(others));
             return;
         }
         let mut theirs = tags.tags().iter().peekable();
         let mut shared = Vec::with_capacity(self.class.len());
-        for ours in self.units.tags() {
+        for ours in self.tags.tags() {
             while theirs.next_if(|tag| *tag < ours).is_some() {}
             shared.push(theirs.next_if(|tag| *tag == ours).is_some());
         }
@@ -50,7 +50,7 @@ impl Overlap {
         self.accounts = accounts;
     }
 
-    /// Different units.
+    /// Different tags.
     pub fn len(&self) -> usize {
         self.class.len()
     }
@@ -60,7 +60,7 @@ impl Overlap {
         &self.accounts
     }
 
-    /// Units that some other account of these holds too.
+    /// Tags that some other account of these holds too.
     pub fn shared_with(&self, any_of: impl Fn(usize) -> bool) -> usize {
         let counts = |class: u32| self.accounts[class as usize].iter().any(|&account| any_of(account));
         self.class.iter().filter(|&&class| counts(class)).count()

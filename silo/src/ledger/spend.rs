@@ -14,7 +14,7 @@ use super::error::LedgerError;
 use super::mark::LedgerMark;
 use super::overlap::Overlap;
 use super::tags::TagSet;
-use super::{Ledger, Spending, Spent, now};
+use super::{Ledger, Shared, Spending, Spent, now};
 
 /// Calibration lands on the limit itself; an ulp of it is not an overdraft. NaN and ∞ are, whatever the limit.
 fn within(epsilon: f64, limit: f64) -> bool {
@@ -22,12 +22,12 @@ fn within(epsilon: f64, limit: f64) -> bool {
 }
 
 impl Ledger {
-    /// How an account for these units stands or would stand, and whether its whole job may be spent. Writes nothing.
+    /// How an account for these stands or would stand, and whether its whole job may be spent. Writes nothing.
     ///
     /// # Errors
     /// [`LedgerError::OverJobs`], and where an earlier start of the same job had other records or numbers.
-    pub fn standing(&self, account: &Account, units: &[Identity]) -> Result<Spent, LedgerError> {
-        let tags = TagSet::new(&self.key, units);
+    pub fn standing(&self, account: &Account, identities: &[Identity]) -> Result<Spent, LedgerError> {
+        let tags = TagSet::new(&self.key, identities);
         let account = Account { tags: tags.digest(), ..account.clone() };
         let found = self.goes_on(&account)?;
         let overlap = self.overlap(tags, found)?;
@@ -36,12 +36,13 @@ impl Ledger {
         Ok(self.spent(&account, &overlap, steps))
     }
 
-    /// Opens an account for these units, or goes on with it, and gives its number.
+    /// Opens an account for these (units, and where they are persons their rows too), or goes on with it, and gives its
+    /// number.
     ///
     /// # Errors
     /// As [`standing`](Self::standing), and the disk's.
-    pub fn admit(&mut self, account: Account, units: &[Identity]) -> Result<usize, LedgerError> {
-        let tags = TagSet::new(&self.key, units);
+    pub fn admit(&mut self, account: Account, identities: &[Identity]) -> Result<usize, LedgerError> {
+        let tags = TagSet::new(&self.key, identities);
         let account = Account { tags: tags.digest(), time_unix_seconds: now(), ..account };
         self.exclusively(|ledger| {
             // Under the lock: another process may write the same set under the same number of process, as in containers.
@@ -166,12 +167,12 @@ impl Ledger {
         LedgerMark { ledger: self.id, lines: links.len(), link: Digest(links.last().copied().unwrap_or_default()) }
     }
 
-    /// The accounts that may hold this unit.
+    /// The accounts that may hold this unit, or this row of a person.
     ///
     /// # Errors
     /// Tags that cannot be read.
-    pub fn who(&self, unit: &Identity) -> Result<Vec<usize>, LedgerError> {
-        let tag = self.key.tag(unit);
+    pub fn who(&self, one: &Identity) -> Result<Vec<usize>, LedgerError> {
+        let tag = self.key.tag(one);
         let mut sets: BTreeMap<Digest, bool> = BTreeMap::new();
         let mut found = Vec::new();
         for (number, spending) in self.spendings.iter().enumerate() {
@@ -250,31 +251,31 @@ impl Ledger {
         self.spendings.iter().position(|found| found.account.is_of(job, silo, purpose))
     }
 
-    /// How an account stands, and how many of its units other accounts spent on too. Writes nothing.
+    /// How an account stands, and how many of its tags other accounts spent on too. Writes nothing.
     ///
     /// # Errors
     /// Tags that cannot be read.
-    pub fn inspect(&self, number: usize) -> Result<(Spent, usize), LedgerError> {
+    pub fn inspect(&self, number: usize) -> Result<(Spent, Shared), LedgerError> {
         let overlap = self.overlap(self.tags(number)?, Some(number))?;
         let spending = &self.spendings[number];
-        let shared = overlap.shared_with(|other| self.spendings[other].steps() > 0);
+        let shared = self.shared(&spending.account, &overlap);
         Ok((self.spent(&spending.account, &overlap, spending.steps()), shared))
     }
 
-    /// These units' classes over all accounts but `own`.
-    fn overlap(&self, units: TagSet, own: Option<usize>) -> Result<Overlap, LedgerError> {
+    /// These tags' classes over all accounts but `own`.
+    fn overlap(&self, tags: TagSet, own: Option<usize>) -> Result<Overlap, LedgerError> {
         let mut by_tags: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
         for (number, spending) in self.spendings.iter().enumerate().filter(|(number, _)| Some(*number) != own) {
             by_tags.entry(spending.account.tags).or_default().push(number);
         }
-        let mut overlap = Overlap::new(units);
+        let mut overlap = Overlap::new(tags);
         for accounts in by_tags.values() {
             overlap.split(&self.tags(accounts[0])?, accounts);
         }
         Ok(overlap)
     }
 
-    /// ε after so many steps of an account: alone, and of its worst unit over all jobs.
+    /// ε after so many steps of an account: alone, and of its worst tag over all jobs.
     fn spent(&self, account: &Account, overlap: &Overlap, steps: u64) -> Spent {
         let in_job = account.epsilon(steps);
         let own = self.filter.cost(account.sampling_rate, account.noise_multiplier).times(steps);
@@ -329,8 +330,13 @@ impl Ledger {
             limit: self.limit.max_epsilon,
             delta: self.limit.delta,
             others: others.fold(0.0, f64::max),
-            shared: overlap.shared_with(|number| self.spendings[number].steps() > 0),
-            units: overlap.len(),
+            shared: self.shared(account, overlap),
         }
+    }
+
+    fn shared(&self, account: &Account, overlap: &Overlap) -> Shared {
+        let (number, tags) = (overlap.shared_with(|number| self.spendings[number].steps() > 0), overlap.len());
+        // a record has one tag, which equal ones have together; a person has its own and one of a row at least
+        Shared { number, tags, persons: tags as u64 > account.units }
     }
 }

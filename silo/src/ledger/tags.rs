@@ -1,7 +1,7 @@
-//! Keyed tags of privacy units: how a ledger knows a record again without holding it.
+//! Keyed tags of records and persons: how a ledger knows one again without holding it.
 //!
 //! ```text
-//! identity of a unit ─► HMAC-SHA256 under the ledger's key, 16 bytes ─► set, sorted ─► tags/<its SHA-256>.tags
+//! identity ─► HMAC-SHA256 under the ledger's key, 16 bytes ─► set, sorted ─► tags/<its SHA-256>.tags
 //! ```
 //!
 //! Contract: without the key a tag says nothing of a guessed text. Sets are written once and never change; what is read
@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 
 use crate::mutant::SiloMutant;
 
-/// A unit's tag.
+/// The tag of a record or a person.
 pub type Tag = [u8; 16];
 
-/// The most bytes of a set that are read: 64 million units.
+/// The most bytes of a set that are read: 64 million tags.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// The ledger's key.
@@ -69,14 +69,14 @@ fn halves(bytes: [u8; 32]) -> [Tag; 2] {
     [halves[0], halves[1]]
 }
 
-/// Tags of a file's units, ascending, each once.
+/// Tags of an account, ascending, each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagSet(Vec<Tag>);
 
 impl TagSet {
-    /// The tags of these units.
-    pub fn new(key: &TagKey, units: &[Identity]) -> Self {
-        let mut tags: Vec<Tag> = units.iter().map(|unit| key.tag(unit)).collect();
+    /// The tags of these.
+    pub fn new(key: &TagKey, identities: &[Identity]) -> Self {
+        let mut tags: Vec<Tag> = identities.iter().map(|one| key.tag(one)).collect();
         tags.sort_unstable();
         tags.dedup();
         TagSet(tags)

@@ -87,26 +87,64 @@ fn second_job_on(rows: &[Identity]) -> LedgerError {
 #[test]
 fn overdraft_1_the_same_rows_in_another_job_and_overdraft_2_in_another_order() {
     let error = second_job_on(&units(0..200));
-    let LedgerError::OverJobs { shared: 200, units: 200, others, .. } = error else { panic!("{error}") };
-    assert!(others <= 1.9, "one other job alone spent what it states: {others}");
+    let LedgerError::OverJobs { shared, others, .. } = &error else { panic!("{error}") };
+    assert_eq!(shared.to_string(), "200 of 200 units");
+    assert!(*others <= 1.9, "one other job alone spent what it states: {others}");
     assert!(error.to_string().contains("limit of 3"), "{error}");
     let mut shuffled = units(0..200);
     shuffled.rotate_left(77);
     shuffled.swap(3, 150);
-    assert!(matches!(second_job_on(&shuffled), LedgerError::OverJobs { shared: 200, .. }));
+    assert!(matches!(second_job_on(&shuffled), LedgerError::OverJobs { shared: Shared { number: 200, .. }, .. }));
 }
 
 #[test]
 fn overdraft_3_one_row_more_or_less_4_half_of_the_rows_5_one_old_row_among_new_ones() {
     for (range, shared_rows) in [(0..201, 200), (0..199, 199), (0..100, 100), (199..400, 1)] {
         let error = second_job_on(&units(range));
-        assert!(matches!(error, LedgerError::OverJobs { shared, .. } if shared == shared_rows), "{error}");
+        assert!(matches!(error, LedgerError::OverJobs { shared, .. } if shared.number == shared_rows), "{error}");
     }
     // Rows of which none was used are free, and nobody else pays for them.
     let dir = tempfile::tempdir().unwrap();
     whole_job(&mut open(&dir), account(1), &units(0..200)).unwrap();
     let spent = whole_job(&mut open(&dir), account(2), &units(200..400)).unwrap();
     assert_eq!(spent.in_job, spent.over_jobs);
+}
+
+/// Fifty persons of four rows each, and then these rows: all that an account of persons tags.
+fn persons() -> Vec<Identity> {
+    (0..50).map(|i| Identity::of_person(&format!("person {i}"))).chain(units(0..200)).collect()
+}
+
+#[test]
+fn persons_and_records_meet_in_the_ledger_whichever_was_first() {
+    let of_persons = |job| Account { units: 50, ..account(job) };
+    let spent = |account, tagged: &[Identity]| {
+        let dir = tempfile::tempdir().unwrap();
+        whole_job(&mut open(&dir), account, tagged).unwrap();
+        dir
+    };
+    let refused = |dir: &tempfile::TempDir, account, tagged: &[Identity]| {
+        let (error, known) = (whole_job(&mut open(dir), account, tagged).unwrap_err(), "are in other jobs too");
+        assert!(error.to_string().contains(known), "{error}");
+        let LedgerError::OverJobs { would_be, others, shared, .. } = error else { panic!("{error}") };
+        assert!(would_be > LIMIT.max_epsilon && others > 1.0, "{would_be} {others}");
+        shared.to_string()
+    };
+    // The persons' job first: each of its rows is known, and so is each person, whatever it says now.
+    let dir = spent(of_persons(1), &persons());
+    assert_eq!(refused(&dir, account(2), &units(0..200)), "200 of 200 units");
+    assert_eq!(refused(&dir, account(2), &units(199..399)), "1 of 200 units");
+    let rewritten = [&persons()[..50], &units(200..400)].concat();
+    assert_eq!(refused(&dir, of_persons(2), &rewritten), "50 of 250 persons and rows");
+    let others: Vec<Identity> = (50..100).map(|i| Identity::of_person(&format!("person {i}"))).collect();
+    assert_eq!(refused(&dir, of_persons(2), &[&others[..], &units(150..350)].concat()), "50 of 250 persons and rows");
+    assert_eq!(open(&dir).who(&Identity::of_words(["Record 7"])).unwrap(), [0]);
+    assert_eq!(open(&dir).who(&Identity::of_person("person 7")).unwrap(), [0]);
+    let apart = whole_job(&mut open(&dir), of_persons(2), &[&others[..], &units(200..400)].concat()).unwrap();
+    assert_eq!(apart.in_job, apart.over_jobs, "other persons with other rows");
+    // The records' job first.
+    let dir = spent(account(1), &units(0..200));
+    assert_eq!(refused(&dir, of_persons(2), &persons()), "200 of 250 persons and rows");
 }
 
 #[test]

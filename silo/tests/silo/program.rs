@@ -98,6 +98,17 @@ impl Silo {
         std::fs::write(self.path(file), text.replace(from, to)).unwrap();
     }
 
+    /// Ten rows to each of twenty persons, and to two others.
+    fn give_rows_to_persons(&self) {
+        for (file, first) in [("data/train.jsonl", 0), ("data/validation.jsonl", 20)] {
+            let rows = std::fs::read_to_string(self.path(file)).unwrap();
+            let row = |(i, row): (usize, &str)| {
+                format!("{}\n", row.replacen('{', &format!("{{\"patient\": {}, ", first + i / 10), 1))
+            };
+            std::fs::write(self.path(file), rows.lines().enumerate().map(row).collect::<String>()).unwrap();
+        }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_blindsum-silo"));
         program.args(arguments).args(["--log-format", "json", "--config"]).arg(self.path("silo.toml"));
@@ -192,7 +203,7 @@ fn check_tries_everything_that_run_needs_and_names_the_remedy() {
     assert!(code == 5, "{code} {log}");
     silo.replace("data/train.jsonl", "good", "bad");
     let (code, said) = silo.ends(&["check"]);
-    assert!(code == 6 && said.contains("does not hold the same records"), "{code} {said}");
+    assert!(code == 6 && said.contains("does not hold the same rows"), "{code} {said}");
     silo.replace("data/train.jsonl", "bad", "  GOOD ");
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 0, "the same records, written otherwise: {code} {said}");
@@ -305,10 +316,11 @@ fn took_part(silo: &Silo, steps: Option<u64>) {
         let mut ledger = Ledger::open(&silo.path("ledger"), OverJobs { max_epsilon: 8.0, delta: 1e-5 }).unwrap();
         let account = ledger.spendings()[0].account.clone();
         let rows = std::fs::read_to_string(silo.path("data/train.jsonl")).unwrap();
-        let text =
-            |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["text"].as_str().unwrap().to_owned();
-        let units: Vec<Identity> = rows.lines().map(|row| Identity::of_words([text(row).as_str()])).collect();
-        let number = ledger.admit(account, &units).unwrap();
+        let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+        let persons = std::fs::read_to_string(silo.path("silo.toml")).unwrap().contains("\nunit_column");
+        let persons = rows.iter().filter(|_| persons).map(|row| Identity::of_person(&row["patient"].to_string()));
+        let records = rows.iter().map(|row| Identity::of_words([row["text"].as_str().unwrap()]));
+        let number = ledger.admit(account, &persons.chain(records).collect::<Vec<_>>()).unwrap();
         ledger.debit(number, 1, 1, steps).unwrap();
         ledger.mark().write(&silo.path("state/ledger-mark.json")).unwrap();
     }
@@ -396,6 +408,49 @@ fn a_second_job_on_the_same_records_is_charged_for_both() {
 }
 
 #[test]
+fn a_job_on_persons_and_one_on_their_rows_are_charged_for_both() {
+    for persons_first in [true, false] {
+        let silo = Silo::new();
+        silo.give_rows_to_persons();
+        silo.replace("job.toml", "rows_max_per_unit = 8", "rows_max_per_unit = 10");
+        let keys =
+            [("silo.toml", "unit_column"), ("job.toml", "unit = \"person\""), ("job.toml", "rows_max_per_unit = 10")];
+        let protect = |persons: bool| {
+            for (file, key) in keys {
+                let (off, on) = (format!("\n# {key}"), format!("\n{key}"));
+                if persons { silo.replace(file, &off, &on) } else { silo.replace(file, &on, &off) }
+            }
+        };
+        if persons_first {
+            protect(true);
+        }
+        let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
+        assert!(code == 5, "{code} {log}");
+        took_part(&silo, Some(100));
+        let (code, said) = silo.budget(&["who", "GOOD film 77"]);
+        assert!(code == 0 && said.contains("may hold it in rounds 1,"), "{code} {said}");
+        let (code, said) = silo.budget(&["who", "7"]);
+        assert!(code == 0 && said.contains("may hold it in rounds 1,") == persons_first, "{code} {said}");
+        // the same rows, with the other unit, in another state directory
+        protect(!persons_first);
+        silo.replace("silo.toml", "state_dir = \"state\"", "state_dir = \"state-2\"");
+        let known =
+            if persons_first { "(200 of 200 units are in other jobs" } else { "(200 of 220 persons and rows are" };
+        for command in ["check", "run"] {
+            let (code, said) = silo.ends(&[command]);
+            assert!(code == 6 && said.contains(known) && said.contains("limit of 8"), "{command}: {code} {said}");
+        }
+        // other words of other persons are free
+        for file in ["data/train.jsonl", "data/validation.jsonl"] {
+            silo.replace(file, "film", "play");
+            silo.replace(file, "\"patient\": ", "\"patient\": 100");
+        }
+        let (code, said) = silo.ends(&["check"]);
+        assert!(code == 0, "{code} {said}");
+    }
+}
+
+#[test]
 fn the_budget_commands_say_what_was_spent_on_whom() {
     let silo = Silo::new();
     let (code, said) = silo.budget(&["show"]);
@@ -470,14 +525,7 @@ fn persons_are_counted_where_the_job_protects_them() {
     for key in ["unit = \"person\"", "rows_max_per_unit = 8"] {
         silo.replace("job.toml", &format!("# {key}"), key);
     }
-    // ten rows of each of twenty persons, and of two others
-    for (file, first) in [("data/train.jsonl", 0), ("data/validation.jsonl", 20)] {
-        let rows = std::fs::read_to_string(silo.path(file)).unwrap();
-        let row = |(i, row): (usize, &str)| {
-            format!("{}\n", row.replacen('{', &format!("{{\"patient\": {}, ", first + i / 10), 1))
-        };
-        std::fs::write(silo.path(file), rows.lines().enumerate().map(row).collect::<String>()).unwrap();
-    }
+    silo.give_rows_to_persons();
     let (code, said) = silo.ends(&["check"]);
     assert!(code == 0 && said.contains("160 of 20 persons for training, 16 held out"), "{code} {said}");
     assert!(said.contains("train.jsonl: 40 of 200 rows are left out"), "{said}");
@@ -489,7 +537,10 @@ fn persons_are_counted_where_the_job_protects_them() {
     assert!(protected["adjacency"].as_str().unwrap().contains("one person with all its rows more"), "{json}");
     let (code, said) = silo.ends(&["privacy-report"]);
     assert!(
-        code == 0 && said.contains("What this job spends on each person") && said.contains("person by person"),
+        code == 0
+            && said.contains("What this job spends on each person")
+            && said.contains("person by person")
+            && said.contains("not for a person's rows together"),
         "{said}"
     );
 
@@ -644,7 +695,7 @@ fn an_unreachable_coordinator_is_given_up_when_asked() {
     // The ledger is opened for these very records.
     silo.replace("data/train.jsonl", "good", "bad");
     let (code, log) = silo.ends(&["run", "--connect-timeout-seconds", "1"]);
-    assert!(code == 6 && log.contains("does not hold the same records"), "{code} {log}");
+    assert!(code == 6 && log.contains("does not hold the same rows"), "{code} {log}");
 }
 
 #[test]

@@ -131,8 +131,8 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
             sections.push(protected(&found, unit));
             sections.push(how(&job, mechanism, (unit, clip_norm), spec.local_steps));
             sections.push(spent(&found, mechanism, unit, epsilon));
-            sections.push(over_jobs(&found)?);
-            sections.push(held_out(&found, epsilon, mechanism.delta)?);
+            sections.push(over_jobs(&found, unit)?);
+            sections.push(held_out(&found, unit, epsilon, mechanism.delta)?);
             sections.push(groups(mechanism, unit));
         }
         _ => sections.push(Section {
@@ -300,26 +300,40 @@ fn spent(found: &Found, mechanism: &Mechanism, unit: PrivacyUnit, stated: f64) -
     }
 }
 
-fn over_jobs(found: &Found) -> Result<Section, CommandError> {
+fn over_jobs(found: &Found, unit: PrivacyUnit) -> Result<Section, CommandError> {
+    let (worst, shared_said, title, persons) = match unit {
+        PrivacyUnit::Record => (
+            "ε of the worst row",
+            "Rows that other jobs used too",
+            "What all jobs of this organisation spend on its rows",
+            "",
+        ),
+        PrivacyUnit::Person { .. } => (
+            "ε of the worst person or row",
+            "Persons and rows that other jobs used too",
+            "What all jobs of this organisation spend on its persons and their rows",
+            ". Each person has a tag, and each of its rows: what jobs that protect rows spend is added up for each row by \
+             itself, not for a person's rows together",
+        ),
+    };
     let mut facts = Vec::new();
     if let (Some(ledger), Some(number)) = (found.ledger, found.number(Purpose::Training)) {
         let (spent, shared) = ledger.inspect(number)?;
         let alone = ledger.spendings().iter().filter(|s| s.account.purpose == Purpose::Alone && s.steps() > 0).count();
-        facts.push(Fact::number("epsilon_over_jobs", "ε of the worst row", spent.over_jobs));
-        facts.push(Fact::count("shared_units", "Units that other jobs used too", shared as u64));
+        facts.push(Fact::number("epsilon_over_jobs", worst, spent.over_jobs));
+        facts.push(Fact::count("shared_units", shared_said, shared.number as u64));
         facts.push(Fact::count("accounts", "Accounts in the ledger", ledger.spendings().len() as u64));
         facts.push(Fact::count("tuning_runs", "of them trainings alone (tuning)", alone as u64));
     }
-    facts.push(Fact::text(
-        "composition",
-        "How jobs add up",
+    let composition = format!(
         "unit by unit, by keyed tags, whatever file a row stands in; by a Rényi filter (Feldman and Zrnic 2021), since jobs are chosen \
-         after the results of earlier ones. The limit holds at the δ of one job and as much again for the filter",
-    ));
-    Ok(Section { key: "over_jobs", title: "What all jobs of this organisation spend on its rows", facts })
+         after the results of earlier ones. The limit holds at the δ of one job and as much again for the filter{persons}"
+    );
+    facts.push(Fact::text("composition", "How jobs add up", composition));
+    Ok(Section { key: "over_jobs", title, facts })
 }
 
-fn held_out(found: &Found, epsilon: f64, delta: f64) -> Result<Section, CommandError> {
+fn held_out(found: &Found, unit: PrivacyUnit, epsilon: f64, delta: f64) -> Result<Section, CommandError> {
     let job = found.job;
     let mut facts = Vec::new();
     if job.aggregation.metrics == MetricsMode::Off || found.config.data.held_out.is_none() {
@@ -327,12 +341,15 @@ fn held_out(found: &Found, epsilon: f64, delta: f64) -> Result<Section, CommandE
         facts.push(Fact::text("held_out", "Held-out rows", none));
         return Ok(Section { key: "held_out", title: "Held-out rows", facts });
     }
-    facts.push(Fact::text(
-        "treatment",
-        "What is done with them",
-        "never trained on, and refused where they are training rows too. In each round two counts leave inside the sum, rows and how \
-         many of them were right, with Gaussian noise that is charged to these rows",
-    ));
+    let (refused, whom) = match unit {
+        PrivacyUnit::Record => ("they are training rows too", "these rows"),
+        PrivacyUnit::Person { .. } => ("they or their persons are in the training file too", "these persons"),
+    };
+    let treatment = format!(
+        "never trained on, and refused where {refused}. In each round two counts leave inside the sum, rows and how many \
+         of them were right, with Gaussian noise that is charged to {whom}"
+    );
+    facts.push(Fact::text("treatment", "What is done with them", treatment));
     let noise = counts_noise(measurements(job), epsilon, delta)?;
     facts.push(Fact::number("count_noise_multiplier", "Noise multiplier σ", noise));
     facts.push(Fact::number("count_noise", "Standard deviation of each count", noise * counts_change(job)));
