@@ -10,16 +10,18 @@ mod evaluate;
 mod hashes;
 mod plan;
 mod predict;
+mod release;
 mod report;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blindsum_adapter::provenance::Provenance;
-use blindsum_adapter::{BaseShape, TaskKind, peft};
+use blindsum_adapter::{AdapterLayout, BaseShape, TaskKind, peft};
 use blindsum_engine::data::{Columns, Tokens};
 use blindsum_engine::model::ModelDir;
 use blindsum_engine::{ComputeDevice, EngineSettings, Evaluation, Precision};
+use blindsum_protocol::job::Job;
 use blindsum_torch::{FrozenParts, TorchEngine};
 use clap::Args;
 
@@ -137,6 +139,20 @@ impl AdapterArgs {
             provenance: adapter.meta.provenance,
         })
     }
+}
+
+/// The job's base model in `dir`, and the layout of an adapter on it.
+fn base_and_layout(job: &Job, dir: &Path) -> Result<(ModelDir, AdapterLayout), CommandError> {
+    let model = ModelDir::open(dir)?;
+    model.check(&job.base())?;
+    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task())?;
+    let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
+    if max_tokens > longest {
+        let message =
+            format!("job: model.max_sequence_tokens is {max_tokens}, but the base model reads at most {longest}");
+        return Err(CommandError::Usage(message));
+    }
+    Ok((model, layout))
 }
 
 /// An evaluation in words.

@@ -1,13 +1,16 @@
-//! `blindsum-silo plan`: the public numbers of a job's differential privacy, proposed to its author.
+//! `blindsum-silo plan`: the public numbers of a job's differential privacy, proposed to its author, and how long
+//! updates are held back.
 
 use std::path::PathBuf;
 
 use blindsum_privacy::Mechanism;
-use blindsum_protocol::job::{JobFile, PrivacyMode, Unit};
+use blindsum_protocol::job::{Job, JobFile, MetricsMode, PrivacyMode, Unit};
 use blindsum_service::{Document, say};
 use clap::Args;
 
+use super::EngineArgs;
 use super::error::CommandError;
+use super::release::{release_seconds, timed};
 
 /// `blindsum-silo plan`
 #[derive(Debug, Args)]
@@ -15,7 +18,8 @@ use super::error::CommandError;
     blindsum-silo plan job.toml --rows 2300\n\n\
     Paste the lines into the job's [privacy]. The guess of the rows is public and need not be right: with other rows a silo \
     draws more or fewer of them in each step, and spends the same ε. Where the job protects persons (privacy.unit), it is how \
-    many persons a silo has.")]
+    many persons a silo has.\n\n\
+    With --model DIR on the slowest silo's machine, or --step-seconds, it proposes deadlines.release_seconds too.")]
 pub struct PlanArgs {
     /// The job; sampling_rate and noise_multiplier may still be missing
     #[arg(value_name = "JOB")]
@@ -30,6 +34,14 @@ pub struct PlanArgs {
     /// δ instead of the job's
     #[arg(long, value_name = "X")]
     delta: Option<f64>,
+    /// Propose deadlines.release_seconds for steps that take so long at most
+    #[arg(long, value_name = "X", conflicts_with = "model")]
+    step_seconds: Option<f64>,
+    /// Propose deadlines.release_seconds for this machine: time the largest step on this base model, with made-up rows
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Runs the command.
@@ -74,5 +86,28 @@ pub fn plan(args: &PlanArgs) -> Result<(), CommandError> {
         "sampling_rate = {q}\nnoise_multiplier = {noise_multiplier}\nbatch_max = {batch_max}\nepsilon = {epsilon:?}\ndelta = {delta:e}"
     ));
     found.remarks(args.rows).iter().for_each(|remark| say(format!("# {remark}")));
+    let (seconds, how) = match (args.step_seconds, &args.model) {
+        (Some(seconds), _) if !(seconds.is_finite() && seconds > 0.0) => {
+            return Err(CommandError::Usage(format!("--step-seconds is {seconds}: give a number above 0")));
+        }
+        (Some(seconds), _) => (seconds, "as given"),
+        (None, Some(model)) => {
+            let mut whole = file.clone();
+            let privacy = &mut whole.privacy;
+            (privacy.sampling_rate, privacy.noise_multiplier) = (Some(q), Some(noise_multiplier));
+            (privacy.batch_max, privacy.epsilon, privacy.delta) = (Some(batch_max), Some(epsilon), Some(delta));
+            (timed(&Job::try_from(whole)?, model, args.engine.options())?, "as timed on this machine")
+        }
+        (None, None) => return Ok(()),
+    };
+    let release = release_seconds(&document, &file, seconds)?;
+    if file.aggregation.metrics == MetricsMode::HeldOut {
+        say("# the held-out rows are counted before the steps: add what `blindsum-silo evaluate` takes on them");
+    }
+    say(format!(
+        "# this line belongs to [deadlines]: {} steps of {seconds:.3} s at most, {how}, and a quarter more\n\
+         release_seconds = {release}",
+        file.training.local_steps
+    ));
     Ok(())
 }

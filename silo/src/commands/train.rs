@@ -6,11 +6,10 @@ use std::time::Instant;
 use blindsum_adapter::peft::{self, PeftMeta};
 use blindsum_adapter::provenance::{self, JobName, Provenance};
 use blindsum_adapter::training::Protection;
-use blindsum_adapter::{Adapter, AdapterLayout, StateLayout};
+use blindsum_adapter::{Adapter, StateLayout};
 use blindsum_crypto::Digest;
 use blindsum_engine::data::{Columns, Dataset, Example, Goal, Reading, Tokens};
 use blindsum_engine::local::{LocalError, LocalTrainer, TrainSpec, whole_job};
-use blindsum_engine::model::ModelDir;
 use blindsum_engine::{self as engine, Engine};
 use blindsum_files::probe;
 use blindsum_privacy::Mechanism;
@@ -21,7 +20,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CommandError;
-use super::{ColumnArgs, EngineArgs, describe};
+use super::{ColumnArgs, EngineArgs, base_and_layout, describe};
 use crate::ledger::{Account, Ledger, LedgerError, OverJobs, Purpose};
 use crate::unit::unit_column;
 
@@ -78,16 +77,8 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     let name = JobName { alone: true, ..job.output_name() };
     provenance::look(&args.out, &name)?;
     probe::writable(&args.out)?;
-    let model = ModelDir::open(&args.model)?;
-    model.check(&job.base())?;
-    let layout = AdapterLayout::new(model.shape(), &job.lora, job.model.task())?;
-    let (max_tokens, longest) = (job.model.max_sequence_tokens as usize, model.shape().max_positions);
-    if max_tokens > longest {
-        let message =
-            format!("job: model.max_sequence_tokens is {max_tokens}, but the base model reads at most {longest}");
-        return Err(CommandError::Usage(message));
-    }
-    let tokens = Tokens::open(&model.tokenizer(), model.shape(), max_tokens)?;
+    let (model, layout) = base_and_layout(&job, &args.model)?;
+    let tokens = Tokens::open(&model.tokenizer(), model.shape(), job.model.max_sequence_tokens as usize)?;
     let unit = unit_column(job.protection(), args.unit_column.as_deref(), "--unit-column")?;
     let columns = Columns { unit, ..args.columns.columns() };
     let goal = Goal::of(job.model.task, &job.model.labels, model.shape());

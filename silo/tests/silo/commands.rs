@@ -388,6 +388,47 @@ fn plan_proposes_lines_that_make_a_job() {
 }
 
 #[test]
+fn plan_proposes_when_updates_leave() {
+    let place = Place::new(DP);
+    let release = |said: &str| {
+        let (before, line) = said.trim_end().rsplit_once('\n').unwrap();
+        assert!(
+            before.rsplit('\n').next().unwrap().starts_with("# this line belongs to [deadlines]: 30 steps"),
+            "{said}"
+        );
+        line.strip_prefix("release_seconds = ").unwrap().parse::<u32>().unwrap()
+    };
+    let plan = "plan job.toml --rows 400";
+    assert!(!place.good(plan).contains("release_seconds"));
+    let said = place.good(&format!("{plan} --step-seconds 0.5"));
+    assert!(release(&said) == 19 && said.contains("held-out rows are counted before the steps"), "{said}");
+    assert_eq!(release(&place.good(&format!("{plan} --step-seconds 1.6"))), 60);
+    place.bad(
+        &format!("{plan} --step-seconds 1.61"),
+        2,
+        &["job.toml:", "deadlines.training_seconds", "is 60, but", "are 61 s"],
+    );
+    for wrong in ["0", "-1", "inf", "NaN"] {
+        place.bad(&format!("{plan} --step-seconds={wrong}"), 2, &["--step-seconds is", "above 0"]);
+    }
+    // timed: a step of as many units as the proposed batch_max, for persons with all the rows that count
+    let model = format!("{plan} --model . --threads 1");
+    let said = place.good(&model);
+    let (seconds, least) = (number_after(&said, "30 steps of "), release(&said));
+    assert!((1..=60).contains(&least) && f64::from(least) >= 30.0 * 1.25 * (seconds - 0.001), "{said}");
+    let job = place.read("job.toml").replace("[deadlines]\n", &format!("[deadlines]\nrelease_seconds = {least}\n"));
+    place.write("job.toml", &job);
+    assert!(place.good(TRAIN).contains("ε ≤ 8"), "the line makes a job");
+    place.write("job.toml", &job.replace("[aggregation]", &format!("{PERSONS}\n[aggregation]")));
+    assert!(release(&place.good(&model)) >= 1);
+    let job = job.replace("max_sequence_tokens = 32", "max_sequence_tokens = 8192");
+    place.write("job.toml", &job);
+    place.bad(&model, 2, &["model.max_sequence_tokens is 8192", "reads at most"]);
+    let both = place.run(&format!("{model} --step-seconds 1"));
+    assert!(both.status.code() == Some(2) && both.stdout.is_empty(), "either is given or timed");
+}
+
+#[test]
 fn help_shows_examples_and_exit_codes() {
     let place = Place::new(NONE);
     assert!(place.good("--help").contains("Exit codes"));
