@@ -201,13 +201,14 @@ impl Dataset {
             not_brought_in,
             beyond,
             one_label,
-            self.repeated(),
         ];
         said.into_iter().flatten().collect()
     }
 
-    /// Rows that say what an earlier row says: to privacy they are rows of their own, to the ledger one record.
-    fn repeated(&self) -> Option<String> {
+    /// What an organisation should hear where rows say what an earlier row says: to differential privacy they are records
+    /// of their own, to the ledger one. For private jobs alone.
+    #[must_use]
+    pub fn repeated(&self) -> Option<String> {
         let mut sorted = self.unit_identities().to_vec();
         sorted.sort_unstable();
         let (repeated, most) = sorted

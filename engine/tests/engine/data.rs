@@ -142,7 +142,7 @@ fn held_out_rows_that_are_training_rows_are_found_in_any_order_form_and_number()
     let some = read("some.jsonl", &format!("{some}{}", "{\"label\": \"yes\", \"text\": \"w2\"}\n".repeat(2)));
     let error = train.apart_from(&some, true).unwrap_err().to_string();
     assert!(error.contains("some.jsonl: 3 of 4 held-out rows") && error.contains("train.csv"), "{error}");
-    assert!(error.contains("the first is row 2") && error.contains("ε would not hold"), "{error}");
+    assert!(error.contains("the first is row 2") && error.contains("each record has one ε"), "{error}");
     let remark = train.apart_from(&some, false).unwrap().unwrap();
     assert!(remark.contains("3 of 4") && remark.contains("says little"), "{remark}");
 }

@@ -15,8 +15,8 @@ pub struct Rows {
     pub train: Dataset,
     /// Held-out rows, never trained on.
     pub held_out: Option<Dataset>,
-    /// What should be heard of rows that are both.
-    shared: Option<String>,
+    /// What should be heard of rows that are both, or stand several times.
+    twice: Vec<String>,
 }
 
 impl Rows {
@@ -28,13 +28,13 @@ impl Rows {
     pub fn kept_in(self, state_dir: &Path) -> Result<Self, AgentError> {
         let [train, held_out] = FILES.map(|name| state_dir.join(name));
         let held_out = self.held_out.map(|rows| rows.kept_at(&held_out)).transpose()?;
-        Ok(Rows { train: self.train.kept_at(&train)?, held_out, shared: self.shared })
+        Ok(Rows { train: self.train.kept_at(&train)?, held_out, twice: self.twice })
     }
 
     /// What the organisation should hear about its rows, for its own log: one sentence each.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let files = [Some(&self.train), self.held_out.as_ref()].into_iter().flatten().flat_map(Dataset::remarks);
-        files.chain(self.shared.clone()).collect()
+        files.chain(self.twice.clone()).collect()
     }
 
     /// Number of held-out rows.
@@ -66,5 +66,6 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
     let train = read(&config.data.train, FILES[0], share)?.some()?;
     let held_out = config.data.held_out.as_deref().map(|path| read(path, FILES[1], None)).transpose()?;
     let shared = held_out.as_ref().map(|held_out| train.apart_from(held_out, job.is_private())).transpose()?.flatten();
-    Ok(Rows { train, held_out, shared })
+    let repeated = if job.is_private() { train.repeated() } else { None };
+    Ok(Rows { train, held_out, twice: shared.into_iter().chain(repeated).collect() })
 }

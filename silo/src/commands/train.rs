@@ -96,7 +96,7 @@ pub fn train(args: &TrainArgs) -> Result<(), CommandError> {
     })?;
     if let Some(mechanism) = &privacy {
         mechanism.allows(train.units() as u64).map_err(LocalError::from)?;
-        mechanism.remarks(train.units() as u64).into_iter().for_each(say);
+        mechanism.remarks(train.units() as u64).into_iter().chain(train.repeated()).for_each(say);
     }
     if privacy.is_some() && args.ledger_dir.is_none() {
         return Err(LedgerError::NotNamed("--ledger-dir").into());
