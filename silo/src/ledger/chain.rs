@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Contract: a line is on the disk when [`Chain::append`] returns. A last line that was cut off by a crash is removed by
-//! the next writer: its debit was never acknowledged. One that lacks nothing but its end gets it. Any other line that does not follow from the one before is refused,
-//! and so is a file that became shorter or another one while it is open.
+//! the next writer: its debit was never acknowledged. One that lacks nothing but its end gets it. Any other line that does
+//! not follow from the one before is refused, and so is a file that became shorter or another one while it is open.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
