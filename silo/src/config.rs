@@ -68,7 +68,8 @@ pub struct SiloConfig {
 pub struct DataFiles {
     /// Training rows: `.jsonl`, `.csv` or `.tsv`. The privacy ledger knows each of them again, in whatever file.
     pub train: PathBuf,
-    /// Held-out rows, never trained on; only their counts leave, with noise where the job has privacy. Absent: this silo counts no held-out examples.
+    /// Held-out rows, never trained on; only their counts leave, with noise where the job has privacy. Absent: this silo
+    /// counts no held-out examples.
     #[serde(default)]
     pub held_out: Option<PathBuf>,
     /// Name of the column (or JSON key) with the text.
