@@ -24,13 +24,13 @@ pub(super) enum Fate {
     Only(&'static [&'static str], &'static str),
 }
 
-type Table = &'static [(&'static str, Fate)];
+type KeyFates = &'static [(&'static str, Fate)];
 
 const FALSE: Fate = Only(&["false", "null"], "false");
 const NOTHING: Fate = Only(&["null", "{}"], "the key left out");
 
 /// Keys of every family.
-const COMMON: Table = &[
+const COMMON: KeyFates = &[
     ("model_type", Computed),
     ("vocab_size", Computed),
     ("initializer_range", Computed),
@@ -97,7 +97,7 @@ const COMMON: Table = &[
 ];
 
 /// Of encoders.
-const ENCODER: Table = &[
+const ENCODER: KeyFates = &[
     ("max_position_embeddings", Computed),
     ("is_causal", FALSE),
     ("eos_token_id", Harmless),
@@ -114,7 +114,7 @@ const ENCODER: Table = &[
 ];
 
 /// Of BERT and RoBERTa.
-const BERT: Table = &[
+const BERT: KeyFates = &[
     ("hidden_size", Computed),
     ("num_hidden_layers", Computed),
     ("num_attention_heads", Computed),
@@ -132,7 +132,7 @@ const BERT: Table = &[
     ("classifier_dropout", Harmless),
 ];
 
-const DISTILBERT: Table = &[
+const DISTILBERT: KeyFates = &[
     ("dim", Computed),
     ("n_layers", Computed),
     ("n_heads", Computed),
@@ -155,7 +155,7 @@ const DISTILBERT: Table = &[
 ];
 
 /// Of decoders.
-const DECODER: Table = &[
+const DECODER: KeyFates = &[
     ("eos_token_id", Computed),
     ("tie_word_embeddings", Computed),
     ("is_causal", Only(&["true"], "true, or the key left out")),
@@ -163,7 +163,7 @@ const DECODER: Table = &[
 ];
 
 /// Of Llama, Mistral and Qwen2.
-const LLAMA_LIKE: Table = &[
+const LLAMA_LIKE: KeyFates = &[
     ("hidden_size", Computed),
     ("num_hidden_layers", Computed),
     ("num_attention_heads", Computed),
@@ -182,7 +182,7 @@ const LLAMA_LIKE: Table = &[
     ("attention_dropout", Harmless),
 ];
 
-const LLAMA: Table = &[
+const LLAMA: KeyFates = &[
     ("attention_bias", Computed),
     ("mlp_bias", Computed),
     // the same sums in slices, in earlier versions
@@ -193,7 +193,7 @@ const LLAMA: Table = &[
     ("_rope_type_labels", NOTHING),
 ];
 
-const MISTRAL: Table = &[
+const MISTRAL: KeyFates = &[
     ("sliding_window", Computed),
     ("layer_types", Computed),
     // Mistral has no biases, whatever its file says of them
@@ -201,7 +201,7 @@ const MISTRAL: Table = &[
     ("mlp_bias", Harmless),
 ];
 
-const QWEN2: Table = &[
+const QWEN2: KeyFates = &[
     ("sliding_window", Computed),
     ("use_sliding_window", Computed),
     ("max_window_layers", Computed),
@@ -211,7 +211,7 @@ const QWEN2: Table = &[
     ("mlp_bias", Harmless),
 ];
 
-const GPT2: Table = &[
+const GPT2: KeyFates = &[
     ("n_positions", Computed),
     ("n_embd", Computed),
     ("n_layer", Computed),
@@ -249,7 +249,7 @@ const GPT2: Table = &[
 ];
 
 /// The tables of a family; no key is in two of them.
-pub(super) fn tables(family: Family) -> [Table; 4] {
+pub(super) fn tables(family: Family) -> [KeyFates; 4] {
     match family {
         Family::Bert | Family::Roberta => [COMMON, ENCODER, BERT, &[]],
         Family::DistilBert => [COMMON, ENCODER, DISTILBERT, &[]],

@@ -31,7 +31,7 @@ pub use self::error::DataError;
 pub use self::example::{Example, Target};
 pub use self::identity::Identity;
 pub use self::seen::{Seen, Tally};
-pub use self::share::Share;
+pub use self::share::TrainShare;
 pub use self::store::{RowStore, StoreKey, TokenFile};
 pub use self::tokens::Tokens;
 pub use self::units::UnitColumn;
@@ -113,7 +113,7 @@ impl Reading<'_> {
         self.read_share(path, None)
     }
 
-    fn read_share(&self, path: &Path, share: Option<Share>) -> Result<Dataset, DataError> {
+    fn read_share(&self, path: &Path, share: Option<TrainShare>) -> Result<Dataset, DataError> {
         let beside = match self.goal {
             Goal::Label(_) => Some(self.columns.label.as_str()),
             Goal::Continue { .. } => self.columns.prompt.as_deref(),
@@ -159,7 +159,7 @@ impl Reading<'_> {
     ///
     /// # Errors
     /// As [`read`](Self::read), and if the file changed meanwhile: what counts for it would count for other rows.
-    pub fn read_or_kept(&self, path: &Path, kept: &Path, share: Option<Share>) -> Result<Dataset, DataError> {
+    pub fn read_or_kept(&self, path: &Path, kept: &Path, share: Option<TrainShare>) -> Result<Dataset, DataError> {
         let before = sha256_of(path)?;
         let key = self.key(&before, share);
         if let Some(file) = TokenFile::open(kept, key) {
@@ -169,14 +169,14 @@ impl Reading<'_> {
         self.read_share(path, share)?.unchanged_since(before)
     }
 
-    fn dataset(&self, path: &Path, sha256: [u8; 32], share: Option<Share>, found: Gathered) -> Dataset {
+    fn dataset(&self, path: &Path, sha256: [u8; 32], share: Option<TrainShare>, found: Gathered) -> Dataset {
         let (key, max_tokens) = (self.key(&sha256, share), self.tokens.max_tokens());
         let rows_max = self.columns.unit.as_ref().map(|unit| unit.rows_max);
         let Gathered { rows, identities, seen } = found;
         Dataset { rows, identities, sha256, seen, path: path.to_owned(), key, max_tokens, rows_max }
     }
 
-    fn key(&self, sha256: &[u8; 32], share: Option<Share>) -> StoreKey {
+    fn key(&self, sha256: &[u8; 32], share: Option<TrainShare>) -> StoreKey {
         let tokens = self.tokens;
         let (max_tokens, vocab) = (tokens.max_tokens(), tokens.vocab());
         StoreKey::new(sha256, tokens.sha256(), self.columns, self.goal, max_tokens, vocab).of_share(share)

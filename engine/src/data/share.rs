@@ -9,15 +9,15 @@ use super::Identity;
 
 /// A part, chosen once.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share {
+pub struct TrainShare {
     part: f64,
     key: [u8; 32],
 }
 
-impl Share {
+impl TrainShare {
     /// About `part` of all, above 0 and at most 1; another key chooses others.
     pub fn new(part: f64, key: [u8; 32]) -> Self {
-        Share { part, key }
+        TrainShare { part, key }
     }
 
     /// Whether this one is brought in.
@@ -44,7 +44,8 @@ mod tests {
     #[test]
     fn about_so_many_are_brought_in_and_more_where_the_part_is_larger() {
         let all: Vec<Identity> = (0..10_000).map(|i| Identity::of_person(&i.to_string())).collect();
-        let chosen = |part, key| all.iter().map(|&who| Share::new(part, [key; 32]).has(who)).collect::<Vec<bool>>();
+        let chosen =
+            |part, key| all.iter().map(|&who| TrainShare::new(part, [key; 32]).has(who)).collect::<Vec<bool>>();
         let count = |chosen: &[bool]| chosen.iter().filter(|&&is| is).count();
         let third = chosen(1.0 / 3.0, 1);
         assert!(count(&third).abs_diff(3333) < 5 * 47, "{}", count(&third));

@@ -22,7 +22,7 @@ use blindsum_files::{FileError, write_atomic};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{Columns, Example, Goal, Identity, Seen, Share, Target, UnitColumn};
+use super::{Columns, Example, Goal, Identity, Seen, Target, TrainShare, UnitColumn};
 
 const MAGIC: &[u8] = b"blindsum-tokens-6\n";
 const KEY: usize = 32;
@@ -83,7 +83,7 @@ impl StoreKey {
     }
 
     /// The key of a share of these rows.
-    pub(super) fn of_share(self, share: Option<Share>) -> Self {
+    pub(super) fn of_share(self, share: Option<TrainShare>) -> Self {
         let Some(share) = share else { return self };
         StoreKey(Sha256::new_with_prefix(self.0).chain_update(share.to_bytes()).finalize().into())
     }
@@ -445,9 +445,9 @@ mod tests {
             key(1, 2, &of_persons("who", 3), Goal::Answer),
             key(1, 2, &of_persons("who", 4), Goal::Answer),
             key(1, 2, &of_persons("whose", 3), Goal::Answer),
-            key(1, 2, &columns, Goal::Answer).of_share(Some(Share::new(0.5, [1; 32]))),
-            key(1, 2, &columns, Goal::Answer).of_share(Some(Share::new(0.25, [1; 32]))),
-            key(1, 2, &columns, Goal::Answer).of_share(Some(Share::new(0.5, [2; 32]))),
+            key(1, 2, &columns, Goal::Answer).of_share(Some(TrainShare::new(0.5, [1; 32]))),
+            key(1, 2, &columns, Goal::Answer).of_share(Some(TrainShare::new(0.25, [1; 32]))),
+            key(1, 2, &columns, Goal::Answer).of_share(Some(TrainShare::new(0.5, [2; 32]))),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key), "{i}");

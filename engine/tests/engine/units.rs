@@ -1,7 +1,7 @@
 //! Rows of persons: brought together whatever their order and format, capped, and refused where it is not said whose.
 
 use blindsum_engine::data::{
-    Columns, DataError, Dataset, Example, Goal, Identity, Reading, RowStore, Share, UnitColumn,
+    Columns, DataError, Dataset, Example, Goal, Identity, Reading, RowStore, TrainShare, UnitColumn,
 };
 
 use crate::files::{Files, SECRET};
@@ -129,7 +129,7 @@ fn a_share_of_the_rows_or_persons_is_the_same_at_every_start_and_in_any_company(
     let tokens = files.tokens(16);
     let open = |name: &str, columns: &Columns, part| {
         let reading = Reading { columns, goal: Goal::Answer, tokens: &tokens };
-        let share = Some(Share::new(part, [7; 32]));
+        let share = Some(TrainShare::new(part, [7; 32]));
         reading.read_or_kept(&files.dir.path().join(name), &kept, share).unwrap()
     };
     let line = |i: usize| format!("p{},w{}\n", i / 3, i % 90);

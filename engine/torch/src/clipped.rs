@@ -55,11 +55,11 @@ impl<'a> Units<'a> {
 
 /// Units of which some examples' gradients are added up and others are still to come.
 #[derive(Default)]
-struct Open {
+struct OpenUnit {
     units: BTreeMap<usize, (usize, Vec<f64>)>,
 }
 
-impl Open {
+impl OpenUnit {
     /// Adds the gradient of one of `size` examples; returns the unit's with the last.
     fn add(&mut self, unit: usize, size: usize, own: &[&[f32]]) -> Option<Vec<f64>> {
         let trained = own.iter().map(|piece| piece.len()).sum();
@@ -127,7 +127,7 @@ impl Worker {
         let mut loras = Loras::new(&self.layout, &self.a, adapter, Some(kind))?;
         let head = self.head(adapter)?;
         // in the order of the pieces, which is that of the layers, until the end
-        let (mut sum, mut pieces, mut open) = (vec![0i64; adapter.values.len()], Vec::new(), Open::default());
+        let (mut sum, mut pieces, mut open) = (vec![0i64; adapter.values.len()], Vec::new(), OpenUnit::default());
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
         for packed in parts {
             let back = self.backward(&mut loras, &head, packed, &units.batch)?;

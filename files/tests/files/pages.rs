@@ -96,7 +96,8 @@ fn tests_that_pages_name_are_there() {
     for (page, text) in pages() {
         for name in quoted(&text).into_iter().filter(is_test) {
             named += 1;
-            if !code.contains(&format!("fn {name}(")) {
+            // A key of a base model's configuration may look like one.
+            if !code.contains(&format!("fn {name}(")) && !code.contains(&format!("\"{name}\"")) {
                 wrong.push(format!("{}: {name}", page.display()));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use blindsum_engine::data::{Dataset, Example, Goal, Reading, RowStore, Share, Tokens};
+use blindsum_engine::data::{Dataset, Example, Goal, Reading, RowStore, Tokens, TrainShare};
 use blindsum_engine::model::ModelDir;
 use blindsum_protocol::job::Job;
 
@@ -62,7 +62,7 @@ pub(crate) fn load(config: &SiloConfig, job: &Job, model: &ModelDir) -> Result<R
     let reading = Reading { columns: &columns, goal, tokens: &tokens };
     let read = |path: &Path, name: &str, share| reading.read_or_kept(path, &config.state_dir.join(name), share);
     let part = config.data.train_share;
-    let share = (part < 1.0).then(|| Share::new(part, job.digest().0));
+    let share = (part < 1.0).then(|| TrainShare::new(part, job.digest().0));
     let train = read(&config.data.train, FILES[0], share)?.some()?;
     let held_out = config.data.held_out.as_deref().map(|path| read(path, FILES[1], None)).transpose()?;
     let shared = held_out.as_ref().map(|held_out| train.apart_from(held_out, job.is_private())).transpose()?.flatten();

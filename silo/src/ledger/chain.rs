@@ -4,7 +4,7 @@
 //! {…,"chain":"<hex>"}    chain = HMAC-SHA256(key, chain before, the line up to here)
 //! ```
 //!
-//! Contract: a line is on the disk when [`Chain::append`] returns. A last line that was cut off by a crash is removed by
+//! Contract: a line is on the disk when [`Lines::append`] returns. A last line that was cut off by a crash is removed by
 //! the next writer: its debit was never acknowledged. One that lacks nothing but its end gets it. Any other line that does
 //! not follow from the one before is refused, and so is a file that became shorter or another one while it is open.
 
@@ -25,7 +25,7 @@ const LINK: &str = ",\"chain\":\"";
 
 /// An open ledger file and where it was read to.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub(super) struct Lines {
     path: PathBuf,
     file: File,
     key: TagKey,
@@ -39,14 +39,14 @@ pub(super) struct Chain {
     broken: bool,
 }
 
-impl Chain {
+impl Lines {
     /// Opens the file at `path`; `writes` also makes it.
     pub fn open(path: &Path, key: TagKey, writes: bool) -> Result<Self, LedgerError> {
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(writes).create(writes).mode(0o600).open(path);
         let file = opened.map_err(|source| LedgerError::Io { path: path.to_owned(), source })?;
         let (path, links) = (path.to_owned(), Vec::new());
-        Ok(Chain { path, file, key, links, sound: 0, cut_bytes: 0, broken: false })
+        Ok(Lines { path, file, key, links, sound: 0, cut_bytes: 0, broken: false })
     }
 
     /// Waits until no other process writes.
@@ -183,7 +183,7 @@ fn parse(line: &[u8]) -> Option<(&[u8], [u8; 32])> {
 }
 
 #[cfg(test)]
-impl Chain {
+impl Lines {
     /// Makes the disk refuse: writes go to a handle that cannot write, `partial` stands at the end of the file.
     pub(super) fn break_disk(&mut self, partial: &[u8]) -> File {
         self.file.seek(SeekFrom::Start(self.sound)).expect("the disk of the tests");

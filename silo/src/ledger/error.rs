@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use blindsum_crypto::Digest;
 use blindsum_files::{ExitCode, Exits, FileError};
 
-use super::Shared;
+use super::InOtherJobs;
 
 /// Why the ledger refuses.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +174,7 @@ pub enum LedgerError {
         /// The worst unit's ε by other jobs alone.
         others: f64,
         /// What other jobs used too.
-        shared: Shared,
+        shared: InOtherJobs,
     },
     /// A state directory that another ledger knows.
     #[error(

@@ -45,7 +45,7 @@ use blindsum_privacy::{Filter, FilterCost};
 use rand::TryRng;
 use zeroize::Zeroizing;
 
-use chain::Chain;
+use chain::Lines;
 pub use entry::{Account, Debit, LedgerEntry, Purpose};
 pub use error::LedgerError;
 pub use mark::{LedgerMark, MARK_FILE};
@@ -109,7 +109,7 @@ pub struct Spent {
 
 /// How much of an account other accounts spent on too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared {
+pub struct InOtherJobs {
     /// So many of its tags,
     pub number: usize,
     /// of so many,
@@ -118,7 +118,7 @@ pub struct Shared {
     pub persons: bool,
 }
 
-impl std::fmt::Display for Shared {
+impl std::fmt::Display for InOtherJobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let of = if self.persons { "persons and rows" } else { "units" };
         write!(f, "{} of {} {of}", self.number, self.tags)
@@ -130,7 +130,7 @@ impl std::fmt::Display for Shared {
 pub struct Ledger {
     dir: PathBuf,
     key: TagKey,
-    chain: Chain,
+    chain: Lines,
     id: Digest,
     limit: OverJobs,
     filter: Filter,
@@ -213,7 +213,7 @@ impl Ledger {
         let no_key = |_| damaged("the key beside it (the file `key`) is no key");
         hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(no_key)?;
         let key = TagKey::new(&key);
-        let chain = Chain::open(&dir.join(LEDGER_FILE), key.clone(), writes)?;
+        let chain = Lines::open(&dir.join(LEDGER_FILE), key.clone(), writes)?;
         let filter = Filter::new(limit.max_epsilon, limit.delta);
         let (spendings, limits, costs, overlaps) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         let (dir, id) = (dir.to_owned(), Digest([0; 32]));

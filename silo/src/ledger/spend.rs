@@ -14,7 +14,7 @@ use super::error::LedgerError;
 use super::mark::LedgerMark;
 use super::overlap::Overlap;
 use super::tags::TagSet;
-use super::{Ledger, Shared, Spending, Spent, now};
+use super::{InOtherJobs, Ledger, Spending, Spent, now};
 
 /// Calibration lands on the limit itself; an ulp of it is not an overdraft. NaN and ∞ are, whatever the limit.
 fn within(epsilon: f64, limit: f64) -> bool {
@@ -255,7 +255,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Tags that cannot be read.
-    pub fn inspect(&self, number: usize) -> Result<(Spent, Shared), LedgerError> {
+    pub fn inspect(&self, number: usize) -> Result<(Spent, InOtherJobs), LedgerError> {
         let overlap = self.overlap(self.tags(number)?, Some(number))?;
         let spending = &self.spendings[number];
         let shared = self.shared(&spending.account, &overlap);
@@ -334,9 +334,9 @@ impl Ledger {
         }
     }
 
-    fn shared(&self, account: &Account, overlap: &Overlap) -> Shared {
+    fn shared(&self, account: &Account, overlap: &Overlap) -> InOtherJobs {
         let (number, tags) = (overlap.shared_with(|number| self.spendings[number].steps() > 0), overlap.len());
         // a record has one tag, which equal ones have together; a person has its own and one of a row at least
-        Shared { number, tags, persons: tags as u64 > account.units }
+        InOtherJobs { number, tags, persons: tags as u64 > account.units }
     }
 }

@@ -94,7 +94,7 @@ fn overdraft_1_the_same_rows_in_another_job_and_overdraft_2_in_another_order() {
     let mut shuffled = units(0..200);
     shuffled.rotate_left(77);
     shuffled.swap(3, 150);
-    assert!(matches!(second_job_on(&shuffled), LedgerError::OverJobs { shared: Shared { number: 200, .. }, .. }));
+    assert!(matches!(second_job_on(&shuffled), LedgerError::OverJobs { shared: InOtherJobs { number: 200, .. }, .. }));
 }
 
 #[test]

@@ -70,14 +70,14 @@ fn rounded(x: f64) -> String {
 }
 
 /// What the report is made from.
-struct Found<'a> {
+struct Recorded<'a> {
     config: &'a SiloConfig,
     job: &'a Job,
     ledger: Option<&'a Ledger>,
     took_part: bool,
 }
 
-impl Found<'_> {
+impl Recorded<'_> {
     fn number(&self, purpose: Purpose) -> Option<usize> {
         self.ledger?.find(self.job.digest(), &self.config.name, purpose)
     }
@@ -124,7 +124,7 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
             Known::new(&config.state_dir, &job, &entries)?.look(dir, limit, job.digest(), &config.name)?
         }
     };
-    let found = Found { config, job: &job, ledger: ledger.as_ref(), took_part };
+    let found = Recorded { config, job: &job, ledger: ledger.as_ref(), took_part };
     let mut sections = vec![about(&found)];
     match (&mechanism, job.protection()) {
         (Some(mechanism), Protection::RecordDp { unit, clip_norm, epsilon, .. }) => {
@@ -154,8 +154,8 @@ pub(super) fn facts(config: &SiloConfig) -> Result<Vec<Section>, CommandError> {
     Ok(sections)
 }
 
-fn about(found: &Found) -> Section {
-    let Found { config, job, ledger, took_part } = found;
+fn about(found: &Recorded) -> Section {
+    let Recorded { config, job, ledger, took_part } = found;
     let state = if *took_part { "this silo took part in rounds" } else { "this silo has taken part in no round yet" };
     let ledger = match (ledger, &config.ledger_dir) {
         (Some(ledger), _) => format!(
@@ -182,7 +182,7 @@ fn about(found: &Found) -> Section {
     }
 }
 
-fn protected(found: &Found, unit: PrivacyUnit) -> Section {
+fn protected(found: &Recorded, unit: PrivacyUnit) -> Section {
     let (whom, neighbours) = match unit {
         PrivacyUnit::Record => ("one row of the training file", "one row"),
         PrivacyUnit::Person { .. } => ("one person with all its rows", "one person with all its rows"),
@@ -269,7 +269,7 @@ fn how(job: &Job, mechanism: &Mechanism, (unit, clip_norm): (PrivacyUnit, f64), 
     }
 }
 
-fn spent(found: &Found, mechanism: &Mechanism, unit: PrivacyUnit, stated: f64) -> Section {
+fn spent(found: &Recorded, mechanism: &Mechanism, unit: PrivacyUnit, stated: f64) -> Section {
     let spending = found.spending(Purpose::Training);
     let (steps, retries) = spending.map_or((0, 0), |spending| (spending.steps(), spending.retries()));
     let Mechanism { q, noise_multiplier, delta, .. } = *mechanism;
@@ -300,7 +300,7 @@ fn spent(found: &Found, mechanism: &Mechanism, unit: PrivacyUnit, stated: f64) -
     }
 }
 
-fn over_jobs(found: &Found, unit: PrivacyUnit) -> Result<Section, CommandError> {
+fn over_jobs(found: &Recorded, unit: PrivacyUnit) -> Result<Section, CommandError> {
     let (worst, shared_said, title, persons) = match unit {
         PrivacyUnit::Record => (
             "ε of the worst row",
@@ -333,7 +333,7 @@ fn over_jobs(found: &Found, unit: PrivacyUnit) -> Result<Section, CommandError> 
     Ok(Section { key: "over_jobs", title, facts })
 }
 
-fn held_out(found: &Found, unit: PrivacyUnit, epsilon: f64, delta: f64) -> Result<Section, CommandError> {
+fn held_out(found: &Recorded, unit: PrivacyUnit, epsilon: f64, delta: f64) -> Result<Section, CommandError> {
     let job = found.job;
     let mut facts = Vec::new();
     if job.aggregation.metrics == MetricsMode::Off || found.config.data.held_out.is_none() {
@@ -383,7 +383,7 @@ fn groups(mechanism: &Mechanism, unit: PrivacyUnit) -> Section {
     Section { key: "groups", title, facts: facts.collect() }
 }
 
-fn left(found: &Found) -> Section {
+fn left(found: &Recorded) -> Section {
     let job = found.job;
     let updates = match (job.is_private(), found.took_part) {
         (true, _) => Fact::count("updates", "Noised updates at most", found.debits().len() as u64),
@@ -416,7 +416,7 @@ fn left(found: &Found) -> Section {
     }
 }
 
-fn not_covered(found: &Found) -> Section {
+fn not_covered(found: &Recorded) -> Section {
     let mut facts = Vec::new();
     if found.job.deadlines.release_seconds.is_none() {
         let times = "how long each training took, until the job has deadlines.release_seconds";
