@@ -103,7 +103,10 @@ const ENCODER: KeyFates = &[
     ("eos_token_id", Harmless),
     // heads of other tasks
     ("tie_word_embeddings", Harmless),
-    // decoders'
+];
+
+/// Of decoders with rotary embeddings and windows, which no other family reads.
+const ROTARY: KeyFates = &[
     ("layer_types", Harmless),
     ("sliding_window", Harmless),
     ("rope_theta", Harmless),
@@ -239,24 +242,17 @@ const GPT2: KeyFates = &[
     ("summary_activation", Harmless),
     ("summary_proj_to_labels", Harmless),
     ("summary_first_dropout", Harmless),
-    ("layer_types", Harmless),
-    ("sliding_window", Harmless),
-    ("rope_theta", Harmless),
-    ("rope_scaling", Harmless),
-    ("rope_parameters", Harmless),
-    ("partial_rotary_factor", Harmless),
-    ("original_max_position_embeddings", Harmless),
 ];
 
 /// The tables of a family; no key is in two of them.
 pub(super) fn tables(family: Family) -> [KeyFates; 4] {
     match family {
-        Family::Bert | Family::Roberta => [COMMON, ENCODER, BERT, &[]],
-        Family::DistilBert => [COMMON, ENCODER, DISTILBERT, &[]],
+        Family::Bert | Family::Roberta => [COMMON, ENCODER, BERT, ROTARY],
+        Family::DistilBert => [COMMON, ENCODER, DISTILBERT, ROTARY],
         Family::Llama => [COMMON, DECODER, LLAMA_LIKE, LLAMA],
         Family::Mistral => [COMMON, DECODER, LLAMA_LIKE, MISTRAL],
         Family::Qwen2 => [COMMON, DECODER, LLAMA_LIKE, QWEN2],
-        Family::Gpt2 => [COMMON, DECODER, GPT2, &[]],
+        Family::Gpt2 => [COMMON, DECODER, GPT2, ROTARY],
     }
 }
 

@@ -23,6 +23,8 @@ use crate::config::SiloConfig;
 use crate::journal::JournalFile;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerError, OverJobs, Purpose, Spending};
 
+/// The limit of a ledger from which nothing was debited yet.
+const UNUSED: OverJobs = OverJobs { max_epsilon: 8.0, delta: 1e-5 };
 /// The most bytes of a record that is looked up.
 const MAX_RECORD: u64 = 1 << 20;
 
@@ -67,12 +69,12 @@ struct LedgerArgs {
     /// The ledger's folder, where there is no silo.toml
     #[arg(long, value_name = "DIR")]
     ledger_dir: Option<PathBuf>,
-    /// With --ledger-dir: the organisation's limit on ε over all jobs
-    #[arg(long, value_name = "X", default_value_t = 8.0, conflicts_with = "config")]
-    max_epsilon: f64,
-    /// With --ledger-dir: its δ
-    #[arg(long, value_name = "X", default_value_t = 1e-5, conflicts_with = "config")]
-    max_delta: f64,
+    /// With --ledger-dir: the organisation's limit on ε over all jobs [default: under which the ledger was last used]
+    #[arg(long, value_name = "X", conflicts_with = "config")]
+    max_epsilon: Option<f64>,
+    /// With --ledger-dir: its δ [default: likewise]
+    #[arg(long, value_name = "X", conflicts_with = "config")]
+    max_delta: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +92,12 @@ impl LedgerArgs {
         let config = self.config.as_deref().map(config).transpose()?;
         let (dir, limit) = match (&config, &self.ledger_dir) {
             (Some(config), _) => ledger_of(config)?,
-            (None, Some(dir)) => (dir.clone(), OverJobs { max_epsilon: self.max_epsilon, delta: self.max_delta }),
+            (None, Some(dir)) => {
+                let before = Ledger::limit_before(dir, UNUSED)?;
+                let (max_epsilon, delta) = (self.max_epsilon, self.max_delta);
+                let max_epsilon = max_epsilon.unwrap_or(before.max_epsilon);
+                (dir.clone(), OverJobs { max_epsilon, delta: delta.unwrap_or(before.delta) })
+            }
             (None, None) => return Err(LedgerError::NotNamed("--ledger-dir").into()),
         };
         let none = || {

@@ -178,8 +178,7 @@ fn spend(
     let dir = args.ledger_dir.as_ref().ok_or(LedgerError::NotNamed("--ledger-dir"))?;
     // The organisation's limit is not the job's, whose author may state what he likes.
     let stated = OverJobs { max_epsilon: epsilon, delta };
-    let before = Ledger::look(dir, stated)?.and_then(|ledger| ledger.limits().last().copied());
-    let limit = before.unwrap_or(stated);
+    let limit = Ledger::limit_before(dir, stated)?;
     let limit = OverJobs { max_epsilon: args.max_epsilon.unwrap_or(limit.max_epsilon), ..limit };
     let mut ledger = Ledger::open(dir, limit)?;
     let steps = u64::from(job.rounds) * u64::from(job.training.local_steps);

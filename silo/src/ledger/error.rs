@@ -89,6 +89,15 @@ pub enum LedgerError {
         /// The organisation's.
         limit: f64,
     },
+    /// Others may read the key. It must not be replaced, as other keys are: without it the ledger cannot be read.
+    #[error(
+        "{path} may be read by others on this machine, who could then tell whether a text that they guess was trained on: run \
+         `chmod 600 {path}`, and keep the key, without which the ledger cannot be read. Nothing was trained"
+    )]
+    KeyExposed {
+        /// The key.
+        path: PathBuf,
+    },
     /// No ledger is named.
     #[error(
         "the job has differential privacy, but {0} is missing: name the folder of the organisation's privacy ledger, \
@@ -204,7 +213,7 @@ impl LedgerError {
 impl Exits for LedgerError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            LedgerError::Io { .. } => ExitCode::Storage,
+            LedgerError::Io { .. } | LedgerError::KeyExposed { .. } => ExitCode::Storage,
             LedgerError::File(e) => e.exit_code(),
             LedgerError::NotNamed(_) | LedgerError::Limit { .. } => ExitCode::Usage,
             _ => ExitCode::Refused,

@@ -202,11 +202,21 @@ impl Ledger {
         nothing_spent(dir).map(|()| None)
     }
 
+    /// The limit under which the ledger in the folder `dir` was last used; `otherwise` where nothing was debited yet.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub fn limit_before(dir: &Path, otherwise: OverJobs) -> Result<OverJobs, LedgerError> {
+        let before = Self::look(dir, otherwise)?.and_then(|ledger| ledger.limits.last().copied());
+        Ok(before.unwrap_or(otherwise))
+    }
+
     fn at(dir: &Path, limit: OverJobs, writes: bool) -> Result<Self, LedgerError> {
         limit.checked()?;
         let damaged = |what| LedgerError::Damaged { path: dir.join(LEDGER_FILE), line: 1, what };
         let text = match read_secret(&dir.join(KEY_FILE)) {
             Err(FileError::Missing { .. }) => return Err(damaged("the key beside it (the file `key`) is gone")),
+            Err(FileError::Exposed { path, .. }) => return Err(LedgerError::KeyExposed { path }),
             read => read?,
         };
         let mut key = Zeroizing::new([0; 32]);

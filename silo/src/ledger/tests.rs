@@ -343,6 +343,12 @@ fn a_tag_says_nothing_without_the_key() {
     let mode = |path: PathBuf| std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions());
     let (dir, _) = spent_once();
     assert_eq!(mode(dir.path().join("ledger/key")) & 0o777, 0o600);
+    let key = dir.path().join("ledger/key");
+    let open_to = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&key, open_to(0o644)).unwrap();
+    let error = Ledger::look(&dir.path().join("ledger"), LIMIT).unwrap_err();
+    assert!(error.to_string().contains("chmod 600") && error.to_string().contains("keep the key"), "{error}");
+    std::fs::set_permissions(&key, open_to(0o600)).unwrap();
     assert_eq!(mode(path(&dir)) & 0o777, 0o600);
     assert_eq!(mode(dir.path().join("ledger")) & 0o777, 0o700);
 }

@@ -254,6 +254,7 @@ fn private_training_says_what_it_spent() {
     let fewer = place.good(&format!("{other} --max-epsilon 20"));
     let all = number_after(&fewer, "over all jobs in ledger/ledger.jsonl: ε =");
     assert!(all > spent && all <= 20.0, "{fewer}");
+    assert!(place.good("budget show --ledger-dir ledger").contains("ε ≤ 20 at δ = 1e-4"), "as it was last used");
     let shown = place.good("budget show --ledger-dir ledger --max-epsilon 20 --max-delta 1e-4");
     assert!(shown.matches("training alone").count() == 2, "{shown}");
     assert!(shown.contains("another limit: ε ≤ 8 at δ = 1e-4"), "{shown}");

@@ -84,3 +84,16 @@ pub fn unclipped(
     let largest = norms.into_iter().fold(0.0, f64::max);
     clipped(engine, adapter, kind, batch, if largest > 0.0 { largest } else { 1.0 })
 }
+
+/// The head that the golden losses were computed with: weights and biases of all its layers.
+pub fn head_of_formulas(layout: &AdapterLayout) -> (Vec<f32>, Vec<f32>) {
+    let (mut weights, mut biases) = (Vec::new(), Vec::new());
+    let last = layout.head_layers().len().saturating_sub(1);
+    for (k, layer) in layout.head_layers().iter().enumerate() {
+        let (shift, bias) = if k == last { (0.5, 0.0) } else { (1.5, 0.05) };
+        let (rows, columns) = (layer.out_features, layer.in_features);
+        weights.extend(table(rows, columns, |i, j| 0.1 * (0.9 * i + 0.2 * j + shift).sin()));
+        biases.extend(table(layer.biases(), 1, |i, _| bias * (0.4 * i).cos()));
+    }
+    (weights, biases)
+}

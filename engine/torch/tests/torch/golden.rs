@@ -9,7 +9,9 @@ use blindsum_engine::{Engine, Precision, each_alone};
 use blindsum_torch::{FrozenParts, TorchEngine};
 use serde::Deserialize;
 
-use crate::common::{family_tensors, golden_adapter, layout_of, lora, norm, open, table, tiny_config, write_model};
+use crate::common::{
+    family_tensors, golden_adapter, head_of_formulas, layout_of, lora, norm, open, tiny_config, write_model,
+};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -63,14 +65,7 @@ fn setup(golden: Golden, dir: &Path, head: Head, precision: Precision) -> Setup 
     let paths: Vec<&String> = layout.modules().iter().map(|m| &m.path).collect();
     assert_eq!(paths, golden.modules.iter().collect::<Vec<_>>(), "our order of modules");
     let (a, mut adapter) = golden_adapter(&layout);
-    let (mut weights, mut biases) = (Vec::new(), Vec::new());
-    let last = layout.head_layers().len().saturating_sub(1);
-    for (k, layer) in layout.head_layers().iter().enumerate() {
-        let (shift, bias) = if k == last { (0.5, 0.0) } else { (1.5, 0.05) };
-        let (rows, columns) = (layer.out_features, layer.in_features);
-        weights.extend(table(rows, columns, |i, j| 0.1 * (0.9 * i + 0.2 * j + shift).sin()));
-        biases.extend(table(layer.biases(), 1, |i, _| bias * (0.4 * i).cos()));
-    }
+    let (weights, biases) = head_of_formulas(&layout);
     if head == Head::Trained {
         adapter.extend(&weights);
         adapter.extend(&biases);

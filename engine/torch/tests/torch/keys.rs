@@ -13,7 +13,7 @@ use blindsum_torch::{FrozenParts, TorchEngine};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::common::{OPTIONS, family_tensors, lora, table, uniform, write_model};
+use crate::common::{OPTIONS, family_tensors, head_of_formulas, lora, uniform, write_model};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -87,14 +87,7 @@ fn losses(dir: &Path, task: Task, inputs: &[Vec<u32>]) -> Result<Vec<f64>, Strin
     let shape = BaseShape::from_config_json(&config).map_err(|e| e.to_string())?;
     let lora = lora(4, shape.family.default_target_modules(), Head::Frozen);
     let layout = AdapterLayout::new(&shape, &lora, task).map_err(|e| e.to_string())?;
-    let (mut weights, mut biases) = (Vec::new(), Vec::new());
-    let last = layout.head_layers().len().saturating_sub(1);
-    for (k, layer) in layout.head_layers().iter().enumerate() {
-        let (shift, bias) = if k == last { (0.5, 0.0) } else { (1.5, 0.05) };
-        let (rows, columns) = (layer.out_features, layer.in_features);
-        weights.extend(table(rows, columns, |i, j| 0.1 * (0.9 * i + 0.2 * j + shift).sin()));
-        biases.extend(table(layer.biases(), 1, |i, _| bias * (0.4 * i).cos()));
-    }
+    let (weights, biases) = head_of_formulas(&layout);
     let frozen = FrozenParts { head: (weights, biases), ..FrozenParts::from_seed(&layout) };
     let settings = EngineSettings { threads: 1, ..OPTIONS };
     let mut engine =
